@@ -1,0 +1,21 @@
+/* units: numbers with units as people write them: 10Mbit/s, 40ms, 256KiB, 50%. Pure: no allocation, no locale, integers only. */
+#ifndef ATOLL_BASE_UNITS_H
+#define ATOLL_BASE_UNITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Each parses the whole text ("10Mbit/s", "1.5 Gbit/s", "250kB/s", "unlimited" = 0) and returns false for junk, a missing or
+ * unknown unit, a negative or an overflowing value. bit units are decimal (k, M, G); bytes: kB/MB/GB decimal, KiB/MiB/GiB binary. */
+bool units_parse_rate(const char *text, uint64_t *bytes_per_s);
+bool units_parse_duration(const char *text, uint64_t *us); /* us, ms, s, m, h, d */
+bool units_parse_size(const char *text, uint64_t *bytes);
+
+/* Short human text: "1.25 MB", "10.0 Mbit/s", "3m 12s". `text` holds UNITS_TEXT_BYTES. Return text. */
+enum { UNITS_TEXT_BYTES = 32 };
+char *units_format_bytes(uint64_t bytes, char *text);
+char *units_format_rate(uint64_t bytes_per_s, char *text);
+char *units_format_duration(uint64_t us, char *text);
+
+#endif
