@@ -1,0 +1,61 @@
+/* model: the narrow interface through which an island sees its transformer: add the gradients of a batch, apply the update,
+ * evaluate, and reach the parameters for sync. An island on a GPU, or one of several machines, is another implementation of this
+ * page, not a change of the protocol. Not thread-safe: one thread uses a model at a time. */
+#ifndef ATOLL_MODEL_MODEL_H
+#define ATOLL_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "model/shape.h"
+#include "model/tensors.h"
+
+struct model;
+
+struct model_options {
+    struct shape shape;         /* validated */
+    struct inner_options inner; /* batch_per_worker = windows of a micro-batch */
+};
+
+/* model_create: takes all memory (parameters, gradients, two moments, activations of one micro-batch), initializes the
+ * parameters from inner.seed. STATUS_NO_MEMORY. */
+MUST_USE enum status model_create(const struct model_options *options, struct model **model, struct error *error);
+void model_destroy(struct model *model);
+
+const struct tensor_table *model_tensors(const struct model *model); /* lives as long as the model */
+const struct shape *model_shape(const struct model *model);
+
+/* The live parameter block (block_floats,), 64-byte aligned. Written by model_apply_update and by the sync's merge. */
+float *model_parameters(struct model *model);
+/* Gradients and Adam moments, same layout: for tests, checkpoints and diagnostics. */
+float *model_gradients(struct model *model);
+float *model_moment1(struct model *model);
+float *model_moment2(struct model *model);
+/* Number of updates applied so far (Adam's bias correction); settable by resume. */
+uint64_t model_update_count(const struct model *model);
+void model_set_update_count(struct model *model, uint64_t count);
+
+/* model_add_gradients: forward and backward of one micro-batch, adding d(loss)/d(parameters) into the gradient block, where
+ *   loss = mean over B*T tokens of cross-entropy + z_loss * mean(logsumexp^2), scaled by `scale` (1/accumulate).
+ * windows (B, T+1) token ids, each window's first T are inputs and last T the targets; B <= batch_per_worker, T <= context.
+ * Returns the mean cross-entropy in nats per token (the logged loss, without z-loss and scale). May be non-finite. */
+double model_add_gradients(struct model *model, const int32_t *windows, int B, int T, float scale);
+
+struct update_result {
+    double gradient_norm; /* before clipping */
+    bool applied;         /* false: gradient (or loss) not finite, nothing changed but the gradients were zeroed */
+};
+/* model_apply_update: clip, AdamW with learning rate lr, zero the gradients. */
+struct update_result model_apply_update(struct model *model, float lr, bool loss_finite);
+
+/* model_evaluate: sum of cross-entropy (nats, no z-loss) over all B*T targets of `windows` (B, T+1) under `parameters` (a block of the
+ * same table: the live ones or an outer copy). B <= batch_per_worker. Does not touch gradients or moments. */
+double model_evaluate(struct model *model, const float *parameters, const int32_t *windows, int B, int T);
+
+/* model_logits: logits (T, V) of one sequence tokens (T,), T <= context, under `parameters`. For sampling and golden tests. */
+void model_logits(struct model *model, const float *parameters, const int32_t *tokens, int T, float *logits);
+
+/* lr of 1-based step s as DESIGN section 3 / README: warm-up, then cosine, constant or warm-up-stable-decay. */
+double lr_schedule_at(const struct inner_options *inner, int64_t step);
+
+#endif

@@ -1,0 +1,62 @@
+/* codec: the formats of outer gradients: floats <-> bits. A payload is a fragment's tensors one after another, each encoded on its
+ * own (blocks restart at each tensor, the last one short), back to back without padding.
+ *
+ *   name  bits/parameter (formula in each file)   block   scale
+ *   f32   32                                      -       -
+ *   bf16  16, round to nearest even               -       -
+ *   int8  8 + 32/block                            256     f32 absmax/127
+ *   int4  4 + ..                                  ..      ..
+ *   e3m0  4 + 8/block                             128     power of two, one byte
+ *
+ * Output is the same on every machine: + - * / and integers only, nearest-even, no libm, contraction off.
+ * `_ref` versions are plain and slow, written from the format; the fast ones are tested to equal them bit for bit. */
+#ifndef ATOLL_QUANT_CODEC_H
+#define ATOLL_QUANT_CODEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+
+enum codec_id { CODEC_F32, CODEC_BF16, CODEC_INT8, CODEC_INT4, CODEC_E3M0, CODEC_COUNT };
+
+struct codec {
+    enum codec_id id;
+    const char *name;
+    size_t block; /* values that share a scale; 1 when there is none */
+
+    /* Exact bytes of one tensor of `count` values. */
+    size_t (*bytes)(size_t count);
+
+    /* encode: src (count,) f32, borrowed -> dst bytes(count), any alignment. One pass, no allocation.
+     * STATUS_NOT_FINITE when src holds a NaN or an infinity (dst unspecified): skip this fragment and report it. */
+    enum status (*encode)(const float *src, size_t count, uint8_t *dst) MUST_USE;
+
+    /* decode: src bytes(count) -> dst (count,) f32. Bytes from a peer are hostile: a scale or value that encode never makes
+     * (non-finite, reserved) gives STATUS_DATA, dst unspecified. */
+    enum status (*decode)(const uint8_t *src, size_t count, float *dst) MUST_USE;
+
+    enum status (*encode_ref)(const float *src, size_t count, uint8_t *dst) MUST_USE;
+    enum status (*decode_ref)(const uint8_t *src, size_t count, float *dst) MUST_USE;
+};
+
+const struct codec *codec_get(enum codec_id id);
+/* NULL when there is none of that name. */
+const struct codec *codec_find(const char *name);
+
+/* A span of one block that one tensor occupies; a fragment is a list of them. */
+struct codec_span {
+    size_t offset; /* floats */
+    size_t count;
+};
+
+/* codec_payload_bytes: sum of bytes(count) over spans. */
+size_t codec_payload_bytes(const struct codec *codec, const struct codec_span *spans, int span_count);
+
+/* codec_encode_spans / codec_decode_spans: a whole fragment between a packed float array and its payload. `packed` holds the spans'
+ * values back to back (sum of counts). Statuses as encode/decode; decode also STATUS_DATA when bytes != codec_payload_bytes. */
+MUST_USE enum status codec_encode_spans(const struct codec *codec, const struct codec_span *spans, int span_count, const float *packed,
+                                        uint8_t *payload);
+MUST_USE enum status codec_decode_spans(const struct codec *codec, const struct codec_span *spans, int span_count, const uint8_t *payload,
+                                        size_t payload_bytes, float *packed);
+
+#endif

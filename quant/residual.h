@@ -1,0 +1,18 @@
+/* residual: error feedback. What a lossy send left out is added to the next one.
+ *   x = difference + e;  payload = Q(x);  e' = x - decode(payload)
+ * and once the send is known to have counted, e = keep * e' where keep = 1 on the outer's way down and (1 - alpha) on a worker's
+ * way up, whose merge kept alpha of the difference in the local copy. Works with every codec; knows none.
+ * All arrays are packed (count,) f32. + - * only: bit-identical everywhere. */
+#ifndef ATOLL_QUANT_RESIDUAL_H
+#define ATOLL_QUANT_RESIDUAL_H
+
+#include <stddef.h>
+
+/* x = difference + e, in place on `difference`. */
+void residual_add(float *difference, const float *residual, size_t count);
+/* pending = x - decoded. pending may alias x. */
+void residual_left_out(const float *x, const float *decoded, float *pending, size_t count);
+/* residual = keep * pending. */
+void residual_settle(float *residual, const float *pending, float keep, size_t count);
+
+#endif
