@@ -1,0 +1,36 @@
+/* keys: one 32-byte master seed per node (DIRECTORY/keys/seed, mode 0600) from which the CURVE and the Ed25519 pair derive
+ * (libsodium crypto_kdf, separate contexts). */
+#ifndef ATOLL_COMMS_KEYS_H
+#define ATOLL_COMMS_KEYS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "comms/commit.h"
+
+enum { KEYS_SEED_BYTES = 32, KEYS_CURVE_BYTES = 32 };
+
+struct curve_pair {
+    uint8_t public_key[KEYS_CURVE_BYTES];
+    uint8_t secret_key[KEYS_CURVE_BYTES];
+};
+
+struct node_keys {
+    struct curve_pair curve;
+    uint8_t sign_key[MESSAGE_KEY_BYTES];
+    uint8_t sign_secret[SIGN_SECRET_BYTES];
+    bool created; /* made by this very call */
+};
+
+/* keys_init: sodium_init; once, before threads. */
+void keys_init(void);
+
+/* keys_open: read DIRECTORY/keys/seed, or make it when there is none (directory 0700, file 0600). STATUS_CONFIG when the file is
+ * readable by others or has the wrong size: the text says how to mend it. */
+MUST_USE enum status keys_open(const char *directory, struct node_keys *keys, struct error *error);
+
+/* A pair derived from a token's secret, equal on both sides; for enrolment only. */
+void keys_enrolment_pair(const uint8_t secret[32], struct curve_pair *pair);
+void keys_wipe(struct node_keys *keys);
+
+#endif

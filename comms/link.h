@@ -1,0 +1,100 @@
+/* link: two encrypted ZeroMQ connections per worker, control and bulk, so that commands never queue behind data. The outer binds two
+ * ROUTERs, workers dial out with two DEALERs. CURVE always on, ZAP allow-list enforced.
+ * One thread owns a link; only *_wake may be called from another. */
+#ifndef ATOLL_COMMS_LINK_H
+#define ATOLL_COMMS_LINK_H
+
+#include "comms/admission.h"
+#include "comms/message.h"
+#include "comms/token.h"
+
+/* A peer of the outer, named by what ZAP proved and not by what it claims: the link checks on every message that the routing id belongs to
+ * the authenticated key ('W' + key; 'E' and 'A' + 16 random bytes for enrolment and admin connections). */
+struct link_peer {
+    enum peer_role role;
+    uint8_t key[KEYS_CURVE_BYTES]; /* the CURVE key it proved */
+    uint8_t routing[40];
+    uint8_t routing_bytes;
+};
+
+enum link_event_kind {
+    LINK_EVENT_NONE,      /* time-out or wake */
+    LINK_EVENT_MESSAGE,   /* a valid control message */
+    LINK_EVENT_CHUNK,     /* a valid chunk */
+    LINK_EVENT_CONNECTED, /* worker side: both connections are up (again) */
+    LINK_EVENT_LOST,      /* worker side: a connection broke; it reconnects by itself */
+    LINK_EVENT_REFUSED,   /* worker side, final: `error` says which of: key not admitted, wrong outer key, no CURVE there, nobody answers */
+};
+
+struct link_event {
+    enum link_event_kind kind;
+    struct link_peer peer; /* outer side */
+    struct message message; /* long texts valid until the next receive */
+    struct chunk chunk;
+    const uint8_t *payload; /* of the chunk, valid until the next receive */
+    struct error error;
+};
+
+/* TCP payload bytes of the kernel's own count (TCP_INFO bytes_sent, bytes_received) over all connections so far, closed ones included. */
+struct link_bytes {
+    uint64_t control_up, control_down;
+    uint64_t bulk_up, bulk_down;
+    uint64_t retransmitted_up;
+};
+
+/* What was dropped, for logs: malformed messages, wrong session or identity, hostile chunks, rejected handshakes. */
+struct link_drops {
+    uint64_t malformed;
+    uint64_t wrong_identity;
+    uint64_t wrong_session; /* counted by the daemons, which know the sessions */
+    uint64_t rejected_handshakes;
+};
+
+/* ---- outer side ---- */
+struct outer_link;
+struct outer_link_options {
+    const char *host;      /* address to bind, "127.0.0.1", "0.0.0.0", "::" */
+    uint16_t control_port; /* 0 = any */
+    uint16_t bulk_port;    /* 0 = any */
+    const struct node_keys *keys;
+    struct admission *admission; /* borrowed */
+};
+MUST_USE enum status outer_link_open(const struct outer_link_options *options, struct outer_link **link, struct error *error);
+void outer_link_close(struct outer_link *link); /* waits at most 1 s for what is queued */
+void outer_link_ports(const struct outer_link *link, uint16_t *control_port, uint16_t *bulk_port);
+
+/* Wait up to timeout_us for one event. event is overwritten. */
+void outer_link_receive(struct outer_link *link, uint64_t timeout_us, struct link_event *event);
+void outer_link_wake(struct outer_link *link); /* from any thread: a waiting receive returns NONE */
+
+/* STATUS_UNREACHABLE: the peer's connection is gone (EHOSTUNREACH). STATUS_AGAIN: its queue is full. */
+MUST_USE enum status outer_link_send(struct outer_link *link, const struct link_peer *peer, const struct message *message);
+MUST_USE enum status outer_link_send_chunk(struct outer_link *link, const struct link_peer *peer, const struct chunk *chunk,
+                                           const uint8_t *payload);
+/* Bytes of all connections, or of one worker's when peer is not NULL. Reads the kernel: call it a few times a second at most. */
+void outer_link_bytes(struct outer_link *link, const struct link_peer *peer, struct link_bytes *bytes);
+void outer_link_drops(const struct outer_link *link, struct link_drops *drops);
+
+/* ---- worker side (also enrolment and admin) ---- */
+struct worker_link;
+struct worker_link_options {
+    enum peer_role role;
+    const struct token_address *addresses; /* tried in turn */
+    uint32_t address_count;
+    const uint8_t *outer_key;        /* KEYS_CURVE_BYTES */
+    const struct curve_pair *curve;  /* own, enrolment or admin pair */
+    bool bulk;                       /* false: control only (enrolment, admin) */
+    uint64_t up_bytes_per_s;         /* sizes the bulk socket's send buffer; 0 = no cap */
+    uint64_t patience_us;            /* REFUSED "nobody answers" after this long without any connection */
+};
+MUST_USE enum status worker_link_open(const struct worker_link_options *options, struct worker_link **link, struct error *error);
+void worker_link_close(struct worker_link *link);
+void worker_link_receive(struct worker_link *link, uint64_t timeout_us, struct link_event *event);
+void worker_link_wake(struct worker_link *link);
+/* STATUS_AGAIN: queue full or not connected. */
+MUST_USE enum status worker_link_send(struct worker_link *link, const struct message *message);
+MUST_USE enum status worker_link_send_chunk(struct worker_link *link, const struct chunk *chunk, const uint8_t *payload);
+void worker_link_bytes(struct worker_link *link, struct link_bytes *bytes);
+void worker_link_drops(const struct worker_link *link, struct link_drops *drops);
+
+#endif

@@ -1,0 +1,61 @@
+/* transfer: both ends of one bulk payload, resumable at any offset. Receiver-driven: the receiver grants [offset, limit), the sender
+ * never passes the limit. Pure bookkeeping: no socket, no clock.
+ *
+ *   receiver                            sender
+ *   GRANT(offset 0, limit w)   ---->    chunks 0..w
+ *   ... half of w arrived: GRANT(offset o, limit o + w) ---->  more chunks
+ *   link lost, came back: GRANT(offset = received, ...)  ---->  goes on there */
+#ifndef ATOLL_COMMS_TRANSFER_H
+#define ATOLL_COMMS_TRANSFER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "comms/message.h"
+
+/* transfer_chunk_bytes: min(256 KiB, 100 ms of the cap), at least 4 KiB; cap 0 = none. */
+uint32_t transfer_chunk_bytes(uint64_t cap_bytes_per_s);
+
+struct transfer_sender {
+    struct transfer_key key;
+    const uint8_t *payload; /* borrowed until the transfer is closed */
+    uint64_t bytes;
+    uint64_t next;  /* first byte not yet handed out */
+    uint64_t limit; /* granted */
+};
+void transfer_sender_open(struct transfer_sender *sender, struct transfer_key key, const uint8_t *payload, uint64_t bytes);
+/* false: grant out of range (offset > bytes, limit > bytes, limit < offset): refuse and count. */
+bool transfer_sender_grant(struct transfer_sender *sender, uint64_t offset, uint64_t limit);
+/* Fill the next chunk of at most chunk_bytes within the grant and step over it; false when nothing may be sent. payload of the chunk is
+ * sender->payload + chunk->offset. */
+bool transfer_sender_next(struct transfer_sender *sender, uint32_t chunk_bytes, struct chunk *chunk);
+
+struct transfer_receiver {
+    struct transfer_key key;
+    uint8_t *buffer; /* bytes long, borrowed */
+    uint64_t bytes;
+    uint64_t received; /* all before it is here */
+    uint64_t granted;
+    uint64_t window; /* credit that may be outstanding */
+    uint8_t expected_hash[MESSAGE_HASH_BYTES];
+};
+void transfer_receiver_open(struct transfer_receiver *receiver, struct transfer_key key, uint8_t *buffer, uint64_t bytes,
+                            uint64_t window, const uint8_t expected_hash[MESSAGE_HASH_BYTES]);
+/* After a link came back: forget outstanding credit; the next transfer_receiver_grant asks from `received`. */
+void transfer_receiver_reset_credit(struct transfer_receiver *receiver);
+/* true when a GRANT should be sent now (nothing asked yet, or half of the window has arrived): fills it and counts it as granted. */
+bool transfer_receiver_grant(struct transfer_receiver *receiver, struct message_grant *grant);
+enum transfer_verdict {
+    TRANSFER_TAKEN,     /* stored */
+    TRANSFER_COMPLETE,  /* stored, all here, hash right */
+    TRANSFER_BAD_HASH,  /* all here, hash wrong: reset to zero received; grant again or give up */
+    TRANSFER_DUPLICATE, /* before `received`, or a gap after a resend: dropped, no harm */
+    TRANSFER_HOSTILE,   /* outside the payload or beyond the grant: dropped, count it */
+};
+enum transfer_verdict transfer_receiver_chunk(struct transfer_receiver *receiver, const struct chunk *chunk, const uint8_t *payload);
+
+/* BLAKE2b-256 of a payload. */
+void transfer_payload_hash(const uint8_t *payload, uint64_t bytes, uint8_t hash[MESSAGE_HASH_BYTES]);
+
+#endif
