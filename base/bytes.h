@@ -1,4 +1,4 @@
-/* bytes: little-endian loads and stores, hex and base64url. Pure, no allocation. */
+/* bytes: little-endian loads and stores, hex. Pure, no allocation. (base64url: libsodium's sodium_bin2base64.) */
 #ifndef ATOLL_BASE_BYTES_H
 #define ATOLL_BASE_BYTES_H
 

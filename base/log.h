@@ -18,8 +18,12 @@ MUST_USE enum status log_open(struct log **log, const char *path, struct error *
 void log_close(struct log *log);
 
 /* log_event: append one record. `fields` is a JSON object made by json_pack or json_object; its reference is stolen (like
- * jansson's own _new functions). log may be NULL: the fields are dropped. */
+ * jansson's own _new functions). log may be NULL: the fields are dropped. fields NULL (a json_pack that failed, as with "f" and a
+ * NaN: use "o" with log_real): the record bears "fields_lost": true. */
 void log_event(struct log *log, const char *event, json_t *fields);
+
+/* How many records could not be written whole. */
+uint64_t log_lost(struct log *log);
 
 /* log_real: a JSON real, or null when not finite. */
 json_t *log_real(double value);

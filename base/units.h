@@ -7,7 +7,9 @@
 #include <stdint.h>
 
 /* Each parses the whole text ("10Mbit/s", "1.5 Gbit/s", "250kB/s", "unlimited" = 0) and returns false for junk, a missing or
- * unknown unit, a negative or an overflowing value. bit units are decimal (k, M, G); bytes: kB/MB/GB decimal, KiB/MiB/GiB binary. */
+ * unknown unit, a negative value, one that overflows, and one that is not zero but would be rounded to zero; the value is then
+ * unchanged. bit units are decimal (k, M, G; Mbps = Mbit/s); bytes: kB/MB/GB decimal, KiB/MiB/GiB binary. A rate of zero is refused:
+ * 0 stands for unlimited, which has a word. */
 bool units_parse_rate(const char *text, uint64_t *bytes_per_s);
 bool units_parse_duration(const char *text, uint64_t *us); /* us, ms, s, m, h, d */
 bool units_parse_size(const char *text, uint64_t *bytes);
@@ -17,5 +19,10 @@ enum { UNITS_TEXT_BYTES = 32 };
 char *units_format_bytes(uint64_t bytes, char *text);
 char *units_format_rate(uint64_t bytes_per_s, char *text);
 char *units_format_duration(uint64_t us, char *text);
+
+/* The same without loss: "10Mbit/s", "unlimited", "1500us", "256KiB"; the parsers above give the value back. */
+char *units_exact_rate(uint64_t bytes_per_s, char *text);
+char *units_exact_duration(uint64_t us, char *text);
+char *units_exact_size(uint64_t bytes, char *text);
 
 #endif

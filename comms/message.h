@@ -29,12 +29,13 @@ enum {
     MESSAGE_FRAGMENTS_MAX = 128,
     MESSAGE_NAME_BYTES = 64,    /* with the NUL; printable ASCII without spaces */
     MESSAGE_TEXT_BYTES = 512,   /* short human texts, with the NUL; printable UTF-8 */
-    MESSAGE_LONG_TEXT_MAX = 60000,
+    MESSAGE_LONG_TEXT_MAX = 60000, /* without the NUL; the two of WELCOME together */
     MESSAGE_KEY_BYTES = 32,
     MESSAGE_HASH_BYTES = 32,    /* BLAKE2b-256: run id, payload hash, commit hash */
     MESSAGE_STATE_HASH_BYTES = 16, /* XXH3-128 of g and u */
     MESSAGE_SIGNATURE_BYTES = 64,
     MESSAGE_TOKEN_ID_BYTES = 8,
+    MESSAGE_CHUNK_BYTES_MAX = 262144, /* payload of one chunk, at least 1 */
 };
 
 enum message_type {

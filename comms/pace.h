@@ -1,6 +1,10 @@
 /* pace: a token bucket for one direction of a link. Pure: the caller brings the time. Charges what the wire will carry (payload plus
  * CURVE, ZMTP and TCP/IP overhead), so that the cap holds on the cable and not only in the program. The burst is one chunk: in any
- * window of w seconds at most cap * w + one chunk is let through. Control messages are charged too but never held back. */
+ * window of w seconds at most cap * w + one chunk is let through. Control messages are charged too but never held back.
+ *
+ * With a burst of exactly one chunk no lateness can be made up for: who asks j microseconds after the delay that it was told loses
+ * cap * j per chunk. Where that matters (1 ms of poll against 2 ms of a 256 KiB chunk on 1 Gbit/s), open with a larger chunk_bytes
+ * than what is sent: a burst of chunk + cap * j keeps the rate, and the window bound grows by as much. */
 #ifndef ATOLL_COMMS_PACE_H
 #define ATOLL_COMMS_PACE_H
 
@@ -9,22 +13,28 @@
 
 struct pace {
     uint64_t cap_bytes_per_s; /* 0 = unlimited */
-    int64_t burst_bytes;
-    int64_t level_bytes; /* may be negative: a debt */
+    int64_t burst_bytes;      /* one chunk, as on the wire */
+    int64_t level_bytes;      /* may be negative: a debt */
     uint64_t updated_us;
     uint64_t remainder; /* of the integer refill: cap * us mod 1e6, so that no byte is lost to rounding */
 };
 
+/* The bucket starts full. */
 void pace_open(struct pace *pace, uint64_t cap_bytes_per_s, uint32_t chunk_bytes, uint64_t now_us);
 
-/* pace_wire_bytes: estimate of what `bytes` of one message become on the wire. */
+/* pace_wire_bytes: estimate of what `bytes` (all frames of one message) become on the wire:
+ *   stream   = bytes + 2 * (33 + 9)          two frames (chunk: header, payload), each with CURVE's MESSAGE command (flags,
+ *                                            nonce, MAC: 33) and a long ZMTP frame header (9); a control message has one: 42 too many
+ *   segments = ceil(stream / 1448)           MTU 1500 less IPv4 (20) and TCP with time stamps (32)
+ *   wire     = stream + 66 * segments        Ethernet (14), IPv4 (20), TCP (32)
+ * Not in it: retransmissions, and the other direction's acknowledgements (at most 66 bytes per two segments, 2.3 %). */
 uint64_t pace_wire_bytes(uint64_t bytes);
 
-/* true when a message of `bytes` may go now; it is then charged. */
+/* true when a message of `bytes` may go now; it is then charged. A message larger than the burst may go when the bucket is full. */
 bool pace_take(struct pace *pace, uint64_t bytes, uint64_t now_us);
 /* charge without asking (control). */
 void pace_charge(struct pace *pace, uint64_t bytes, uint64_t now_us);
-/* Microseconds until pace_take(bytes) can succeed; 0 = now. */
+/* Microseconds until pace_take(bytes) can succeed, if nothing else is charged meanwhile: exact; 0 = now. */
 uint64_t pace_delay_us(struct pace *pace, uint64_t bytes, uint64_t now_us);
 
 #endif

@@ -17,13 +17,18 @@ struct model_options {
     struct inner_options inner; /* batch_per_worker = windows of a micro-batch */
 };
 
+/* model_memory_bytes: what model_create will take for `options`. */
+size_t model_memory_bytes(const struct model_options *options);
+
 /* model_create: takes all memory (parameters, gradients, two moments, activations of one micro-batch), initializes the
- * parameters from inner.seed. STATUS_NO_MEMORY. */
+ * parameters from inner.seed. Sets the BLAS threads of the process to inner.threads. STATUS_NO_MEMORY;
+ * STATUS_CONFIG when the micro-batch is too large. */
 MUST_USE enum status model_create(const struct model_options *options, struct model **model, struct error *error);
 void model_destroy(struct model *model);
 
 const struct tensor_table *model_tensors(const struct model *model); /* lives as long as the model */
 const struct shape *model_shape(const struct model *model);
+const struct inner_options *model_inner(const struct model *model);
 
 /* The live parameter block (block_floats,), 64-byte aligned. Written by model_apply_update and by the sync's merge. */
 float *model_parameters(struct model *model);

@@ -54,8 +54,9 @@ struct data_options {
     char val[DATA_GLOBS_MAX][DATA_GLOB_BYTES];
     int64_t val_count;
     int64_t tokenizer; /* enum tokenizer_kind: bytes = text files; shards = token files of llm.c or nanoGPT */
-    int64_t dtype;     /* enum shard_dtype: headerless (nanoGPT) files need uint16 or uint32 said; auto = only llm.c headers */
-    int64_t parts;     /* 0 = workers */
+    int64_t
+        dtype; /* enum shard_dtype: headerless (nanoGPT) files need uint16 or uint32 said; auto = only llm.c headers */
+    int64_t parts; /* 0 = workers */
 };
 
 /* shape_validate: fills the derived fields (kv_heads, head_dim, vocab when 0) and refuses what cannot work; the text names the

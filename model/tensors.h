@@ -23,6 +23,20 @@ struct tensor {
 
 /* Order: embed_tokens; per layer input_layernorm, q_proj, k_proj, v_proj, q_norm, k_norm, o_proj, post_attention_layernorm,
  * gate_proj, up_proj, down_proj; norm; lm_head (absent when tied). */
+enum layer_tensor {
+    LAYER_INPUT_NORM,
+    LAYER_Q,
+    LAYER_K,
+    LAYER_V,
+    LAYER_Q_NORM,
+    LAYER_K_NORM,
+    LAYER_O,
+    LAYER_POST_NORM,
+    LAYER_GATE,
+    LAYER_UP,
+    LAYER_DOWN,
+    LAYER_TENSORS,
+};
 struct tensor_table {
     struct tensor *tensors;
     int count;
@@ -33,6 +47,12 @@ struct tensor_table {
 /* tensors_table_create: *table owns its memory until tensors_table_destroy. STATUS_NO_MEMORY. */
 MUST_USE enum status tensors_table_create(const struct shape *shape, struct tensor_table *table, struct error *error);
 void tensors_table_destroy(struct tensor_table *table);
+
+/* Where they lie in a block, in floats. The head is the embedding when there is no lm_head. */
+size_t tensors_offset_of_layer(const struct tensor_table *table, int layer, enum layer_tensor which);
+size_t tensors_offset_of_embedding(const struct tensor_table *table);
+size_t tensors_offset_of_final_norm(const struct tensor_table *table);
+size_t tensors_offset_of_head(const struct tensor_table *table);
 
 /* NULL when there is none of that name. */
 const struct tensor *tensors_find(const struct tensor_table *table, const char *name);

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
+#include "comms/link_settings.h"
 #include "model/shape.h"
 #include "quant/codec.h"
 
@@ -36,13 +37,6 @@ struct outer_options {
     int64_t optimizer; /* enum outer_optimizer_kind of outer/outer_step.h, same order: sgd, momentum, nesterov */
     double lr;
     double momentum;
-};
-
-/* link: caps of one worker; 0 = unlimited. Node keys. */
-struct link_options {
-    uint64_t up_bytes_per_s;
-    uint64_t down_bytes_per_s;
-    uint64_t latency_us; /* the planner's input only */
 };
 
 struct eval_options {

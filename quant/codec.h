@@ -1,12 +1,16 @@
 /* codec: the formats of outer gradients: floats <-> bits. A payload is a fragment's tensors one after another, each encoded on its
  * own (blocks restart at each tensor, the last one short), back to back without padding.
  *
- *   name  bits/parameter (formula in each file)   block   scale
- *   f32   32                                      -       -
- *   bf16  16, round to nearest even               -       -
- *   int8  8 + 32/block                            256     f32 absmax/127
- *   int4  4 + ..                                  ..      ..
- *   e3m0  4 + 8/block                             128     power of two, one byte
+ *   name  bits per parameter   block   scale                    layout, size, error budget
+ *   f32   32                   -       -                        plain.h
+ *   bf16  16                   -       -                        plain.h
+ *   int8  8.125                128     bf16 absmax/127, up      integer.h
+ *   int4  4.25                 64      bf16 absmax/7, up        integer.h
+ *   e3m0  4.0625               128     power of two, one byte   e3m0.h
+ *
+ * Block codecs write each block's scale in front of its codes: a payload is one forward pass on both sides. They turn blocks with
+ * absmax < 2^-100 to zero and refuse absmax > 2^127 (nothing they decode is subnormal or infinite); bf16 refuses what would round
+ * to infinity. Payloads are little-endian; -0 stays -0 in f32 and bf16, and becomes 0 in the block codecs.
  *
  * Output is the same on every machine: + - * / and integers only, nearest-even, no libm, contraction off.
  * `_ref` versions are plain and slow, written from the format; the fast ones are tested to equal them bit for bit. */
@@ -28,7 +32,8 @@ struct codec {
     size_t (*bytes)(size_t count);
 
     /* encode: src (count,) f32, borrowed -> dst bytes(count), any alignment. One pass, no allocation.
-     * STATUS_NOT_FINITE when src holds a NaN or an infinity (dst unspecified): skip this fragment and report it. */
+     * STATUS_NOT_FINITE when src holds a NaN, an infinity or a value beyond the format's range (dst unspecified):
+     * skip this fragment and report it. */
     enum status (*encode)(const float *src, size_t count, uint8_t *dst) MUST_USE;
 
     /* decode: src bytes(count) -> dst (count,) f32. Bytes from a peer are hostile: a scale or value that encode never makes

@@ -1,0 +1,44 @@
+#include "base/arena.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "base/check.h"
+#include "base/units.h"
+
+size_t arena_round(size_t bytes) {
+    CHECK(bytes <= SIZE_MAX - ARENA_ALIGNMENT);
+    return (bytes + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
+}
+
+enum status arena_open(struct arena *arena, size_t capacity_bytes, struct error *error) {
+    if (capacity_bytes == 0) {
+        *arena = (struct arena){0};
+        return STATUS_OK;
+    }
+    void *base = mmap(NULL, capacity_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) {
+        char text[UNITS_TEXT_BYTES];
+        return error_set(error, STATUS_NO_MEMORY,
+                         "cannot reserve %s of memory: %s (a smaller model or batch, or a larger machine)",
+                         units_format_bytes(capacity_bytes, text), strerror(errno));
+    }
+    *arena = (struct arena){.base = base, .capacity_bytes = capacity_bytes};
+    return STATUS_OK;
+}
+
+void arena_close(struct arena *arena) {
+    if (arena->base)
+        CHECK(munmap(arena->base, arena->capacity_bytes) == 0);
+    *arena = (struct arena){0};
+}
+
+void *arena_take(struct arena *arena, size_t bytes) {
+    size_t room = arena_round(bytes);
+    CHECK(room <= arena->capacity_bytes - arena->used_bytes);
+    unsigned char *piece =
+        arena->base + arena->used_bytes; /* zero: mapped pages are, and nothing is handed out twice */
+    arena->used_bytes += room;
+    return piece;
+}

@@ -1,0 +1,171 @@
+#include "experiments/check.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/options.h"
+#include "base/units.h"
+#include "model/tensors.h"
+#include "outer/fragments.h"
+#include "outer/run_file.h"
+#include "quant/codec.h"
+
+struct check_values {
+    const char *run_file;
+    struct option_list set;
+    bool print_defaults, print_effective, json;
+};
+
+static const struct option_row check_rows[] = {
+    OPTION_POSITIONAL_OPTIONAL(struct check_values, run_file, "RUN.yaml", "the run file"),
+    OPTION_LIST(struct check_values, set, "set", 0, "KEY=VALUE", "change one key, as in --set sync.every_steps=50"),
+    OPTION_FLAG(struct check_values, print_defaults, "print-defaults", 0,
+                "print all keys with their defaults, and stop"),
+    OPTION_FLAG(struct check_values, print_effective, "print-effective", 0, "print the file with every key filled in"),
+    OPTION_FLAG(struct check_values, json, "json", 0, "print the summary as JSON"),
+    OPTION_END,
+};
+
+static const struct option_command check_options = {"check", "check a run file and say what it comes to", check_rows,
+                                                    "To begin a run file:  atoll check --print-defaults > run.yaml"};
+
+/* What the summary tells: the same numbers for people and as JSON. */
+struct plan {
+    struct tensor_table table;
+    struct fragments fragments; /* count 0 with sync off */
+};
+
+static enum status plan_create(const struct run_file *run, struct plan *plan, struct error *error) {
+    *plan = (struct plan){0};
+    enum status status = tensors_table_create(&run->model, &plan->table, error);
+    if (status != STATUS_OK || run->sync.off)
+        return status;
+    _Static_assert((int)FRAGMENT_PATTERN_STRIDED == (int)SYNC_PATTERN_STRIDED &&
+                       (int)FRAGMENT_PATTERN_SEQUENTIAL == (int)SYNC_PATTERN_SEQUENTIAL &&
+                       (int)FRAGMENT_LAYERS_ALL == (int)SYNC_FRAGMENT_LAYERS_ALL,
+                   "the run file and the fragments count alike");
+    status = fragments_create(&plan->table, run->model.layers, run->sync.fragment_layers,
+                              (enum fragment_pattern)run->sync.pattern, &plan->fragments, error);
+    if (status != STATUS_OK)
+        tensors_table_destroy(&plan->table);
+    return status;
+}
+
+static void plan_destroy(struct plan *plan) {
+    if (plan->fragments.count)
+        fragments_destroy(&plan->fragments);
+    tensors_table_destroy(&plan->table);
+}
+
+static size_t payload_bytes(const struct fragment *fragment, int64_t codec) {
+    return codec_payload_bytes(codec_get((enum codec_id)codec), fragment->spans, fragment->span_count);
+}
+
+static void print_people(const struct run_file *run, const struct plan *plan, const char *path) {
+    char up[UNITS_TEXT_BYTES];
+    char down[UNITS_TEXT_BYTES];
+    printf("%s: fine\n", path);
+    printf("model      %zu parameters: %" PRId64 " layers, width %" PRId64 ", vocab %" PRId64 ", context %" PRId64 "\n",
+           plan->table.parameter_count, run->model.layers, run->model.width, run->model.vocab, run->model.context);
+    printf("training   %" PRId64 " steps, %" PRId64 " tokens a step on each of %" PRId64 " worker%s\n",
+           run->inner.steps, run->inner.batch_per_worker * run->inner.accumulate * run->model.context, run->workers,
+           run->workers == 1 ? "" : "s");
+    if (run->data.train_count == 0)
+        printf("data       no training files are named: each worker brings its own (--data)\n");
+    if (run->sync.off) {
+        printf("sync       off\n");
+        return;
+    }
+    size_t all_up = 0;
+    size_t all_down = 0;
+    printf("sync       %d fragments, each sent every %" PRId64 " steps; per send and worker:\n", plan->fragments.count,
+           run->sync.every_steps);
+    for (int p = 0; p < plan->fragments.count; p++) {
+        const struct fragment *fragment = &plan->fragments.list[p];
+        size_t up_bytes = payload_bytes(fragment, run->sync.codec_up);
+        size_t down_bytes = payload_bytes(fragment, run->sync.codec_down);
+        all_up += up_bytes;
+        all_down += down_bytes;
+        printf("  %3d  %10zu parameters  %9s up  %9s down  %s\n", p, fragment->count, units_format_bytes(up_bytes, up),
+               units_format_bytes(down_bytes, down), fragment->name);
+    }
+    printf("  all  %10zu parameters  %9s up  %9s down  every %" PRId64 " steps\n", plan->table.parameter_count,
+           units_format_bytes(all_up, up), units_format_bytes(all_down, down), run->sync.every_steps);
+}
+
+static void print_json(const struct run_file *run, const struct plan *plan, const char *path) {
+    uint8_t hash[RUN_KEYS_HASH_BYTES];
+    char hash_text[2 * RUN_KEYS_HASH_BYTES + 1];
+    run_file_keys_hash(run, hash);
+    bytes_to_hex(hash, sizeof hash, hash_text);
+    json_t *list = json_array();
+    json_int_t all_up = 0;
+    json_int_t all_down = 0;
+    for (int p = 0; p < plan->fragments.count; p++) {
+        const struct fragment *fragment = &plan->fragments.list[p];
+        json_int_t up = (json_int_t)payload_bytes(fragment, run->sync.codec_up);
+        json_int_t down = (json_int_t)payload_bytes(fragment, run->sync.codec_down);
+        all_up += up;
+        all_down += down;
+        json_array_append_new(list, json_pack("{s:i, s:s, s:I, s:I, s:I}", "fragment", p, "name", fragment->name,
+                                              "parameters", (json_int_t)fragment->count, "payload_up_bytes", up,
+                                              "payload_down_bytes", down));
+    }
+    json_t *summary =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:o}", "run_file", path, "name", run->name,
+                  "keys_hash", hash_text, "parameters", (json_int_t)plan->table.parameter_count, "steps",
+                  (json_int_t)run->inner.steps, "step_tokens",
+                  (json_int_t)(run->inner.batch_per_worker * run->inner.accumulate * run->model.context), "workers",
+                  (json_int_t)run->workers, "sync_off", (int)run->sync.off, "every_steps",
+                  (json_int_t)(run->sync.off ? 0 : run->sync.every_steps), "payload_up_bytes", all_up,
+                  "payload_down_bytes", all_down, "fragments", list);
+    CHECK(summary != NULL);
+    json_dumpf(summary, stdout, JSON_INDENT(2));
+    printf("\n");
+    json_decref(summary);
+}
+
+static enum status check_run_file(const struct check_values *values, struct error *error) {
+    struct run_file *run = malloc(sizeof *run);
+    if (!run)
+        return error_set(error, STATUS_NO_MEMORY, "no memory to read %s", values->run_file);
+    struct plan plan;
+    enum status status = run_file_load(values->run_file, values->set.items, values->set.count, run, error);
+    if (status == STATUS_OK && (run->data.train_count || run->data.val_count))
+        status = run_file_check_data(run, error);
+    if (status == STATUS_OK && values->print_effective) {
+        char *text = run_file_text(run, false, false);
+        fputs(text, stdout);
+        free(text);
+    } else if (status == STATUS_OK && (status = plan_create(run, &plan, error)) == STATUS_OK) {
+        (values->json ? print_json : print_people)(run, &plan, values->run_file);
+        plan_destroy(&plan);
+    }
+    free(run);
+    return status;
+}
+
+int check_command(int argc, char **argv) {
+    struct check_values values = {0};
+    int exit_code;
+    if (!options_or_exit(&check_options, argc, argv, &values, &exit_code))
+        return exit_code;
+    if (values.print_defaults) {
+        char *text = run_file_defaults_text();
+        fputs(text, stdout);
+        free(text);
+        return 0;
+    }
+    if (!values.run_file) {
+        fprintf(stderr, "atoll check: RUN.yaml is missing: the run file (atoll check --help)\n");
+        return status_exit_code(STATUS_USAGE);
+    }
+    struct error error;
+    enum status status = check_run_file(&values, &error);
+    if (status != STATUS_OK)
+        fprintf(stderr, "%s\n", error.text);
+    return status_exit_code(status);
+}

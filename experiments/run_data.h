@@ -1,0 +1,88 @@
+/* run_data: what the logs of one run say, as arrays in time order, for tables and plots. It knows files and records; it computes
+ * nothing but what joins the pieces: the clocks of several nodes (t_wall of their headers) and the counters of a node that was
+ * started again (its later processes count from zero; the sums of the earlier ones are added). */
+#ifndef ATOLL_EXPERIMENTS_RUN_DATA_H
+#define ATOLL_EXPERIMENTS_RUN_DATA_H
+
+#include "experiments/run_log.h"
+
+enum { RUN_DATA_NODES_MAX = 256, RUN_DATA_RUNS_MAX = 64, RUN_DATA_LABEL_BYTES = 128, RUN_DATA_PATH_BYTES = 1024 };
+
+/* Bytes and microseconds since the node's first header. */
+struct run_counters {
+    int64_t payload_up, payload_down;
+    int64_t wire_up, wire_down;
+    int64_t control_up, control_down;
+    int64_t retransmitted_up;
+    int64_t wait_us, compute_us, eval_us;
+};
+
+/* t_s: seconds since the earliest header of the run. */
+struct run_step {
+    double t_s;
+    int64_t step, tokens, compute_us;
+    double loss;
+};
+struct run_eval {
+    double t_s;
+    int64_t step, run_tokens;
+    double loss, bits_per_byte;
+    bool final;
+    struct run_counters counters; /* wire and payload only */
+};
+struct run_link {
+    double t_s;
+    struct run_counters counters;
+};
+
+struct run_node {
+    char directory[RUN_DATA_PATH_BYTES];
+    struct run_log_header header; /* the first one */
+    double first_wall_s;          /* of the first header, seconds since 1970 */
+    bool is_outer;
+    int64_t starts; /* headers: 1 + restarts */
+    int64_t records, unknown, bad;
+    bool torn;
+    char first_bad[256];
+
+    struct run_step *steps;
+    int64_t step_count;
+    struct run_eval *evals;
+    int64_t eval_count;
+    struct run_link *links; /* link and end records */
+    int64_t link_count;
+    struct run_counters totals; /* newest value of each */
+    double last_t_s;            /* of the newest record */
+    bool ended;
+    char end_reason[RUN_LOG_REASON_BYTES];
+    char state_hash[RUN_LOG_HASH_BYTES];
+
+    int64_t commits, contributions; /* outer: closed rounds, and what they counted */
+    int64_t refused;
+    double final_loss, final_bits_per_byte; /* outer's end; NaN = not said */
+};
+
+struct run_data {
+    char label[RUN_DATA_LABEL_BYTES]; /* last part of the directory's name, made unique among the runs */
+    char directory[RUN_DATA_PATH_BYTES];
+    struct run_node *nodes[RUN_DATA_NODES_MAX]; /* workers by slot and name, then outers */
+    int node_count;
+    int worker_count; /* nodes[0..worker_count) */
+};
+
+struct run_set {
+    struct run_data runs[RUN_DATA_RUNS_MAX];
+    int count;
+};
+
+/* run_set_add: read DIRECTORY/log.jsonl and DIRECTORY/SUB/log.jsonl. Nodes of a run id that is in the set already join that run
+ * (directories of one run, brought together from several machines). STATUS_NOT_FOUND: no log there; STATUS_DATA: logs without one
+ * readable header; STATUS_IO, STATUS_NO_MEMORY. The text says what to give instead. */
+MUST_USE enum status run_set_add(struct run_set *set, const char *directory, struct error *error);
+void run_set_free(struct run_set *set);
+
+/* run_final_eval: the evaluation that stands for the run: the newest final one, else the newest; NULL = none. *node: who wrote
+ * it. */
+const struct run_eval *run_final_eval(const struct run_data *run, const struct run_node **node);
+
+#endif

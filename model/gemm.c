@@ -1,0 +1,43 @@
+/* gemm: see gemm.h. Knows BLAS; must not know models. */
+#include "model/gemm.h"
+#include <cblas.h>
+#include "base/check.h"
+
+void gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float *a, int lda, const float *b,
+          int ldb, float beta, float *c, int ldc) {
+    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans, M, N,
+                K, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+void linear_forward(int rows, int inputs, int outputs, const float *x, const float *w, float *out) {
+    gemm(false, true, rows, outputs, inputs, 1, x, inputs, w, inputs, 0, out, outputs);
+}
+
+void linear_forward_add(int rows, int inputs, int outputs, const float *x, const float *w, float *out) {
+    gemm(false, true, rows, outputs, inputs, 1, x, inputs, w, inputs, 1, out, outputs);
+}
+
+void linear_backward_input(int rows, int inputs, int outputs, const float *dout, const float *w, float *dx, bool add) {
+    gemm(false, false, rows, inputs, outputs, 1, dout, outputs, w, inputs, add ? 1 : 0, dx, inputs);
+}
+
+void linear_backward_weight(int rows, int inputs, int outputs, const float *dout, const float *x, float *dw) {
+    gemm(true, false, outputs, inputs, rows, 1, dout, outputs, x, inputs, 1, dw, inputs);
+}
+
+void gemm_set_threads(int threads) {
+    CHECK(threads >= 1);
+    openblas_set_num_threads(threads);
+}
+
+int gemm_threads(void) {
+    return openblas_get_num_threads();
+}
+
+const char *gemm_core_name(void) {
+    return openblas_get_corename();
+}
+
+const char *gemm_config(void) {
+    return openblas_get_config();
+}

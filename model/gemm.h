@@ -1,0 +1,31 @@
+/* gemm: the one door to BLAS. f32, row-major; results depend on the BLAS core and its threads, so nothing that machines share
+ * may pass through here. With one BLAS thread on one machine, equal inputs give equal bits. */
+#ifndef ATOLL_MODEL_GEMM_H
+#define ATOLL_MODEL_GEMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* gemm: c (M,N) = alpha * op(a) op(b) + beta * c, with op(a) (M,K), op(b) (K,N). A transposed operand is stored as (K,M) or
+ * (N,K). lda, ldb, ldc: floats from one stored row to the next. beta 0 never reads c. */
+void gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float *a, int lda, const float *b,
+          int ldb, float beta, float *c, int ldc);
+
+/* The three products of a linear layer with weight w (outputs,inputs), as PyTorch stores it; x (rows,inputs), out
+ * (rows,outputs). */
+/* out (rows,outputs) = x w^T, set; += by linear_forward_add. */
+void linear_forward(int rows, int inputs, int outputs, const float *x, const float *w, float *out);
+void linear_forward_add(int rows, int inputs, int outputs, const float *x, const float *w, float *out);
+/* dx (rows,inputs) = dout w, set; or added when `add`. */
+void linear_backward_input(int rows, int inputs, int outputs, const float *dout, const float *w, float *dx, bool add);
+/* dw (outputs,inputs) += dout^T x, added. */
+void linear_backward_weight(int rows, int inputs, int outputs, const float *dout, const float *x, float *dw);
+
+/* gemm_set_threads: BLAS threads of the whole process, >= 1. Never while another thread computes. */
+void gemm_set_threads(int threads);
+int gemm_threads(void);
+/* The kernel that BLAS chose for this CPU ("SkylakeX") and its build line; static text. An environment may force a slow one. */
+const char *gemm_core_name(void);
+const char *gemm_config(void);
+
+#endif

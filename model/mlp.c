@@ -1,0 +1,21 @@
+/* mlp: see mlp.h. */
+#include "model/mlp.h"
+#include "base/vector.h"
+#include "model/lanes.h"
+
+HOT_LOOP void mlp_gate_forward(size_t count, const float *gate, const float *up, float *h) {
+    for (size_t i = 0; i < count; i++)
+        h[i] = gate[i] / (1.0f + lanes_exp(-gate[i])) * up[i];
+}
+
+/* With s = sigmoid(a): d silu / d a = s * (1 + a * (1 - s)). */
+HOT_LOOP void mlp_gate_backward(size_t count, float *restrict gate, float *restrict up, float *restrict dh) {
+    for (size_t i = 0; i < count; i++) {
+        float a = gate[i], u = up[i], d = dh[i];
+        float s = 1.0f / (1.0f + lanes_exp(-a));
+        float silu = a * s;
+        gate[i] = d * u * (s * (1.0f + a * (1.0f - s)));
+        up[i] = d * silu;
+        dh[i] = silu * u;
+    }
+}

@@ -1,0 +1,36 @@
+/* commit_maker: the float work of a round on the outer: decode the contributions, sum them in the given order, add the downlink's
+ * residual, encode once, apply that very payload to the outer's own copy. What is broadcast is what everyone applies.
+ * One thread uses a maker (and the outer_copy behind it) at a time. Sources: arXiv 2501.18512 algorithm 2; mean.h, outer_step.h. */
+#ifndef ATOLL_OUTER_COMMIT_MAKER_H
+#define ATOLL_OUTER_COMMIT_MAKER_H
+
+#include "outer/outer_copy.h"
+
+struct commit_maker {
+    struct outer_copy *copy; /* borrowed, written by commit_maker_make */
+    bool error_feedback;
+    float *residual; /* (packed_floats,) of the way down */
+    float *sum;      /* (largest_count,) */
+    float *decoded;  /* (largest_count,) */
+    struct arena arena;
+};
+
+MUST_USE enum status commit_maker_open(struct commit_maker *maker, struct outer_copy *copy, bool error_feedback, struct error *error);
+void commit_maker_close(struct commit_maker *maker);
+
+/* commit_maker_check: does this payload decode, to finite values of at most 2^60? Larger ones could overflow the sum of 64 workers with
+ * 2^48 tokens each. STATUS_DATA or STATUS_NOT_FINITE: refuse the contribution. */
+MUST_USE enum status commit_maker_check(struct commit_maker *maker, int fragment, const uint8_t *payload, size_t bytes);
+
+struct commit_part {
+    const uint8_t *payload; /* checked */
+    size_t bytes;
+    uint64_t tokens; /* weight */
+};
+
+/* commit_maker_make: parts in the order of the sum -> payload (outer_copy_payload_down bytes, caller's), the copy's g, u and the residual
+ * stepped, hash of the new state. CHECKs that the parts were checked before. */
+void commit_maker_make(struct commit_maker *maker, int fragment, const struct commit_part *parts, int count, uint8_t *payload,
+                       struct state_hash *hash);
+
+#endif

@@ -1,0 +1,18 @@
+/* mix: how a new outer fragment enters the local parameters: the pass of the merge step, on the critical path of training.
+ * Source: arXiv 2501.18512, equation of the merge (alpha = keep_local). Arrays are (count,) f32 in the caller's memory, not overlapping;
+ * for a fragment in a block, call once per span. No allocation. */
+#ifndef ATOLL_OUTER_MIX_H
+#define ATOLL_OUTER_MIX_H
+
+#include <stddef.h>
+
+/* mix_counted: the commit counts this worker's contribution.
+ *   take = 1 - alpha, once, in f32;   theta = (alpha * theta) + (take * g_new), each operation rounded to f32
+ * alpha in [0, 1]. alpha 0 gives g_new, 1 leaves theta (both exactly, for finite values; -0 may become 0). */
+void mix_counted(float *theta, const float *g_new, float alpha, size_t count);
+
+/* mix_shift: a commit that does not count this worker moves the ground under it; unsent work, g - theta, stays.
+ *   theta = theta + (g_new - g_old), each operation rounded to f32 */
+void mix_shift(float *theta, const float *g_new, const float *g_old, size_t count);
+
+#endif

@@ -1,0 +1,228 @@
+/* outer_actions: what the round machine asks for becomes messages, transfers and jobs. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "outer/outer_run.h"
+
+static void start(struct outer_run *outer) {
+    struct message message = {.type = MESSAGE_START};
+    message.body.start.evaluator_slot = members_evaluator(&outer->machine.members);
+    outer_broadcast(outer, &message);
+    log_say(LOG_LEVEL_INFO, "all %lld workers are here: training starts", (long long)outer->run.workers);
+    if (message.body.start.evaluator_slot == UINT32_MAX)
+        log_say(LOG_LEVEL_WARN, "no worker has held-out text: nothing will be evaluated (data.val, or --val on a worker)");
+    log_event(outer->log, "start", json_object());
+}
+
+static void tell_members(struct outer_run *outer) {
+    struct message message = {.type = MESSAGE_MEMBERS};
+    message.body.members.live_mask = members_live_mask(&outer->machine.members);
+    message.body.members.evaluator_slot = members_evaluator(&outer->machine.members);
+    outer_broadcast(outer, &message);
+}
+
+static void grant(struct outer_run *outer, const struct round_action *action) {
+    struct outer_upload *upload = &outer->uploads[action->slot][action->fragment];
+    const struct contribution *c = &outer->machine.fragments[action->fragment].places[action->slot].contribution;
+    if (upload->checking)
+        return; /* all of it is here; a worker whose link came back offers it again */
+    if (!upload->open) {
+        upload->buffer = malloc(c->payload_bytes);
+        CHECK(upload->buffer != NULL);
+        struct transfer_key key = {TRANSFER_CONTRIBUTION, 0, action->fragment, c->base_version};
+        transfer_receiver_open(&upload->receiver, key, upload->buffer, c->payload_bytes, OUTER_UPLOAD_WINDOW_BYTES, c->payload_hash);
+        upload->open = true;
+        upload->bad_hashes = 0;
+    } else {
+        transfer_receiver_reset_credit(&upload->receiver);
+    }
+    struct message message = {.type = MESSAGE_GRANT};
+    if (transfer_receiver_grant(&upload->receiver, &message.body.grant))
+        outer_send(outer, action->slot, &message);
+}
+
+static void refuse_offer(struct outer_run *outer, const struct round_action *action) {
+    static const char *const reasons[OFFER_REFUSED_CODE_COUNT] = {"", "stale", "duplicate", "malformed", "hash", "not finite"};
+    struct message message = {.type = MESSAGE_OFFER_REFUSED};
+    message.body.offer_refused = (struct message_offer_refused){action->fragment, action->version, action->code};
+    outer->refused_offers++;
+    log_event(outer->log, "refuse",
+              json_pack("{s:s, s:s, s:i, s:i, s:I}", "what", "contribution", "reason", reasons[action->code], "slot",
+                        (int)action->slot, "fragment", (int)action->fragment, "base_version", (json_int_t)action->version));
+    outer_send(outer, action->slot, &message);
+}
+
+static void discard(struct outer_run *outer, const struct round_action *action) {
+    struct outer_upload *upload = &outer->uploads[action->slot][action->fragment];
+    if (!upload->open)
+        return;
+    if (upload->checking) {
+        upload->discarded = true;
+        return;
+    }
+    free(upload->buffer);
+    memset(upload, 0, sizeof *upload);
+}
+
+static struct outer_commit *commit_place(struct outer_run *outer, uint32_t fragment, uint64_t version) {
+    return &outer->commits[fragment][version % OUTER_COMMITS_KEPT];
+}
+
+static void close_round(struct outer_run *outer, const struct round_action *action) {
+    uint32_t count;
+    const struct counted *counted = round_counted(&outer->machine, action->fragment, &count);
+    struct outer_job job = {.kind = OUTER_JOB_COMMIT, .fragment = action->fragment, .version = action->version, .part_count = (int)count};
+    for (uint32_t i = 0; i < count; i++) {
+        const struct outer_upload *upload = &outer->uploads[counted[i].slot][action->fragment];
+        job.parts[i] = (struct commit_part){upload->buffer, upload->receiver.bytes, counted[i].tokens_to - counted[i].tokens_from};
+    }
+    struct outer_commit *place = commit_place(outer, action->fragment, action->version);
+    /* Members still fetching the version that this place held are told to catch up from newer ones no more: drop their senders. */
+    for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++) {
+        struct transfer_sender *download = &outer->sessions[slot].downloads[action->fragment];
+        if (download->key.version != 0 && download->payload == place->payload)
+            memset(download, 0, sizeof *download);
+    }
+    size_t bytes = outer_copy_payload_down(&outer->copy, (int)action->fragment);
+    if (place->payload == NULL)
+        place->payload = malloc(bytes);
+    CHECK(place->payload != NULL);
+    place->commit.version = 0;
+    job.payload = place->payload;
+    outer_compute_submit(outer->compute, &job);
+}
+
+static void log_commit(struct outer_run *outer, const struct commit *commit) {
+    const struct round_fragment *fragment = &outer->machine.fragments[commit->fragment];
+    char hash[2 * MESSAGE_STATE_HASH_BYTES + 1];
+    bytes_to_hex(commit->state_hash, MESSAGE_STATE_HASH_BYTES, hash);
+    json_t *counted = json_array();
+    for (uint32_t i = 0; i < commit->counted_count; i++) {
+        const struct counted *c = &commit->counted[i];
+        json_array_append_new(counted, json_pack("{s:i, s:I, s:I, s:I}", "slot", (int)c->slot, "base_version",
+                                                 (json_int_t)c->base_version, "tokens_from", (json_int_t)c->tokens_from, "tokens_to",
+                                                 (json_int_t)c->tokens_to));
+    }
+    log_event(outer->log, "commit",
+              json_pack("{s:i, s:I, s:I, s:o, s:I, s:s, s:I, s:I}", "fragment", (int)commit->fragment, "version",
+                        (json_int_t)commit->version, "run_step", (json_int_t)commit->run_step, "counted", counted, "payload_bytes",
+                        (json_int_t)commit->payload_bytes, "state_hash", hash, "open_us",
+                        (json_int_t)(fragment->open_us - outer->opened_us), "close_us",
+                        (json_int_t)(fragment->close_us - outer->opened_us)));
+}
+
+/* The commit is made: name it, sign it, keep it. Returns after the point where a later version makes it durable. */
+static void keep_commit(struct outer_run *outer, const struct outer_job *job) {
+    struct outer_commit *place = commit_place(outer, job->fragment, job->version);
+    struct commit *commit = &place->commit;
+    memset(commit, 0, sizeof *commit);
+    commit->epoch = outer->epoch;
+    commit->fragment = job->fragment;
+    commit->version = job->version;
+    commit->run_step = outer->machine.run_step;
+    commit->payload_bytes = outer_copy_payload_down(&outer->copy, (int)job->fragment);
+    memcpy(commit->run_id, outer->run_id, sizeof commit->run_id);
+    memcpy(commit->parent, outer->heads[job->fragment], sizeof commit->parent);
+    memcpy(commit->payload_hash, job->payload_hash, sizeof commit->payload_hash);
+    memcpy(commit->state_hash, job->state_hash.bytes, sizeof commit->state_hash);
+    const struct counted *counted = round_counted(&outer->machine, job->fragment, &commit->counted_count);
+    memcpy(commit->counted, counted, commit->counted_count * sizeof *counted);
+    commit_sign(commit, outer->keys.sign_secret);
+    commit_hash(commit, place->hash);
+    memcpy(outer->heads[job->fragment], place->hash, sizeof place->hash);
+    outer->commit_count++;
+    log_commit(outer, commit);
+}
+
+static void publish(struct outer_run *outer, const struct round_action *action) {
+    struct message message = {.type = MESSAGE_COMMIT};
+    message.body.commit = commit_place(outer, action->fragment, action->version)->commit;
+    for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++)
+        if (outer->sessions[slot].connected && outer->sessions[slot].ready) {
+            outer->sessions[slot].versions_sent[action->fragment] = action->version;
+            outer_send(outer, slot, &message);
+        }
+}
+
+static void finish(struct outer_run *outer) {
+    struct message message = {.type = MESSAGE_FINISH};
+    message.body.finish.version_count = (uint32_t)outer->fragments.count;
+    for (int f = 0; f < outer->fragments.count; f++)
+        message.body.finish.versions[f] = outer->machine.fragments[f].version;
+    log_say(LOG_LEVEL_INFO, "all rounds are closed: final evaluation");
+    outer_broadcast(outer, &message);
+}
+
+static void carry_out(struct outer_run *outer, const struct round_action *action) {
+    switch (action->kind) {
+    case ROUND_ACTION_START:
+        start(outer);
+        break;
+    case ROUND_ACTION_MEMBERS:
+        tell_members(outer);
+        break;
+    case ROUND_ACTION_GRANT:
+        grant(outer, action);
+        break;
+    case ROUND_ACTION_REFUSE_OFFER:
+        refuse_offer(outer, action);
+        break;
+    case ROUND_ACTION_DISCARD:
+        discard(outer, action);
+        break;
+    case ROUND_ACTION_CLOSE:
+        close_round(outer, action);
+        break;
+    case ROUND_ACTION_PUBLISH:
+        publish(outer, action);
+        break;
+    case ROUND_ACTION_FINISH:
+        finish(outer);
+        break;
+    case ROUND_ACTION_LEAVE:
+        outer->leaving = true;
+        break;
+    }
+}
+
+void outer_feed(struct outer_run *outer, struct round_event event) {
+    struct round_actions actions;
+    actions.count = 0;
+    event.now_us = clock_now_us();
+    round_step(&outer->machine, &event, &actions);
+    for (uint32_t i = 0; i < actions.count; i++)
+        carry_out(outer, &actions.list[i]);
+}
+
+static void on_check_done(struct outer_run *outer, const struct outer_job *job) {
+    struct outer_upload *upload = &outer->uploads[job->slot][job->fragment];
+    CHECK(upload->open && upload->checking);
+    upload->checking = false;
+    if (upload->discarded) {
+        free(upload->buffer);
+        memset(upload, 0, sizeof *upload);
+        return;
+    }
+    struct round_event event = {.slot = job->slot, .fragment = job->fragment, .version = job->version};
+    event.kind = job->status == STATUS_OK ? ROUND_EVENT_WHOLE : ROUND_EVENT_BROKEN;
+    outer_feed(outer, event);
+    if (job->status == STATUS_OK)
+        return;
+    /* Its rounds would wait for a contribution that can't come: the member has to go. */
+    struct message stop = {.type = MESSAGE_STOP};
+    snprintf(stop.body.text.text, sizeof stop.body.text.text,
+             "the contribution of fragment %u holds values that are not finite or above 2^60: this worker diverged", job->fragment);
+    outer_send(outer, job->slot, &stop);
+    outer_session_lost(outer, job->slot, "contribution not finite");
+}
+
+void outer_on_job(struct outer_run *outer, const struct outer_job *job) {
+    if (job->kind == OUTER_JOB_CHECK) {
+        on_check_done(outer, job);
+        return;
+    }
+    keep_commit(outer, job);
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_COMMITTED, .fragment = job->fragment, .version = job->version});
+}

@@ -1,0 +1,376 @@
+/* outer_handlers: what peers say becomes events of the round machine. Every message is valid in itself (comms/wire); here it is held against
+ * who may say it, in which session, at which point of the run. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "outer/outer_run.h"
+
+/* ---- admission ---- */
+
+static void refuse(struct outer_run *outer, const struct link_peer *peer, const struct message_refuse *why) {
+    struct message message = {.type = MESSAGE_REFUSE};
+    message.body.refuse = *why;
+    log_say(LOG_LEVEL_WARN, "refused a worker: %s", why->text);
+    log_event(outer->log, "refuse", json_pack("{s:s, s:s, s:i}", "what", "worker", "reason", why->text, "code", (int)why->code));
+    (void)!outer_link_send(outer->link, peer, &message);
+}
+
+static struct message_refuse version_refusal(uint32_t version) {
+    struct message_refuse why = {.code = REFUSE_VERSION};
+    snprintf(why.text, sizeof why.text,
+             "protocol versions differ: the outer speaks %d, this worker %u; install the same version of atoll on both",
+             MESSAGE_PROTOCOL_VERSION, version);
+    return why;
+}
+
+static void on_register(struct outer_run *outer, const struct link_peer *peer, const struct message_register *request) {
+    struct message_refuse why = {0};
+    struct message answer = {.type = MESSAGE_ADMIT};
+    if (request->protocol_version != MESSAGE_PROTOCOL_VERSION) {
+        why = version_refusal(request->protocol_version);
+        refuse(outer, peer, &why);
+        return;
+    }
+    if (!admission_register(outer->admission, peer->key, request, clock_wall_s(), &answer.body.admit.certificate, &why)) {
+        refuse(outer, peer, &why);
+        return;
+    }
+    memcpy(answer.body.admit.sign_key, outer->keys.sign_key, sizeof answer.body.admit.sign_key);
+    (void)!outer_link_send(outer->link, peer, &answer);
+}
+
+/* ---- hello ---- */
+
+static bool is_zero(const uint8_t *bytes, size_t count) {
+    uint8_t any = 0;
+    for (size_t i = 0; i < count; i++)
+        any |= bytes[i];
+    return any == 0;
+}
+
+static void hex_prefix(const uint8_t *bytes, char text[17]) {
+    bytes_to_hex(bytes, 8, text);
+}
+
+/* Replay is possible while every fragment's missing commits are still kept. */
+static bool can_catch_up(const struct outer_run *outer, const struct message_hello *hello) {
+    if (hello->version_count != (uint32_t)outer->fragments.count)
+        return false;
+    for (uint32_t f = 0; f < hello->version_count; f++) {
+        uint64_t version = outer->machine.fragments[f].version;
+        if (hello->versions[f] > version || version - hello->versions[f] >= OUTER_COMMITS_KEPT)
+            return false;
+    }
+    return true;
+}
+
+static bool hello_is_welcome(struct outer_run *outer, const struct message_hello *hello, const struct outer_session *session,
+                             struct message_refuse *why) {
+    char ours[17], theirs[17];
+    if (hello->protocol_version != MESSAGE_PROTOCOL_VERSION) {
+        *why = version_refusal(hello->protocol_version);
+        return false;
+    }
+    if (memcmp(hello->run_id, outer->run_id, sizeof outer->run_id) != 0) {
+        hex_prefix(outer->run_id, ours);
+        hex_prefix(hello->run_id, theirs);
+        why->code = REFUSE_RUN;
+        snprintf(why->text, sizeof why->text, "this is run %s (%s), the worker's directory is of run %s; use another --dir", ours,
+                 outer->run.name, theirs);
+        return false;
+    }
+    if (!is_zero(hello->keys_hash, sizeof hello->keys_hash) && memcmp(hello->keys_hash, outer->keys_hash, sizeof outer->keys_hash) != 0) {
+        hex_prefix(outer->keys_hash, ours);
+        hex_prefix(hello->keys_hash, theirs);
+        why->code = REFUSE_KEYS_HASH;
+        snprintf(why->text, sizeof why->text,
+                 "run-wide keys differ: hash %s here, %s on the worker; model, inner, sync, outer and eval keys are the run's to set", ours,
+                 theirs);
+        return false;
+    }
+    if (session->connected && session->incarnation != hello->incarnation) {
+        why->code = REFUSE_DUPLICATE;
+        snprintf(why->text, sizeof why->text, "another process is live with this worker's key (%s); a copied directory needs keys of its own",
+                 session->name);
+        return false;
+    }
+    const struct member *member = &outer->machine.members.slot[hello->slot];
+    bool resumes = hello->resuming && session->ready && session->incarnation == hello->incarnation && member->incarnation == hello->incarnation;
+    if (outer->machine.started && !(resumes && can_catch_up(outer, hello))) {
+        why->code = REFUSE_STARTED;
+        snprintf(why->text, sizeof why->text, "the run has started and this worker's state is not in it; this version takes workers before the start only");
+        return false;
+    }
+    return true;
+}
+
+static void catch_up(struct outer_run *outer, uint32_t slot, const struct message_hello *hello) {
+    struct outer_session *session = &outer->sessions[slot];
+    struct message start = {.type = MESSAGE_START};
+    start.body.start.evaluator_slot = members_evaluator(&outer->machine.members);
+    outer_send(outer, slot, &start);
+    for (uint32_t f = 0; f < hello->version_count; f++)
+        for (uint64_t v = hello->versions[f] + 1; v <= outer->machine.fragments[f].version; v++) {
+            const struct outer_commit *kept = &outer->commits[f][v % OUTER_COMMITS_KEPT];
+            if (kept->commit.version != v)
+                continue; /* being replaced right now: published again when it is made */
+            struct message message = {.type = MESSAGE_COMMIT};
+            message.body.commit = kept->commit;
+            session->versions_sent[f] = v;
+            outer_send(outer, slot, &message);
+        }
+    if (!outer->machine.finished)
+        return;
+    struct message finish = {.type = MESSAGE_FINISH};
+    finish.body.finish.version_count = hello->version_count;
+    for (uint32_t f = 0; f < hello->version_count; f++)
+        finish.body.finish.versions[f] = outer->machine.fragments[f].version;
+    outer_send(outer, slot, &finish);
+}
+
+static void welcome(struct outer_run *outer, uint32_t slot) {
+    struct message message = {.type = MESSAGE_WELCOME};
+    struct message_welcome *body = &message.body.welcome;
+    body->slot = slot;
+    body->workers = (uint32_t)outer->run.workers;
+    body->epoch = outer->epoch;
+    memcpy(body->run_id, outer->run_id, sizeof body->run_id);
+    memcpy(body->keys_hash, outer->keys_hash, sizeof body->keys_hash);
+    body->started = outer->machine.started;
+    body->run_text = outer->run_text;
+    body->up_bytes_per_s = outer->run.link.up_bytes_per_s;
+    body->down_bytes_per_s = outer->run.link.down_bytes_per_s;
+    body->data_text = outer->data_text;
+    outer_send(outer, slot, &message);
+}
+
+static void on_hello(struct outer_run *outer, const struct link_peer *peer, const struct message_hello *hello) {
+    uint32_t slot;
+    char name[MESSAGE_NAME_BYTES];
+    struct message_refuse why = {0};
+    if (!admission_find(outer->admission, peer->key, &slot, name) || slot >= outer->machine.options.workers)
+        return; /* ZAP lets registered keys only through: revoked in between */
+    struct outer_session *session = &outer->sessions[slot];
+    struct message_hello said = *hello;
+    said.slot = slot;
+    if (!hello_is_welcome(outer, &said, session, &why)) {
+        refuse(outer, peer, &why);
+        return;
+    }
+    if (session->connected)
+        outer_session_lost(outer, slot, "its link came back in a new session");
+    bool resumes = said.resuming && session->ready && session->incarnation == said.incarnation;
+    uint64_t now_us = clock_now_us();
+    session->known = session->connected = true;
+    session->peer = *peer;
+    session->session = ++outer->next_session;
+    session->incarnation = said.incarnation;
+    session->ready = resumes;
+    session->heard_us = now_us;
+    session->next_ping_us = now_us;
+    memcpy(session->name, name, sizeof session->name);
+    memset(session->downloads, 0, sizeof session->downloads);
+    session->chunk_bytes = transfer_chunk_bytes(said.down_bytes_per_s);
+    pace_open(&session->pace, said.down_bytes_per_s, session->chunk_bytes, now_us);
+    welcome(outer, slot);
+    if (!resumes)
+        return;
+    log_say(LOG_LEVEL_INFO, "worker %s (slot %u) is back", name, slot);
+    log_event(outer->log, "join", json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", name, "reason", "back"));
+    const struct member *member = &outer->machine.members.slot[slot];
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_JOIN, .slot = slot, .incarnation = said.incarnation,
+                                           .has_validation = member->has_validation});
+    if (outer->machine.started)
+        catch_up(outer, slot, &said);
+}
+
+static void on_ready(struct outer_run *outer, uint32_t slot, const struct message_ready *ready) {
+    struct outer_session *session = &outer->sessions[slot];
+    struct message_refuse why = {0};
+    char ours[17], theirs[17];
+    if (session->ready)
+        return;
+    if (memcmp(ready->tokenizer_hash, outer->tokenizer_hash, sizeof outer->tokenizer_hash) != 0) {
+        hex_prefix(outer->tokenizer_hash, ours);
+        hex_prefix(ready->tokenizer_hash, theirs);
+        why.code = REFUSE_TOKENIZER;
+        snprintf(why.text, sizeof why.text, "tokenizers differ: hash %s here, %s on the worker", ours, theirs);
+    } else if (memcmp(ready->initial_hash, outer->initial_hash.bytes, sizeof outer->initial_hash.bytes) != 0) {
+        hex_prefix(outer->initial_hash.bytes, ours);
+        hex_prefix(ready->initial_hash, theirs);
+        why.code = REFUSE_STATE;
+        snprintf(why.text, sizeof why.text,
+                 "initial parameters differ: state hash %s here, %s on the worker; its arithmetic or its version of atoll is another", ours,
+                 theirs);
+    }
+    if (why.code != 0) {
+        refuse(outer, &session->peer, &why);
+        return;
+    }
+    session->ready = true;
+    log_say(LOG_LEVEL_INFO, "worker %s (slot %u) is ready%s", session->name, slot, ready->has_validation ? "" : ", without held-out text");
+    log_event(outer->log, "join", json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", session->name, "reason", "ready"));
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_JOIN, .slot = slot, .incarnation = session->incarnation,
+                                           .has_validation = ready->has_validation});
+}
+
+/* ---- the running session ---- */
+
+static void on_pong(struct outer_session *session, const struct message_ping *pong, uint64_t now_us) {
+    if (pong->sequence == 0 || pong->sequence > session->ping_sequence || pong->sent_us > now_us)
+        return;
+    uint64_t round_trip_us = now_us - pong->sent_us;
+    session->round_trips_us[session->round_trip_count++ % OUTER_ROUND_TRIPS_KEPT] = round_trip_us;
+    if (round_trip_us > session->slowest_us)
+        session->slowest_us = round_trip_us;
+}
+
+static void on_grant(struct outer_run *outer, struct outer_session *session, const struct message_grant *grant) {
+    if (grant->key.kind != TRANSFER_COMMIT || grant->key.fragment >= (uint32_t)outer->fragments.count)
+        return;
+    const struct outer_commit *kept = &outer->commits[grant->key.fragment][grant->key.version % OUTER_COMMITS_KEPT];
+    if (grant->key.version == 0 || kept->commit.version != grant->key.version)
+        return;
+    struct transfer_sender *download = &session->downloads[grant->key.fragment];
+    if (download->key.version != grant->key.version)
+        transfer_sender_open(download, grant->key, kept->payload, kept->commit.payload_bytes);
+    if (!transfer_sender_grant(download, grant->offset, grant->limit))
+        log_say(LOG_LEVEL_WARN, "worker %s asked for bytes beyond a payload", session->name);
+}
+
+static void on_applied(struct outer_run *outer, struct outer_session *session, const struct message_applied *applied) {
+    if (applied->fragment >= (uint32_t)outer->fragments.count)
+        return;
+    const struct outer_commit *kept = &outer->commits[applied->fragment][applied->version % OUTER_COMMITS_KEPT];
+    if (kept->commit.version == applied->version &&
+        memcmp(kept->commit.state_hash, applied->state_hash, sizeof applied->state_hash) != 0) {
+        snprintf(session->last_error, sizeof session->last_error, "state hash of fragment %u differs at version %llu", applied->fragment,
+                 (unsigned long long)applied->version);
+        log_say(LOG_LEVEL_ERROR, "worker %s: %s", session->name, session->last_error);
+    }
+}
+
+static void on_final(struct outer_run *outer, uint32_t slot, const struct message_final *final) {
+    struct outer_session *session = &outer->sessions[slot];
+    struct state_hash ours;
+    outer_copy_hash_all(&outer->copy, &ours);
+    if (memcmp(ours.bytes, final->state_hash, sizeof ours.bytes) != 0)
+        log_say(LOG_LEVEL_ERROR, "worker %s: its final state differs from the outer's", session->name);
+    session->final = *final;
+    session->has_final = true;
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_FINAL, .slot = slot});
+}
+
+static void on_session_message(struct outer_run *outer, uint32_t slot, const struct message *message) {
+    struct outer_session *session = &outer->sessions[slot];
+    uint64_t now_us = clock_now_us();
+    session->heard_us = now_us;
+    switch (message->type) {
+    case MESSAGE_READY:
+        on_ready(outer, slot, &message->body.ready);
+        break;
+    case MESSAGE_PONG:
+        on_pong(session, &message->body.ping, now_us);
+        break;
+    case MESSAGE_OFFER:
+        if (message->body.offer.slot == slot && message->body.offer.incarnation == session->incarnation)
+            outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_OFFER, .slot = slot, .contribution = message->body.offer});
+        break;
+    case MESSAGE_GRANT:
+        on_grant(outer, session, &message->body.grant);
+        break;
+    case MESSAGE_APPLIED:
+        on_applied(outer, session, &message->body.applied);
+        break;
+    case MESSAGE_TELEMETRY:
+        session->telemetry = message->body.telemetry;
+        outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_TOKENS, .slot = slot, .tokens = message->body.telemetry.tokens});
+        break;
+    case MESSAGE_DONE:
+        session->telemetry.step = message->body.done.step;
+        session->telemetry.tokens = message->body.done.tokens;
+        outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_DONE, .slot = slot, .tokens = message->body.done.tokens});
+        break;
+    case MESSAGE_FINAL:
+        on_final(outer, slot, &message->body.final);
+        break;
+    case MESSAGE_GOODBYE:
+        outer_session_lost(outer, slot, message->body.text.text);
+        break;
+    default:
+        break; /* words of the outer or of other roles: not for us */
+    }
+}
+
+static struct outer_session *session_of(struct outer_run *outer, const struct link_peer *peer, uint64_t session, uint32_t *slot) {
+    for (*slot = 0; *slot < outer->machine.options.workers; (*slot)++) {
+        struct outer_session *candidate = &outer->sessions[*slot];
+        if (candidate->known && memcmp(candidate->peer.key, peer->key, sizeof peer->key) == 0) {
+            if (candidate->connected && candidate->session == session)
+                return candidate;
+            break;
+        }
+    }
+    outer->foreign_sessions++;
+    return NULL;
+}
+
+void outer_on_message(struct outer_run *outer, const struct link_peer *peer, const struct message *message) {
+    uint32_t slot;
+    if (peer->role == PEER_ROLE_ADMIN && message->type == MESSAGE_ADMIN_REQUEST) {
+        outer_on_admin(outer, peer, message);
+    } else if (peer->role == PEER_ROLE_ENROL && message->type == MESSAGE_REGISTER) {
+        on_register(outer, peer, &message->body.reg);
+    } else if (peer->role == PEER_ROLE_WORKER && message->type == MESSAGE_HELLO) {
+        on_hello(outer, peer, &message->body.hello);
+    } else if (peer->role == PEER_ROLE_WORKER && session_of(outer, peer, message->session, &slot) != NULL) {
+        on_session_message(outer, slot, message);
+    }
+}
+
+/* ---- bulk ---- */
+
+static void on_upload_complete(struct outer_run *outer, uint32_t slot, struct outer_upload *upload) {
+    struct outer_job job = {.kind = OUTER_JOB_CHECK,
+                            .slot = slot,
+                            .fragment = upload->receiver.key.fragment,
+                            .version = upload->receiver.key.version,
+                            .part_count = 1};
+    job.parts[0] = (struct commit_part){upload->buffer, upload->receiver.bytes, 0};
+    upload->checking = true;
+    outer_compute_submit(outer->compute, &job);
+}
+
+void outer_on_chunk(struct outer_run *outer, const struct link_peer *peer, const struct chunk *chunk, const uint8_t *payload) {
+    uint32_t slot;
+    struct outer_session *session = session_of(outer, peer, chunk->session, &slot);
+    if (session == NULL || chunk->key.kind != TRANSFER_CONTRIBUTION || chunk->key.fragment >= (uint32_t)outer->fragments.count)
+        return;
+    session->heard_us = clock_now_us();
+    struct outer_upload *upload = &outer->uploads[slot][chunk->key.fragment];
+    if (!upload->open || upload->checking || upload->receiver.received == upload->receiver.bytes ||
+        upload->receiver.key.version != chunk->key.version)
+        return;
+    struct message message = {.type = MESSAGE_GRANT};
+    switch (transfer_receiver_chunk(&upload->receiver, chunk, payload)) {
+    case TRANSFER_COMPLETE:
+        on_upload_complete(outer, slot, upload);
+        break;
+    case TRANSFER_BAD_HASH:
+        log_say(LOG_LEVEL_WARN, "worker %s: a contribution's bytes do not match their hash (%u)", session->name, ++upload->bad_hashes);
+        transfer_receiver_reset_credit(&upload->receiver);
+        if (upload->bad_hashes >= 3)
+            outer_session_lost(outer, slot, "its payloads do not match their hashes");
+        break;
+    case TRANSFER_HOSTILE:
+        log_say(LOG_LEVEL_WARN, "worker %s: chunk outside of its grant, dropped", session->name);
+        break;
+    case TRANSFER_TAKEN:
+    case TRANSFER_DUPLICATE:
+        break;
+    }
+    if (upload->open && !upload->checking && transfer_receiver_grant(&upload->receiver, &message.body.grant))
+        outer_send(outer, slot, &message);
+}

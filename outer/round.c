@@ -1,0 +1,396 @@
+#include "outer/round.h"
+#include <string.h>
+#include "base/check.h"
+
+/* ---- actions ---- */
+
+static struct round_action *act(struct round_actions *actions, enum round_action_kind kind) {
+    CHECK(actions->count < ROUND_ACTIONS_MAX);
+    struct round_action *action = &actions->list[actions->count++];
+    memset(action, 0, sizeof *action);
+    action->kind = kind;
+    return action;
+}
+
+static void act_on_place(struct round_actions *actions, enum round_action_kind kind, const struct contribution *contribution,
+                         uint32_t code) {
+    struct round_action *action = act(actions, kind);
+    action->slot = contribution->slot;
+    action->fragment = contribution->fragment;
+    action->version = contribution->base_version;
+    action->code = code;
+}
+
+/* ---- one round ---- */
+
+static struct round_place *place_of(struct round_machine *machine, uint32_t slot, uint32_t fragment) {
+    CHECK(slot < machine->options.workers && fragment < machine->options.fragments);
+    return &machine->fragments[fragment].places[slot];
+}
+
+static bool is_stale(const struct round_machine *machine, const struct contribution *contribution) {
+    uint64_t version = machine->fragments[contribution->fragment].version;
+    return contribution->base_version > version || version - contribution->base_version > machine->options.stale;
+}
+
+static void empty_place(struct round_machine *machine, struct round_place *place, struct round_actions *actions) {
+    act_on_place(actions, ROUND_ACTION_DISCARD, &place->contribution, 0);
+    ledger_withdrawn(&machine->ledger, place->contribution.slot, place->contribution.fragment);
+    place->state = ROUND_PLACE_EMPTY;
+}
+
+/* The 90th percentile of past lateness behind the quorum, at most a quarter of the period. */
+static uint64_t grace_of(const struct round_machine *machine, const struct round_fragment *fragment) {
+    if (machine->options.grace_us != ROUND_GRACE_AUTO)
+        return (uint64_t)machine->options.grace_us;
+    uint64_t sorted[ROUND_LATENESS_KEPT];
+    uint32_t count = machine->lateness_count < ROUND_LATENESS_KEPT ? machine->lateness_count : ROUND_LATENESS_KEPT;
+    if (count == 0)
+        return fragment->period_us / 4;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t j = i;
+        for (; j > 0 && sorted[j - 1] > machine->lateness_us[i]; j--)
+            sorted[j] = sorted[j - 1];
+        sorted[j] = machine->lateness_us[i];
+    }
+    uint64_t grace = sorted[(count * 9 - 1) / 10];
+    uint64_t limit = fragment->period_us / 4;
+    return grace < limit ? grace : limit;
+}
+
+struct round_count {
+    uint32_t whole;   /* contributions that could be summed now */
+    uint32_t missing; /* expected members without one */
+};
+
+static struct round_count count_places(const struct round_machine *machine, const struct round_fragment *fragment) {
+    struct round_count count = {0, 0};
+    for (uint32_t slot = 0; slot < machine->options.workers; slot++) {
+        bool whole = fragment->places[slot].state == ROUND_PLACE_WHOLE;
+        count.whole += whole;
+        count.missing += !whole && member_is_expected(&machine->members.slot[slot]);
+    }
+    return count;
+}
+
+static void count_place(struct round_fragment *fragment, struct round_place *place, uint64_t *run_step) {
+    const struct contribution *c = &place->contribution;
+    place->state = ROUND_PLACE_CLOSING;
+    fragment->counted[fragment->counted_count++] = (struct counted){.slot = c->slot,
+                                                                    .incarnation = c->incarnation,
+                                                                    .base_version = c->base_version,
+                                                                    .send_step = c->send_step,
+                                                                    .tokens_from = c->tokens_from,
+                                                                    .tokens_to = c->tokens_to};
+    if (c->send_step > *run_step)
+        *run_step = c->send_step;
+}
+
+/* The next whole place in the order of the sum, or NULL. */
+static struct round_place *next_whole(struct round_machine *machine, struct round_fragment *fragment) {
+    struct round_place *next = NULL;
+    for (uint32_t slot = 0; slot < machine->options.workers; slot++) {
+        struct round_place *place = &fragment->places[slot];
+        if (place->state != ROUND_PLACE_WHOLE)
+            continue;
+        if (machine->options.quorum == 0)
+            return place;
+        if (next == NULL || place->whole_order < next->whole_order)
+            next = place;
+    }
+    return next;
+}
+
+static void close_round(struct round_machine *machine, uint32_t index, uint64_t now_us, struct round_actions *actions) {
+    struct round_fragment *fragment = &machine->fragments[index];
+    fragment->counted_count = 0;
+    for (struct round_place *place; (place = next_whole(machine, fragment)) != NULL;) {
+        if (fragment->quorum_us != 0) {
+            uint64_t lateness = place->whole_us > fragment->quorum_us ? place->whole_us - fragment->quorum_us : 0;
+            machine->lateness_us[machine->lateness_count++ % ROUND_LATENESS_KEPT] = lateness;
+        }
+        count_place(fragment, place, &machine->run_step);
+    }
+    fragment->closing = true;
+    fragment->period_us = fragment->close_us == 0 ? 0 : now_us - fragment->close_us;
+    fragment->close_us = now_us;
+    struct round_action *action = act(actions, ROUND_ACTION_CLOSE);
+    action->fragment = index;
+    action->version = fragment->version + 1;
+}
+
+static void consider_close(struct round_machine *machine, uint32_t index, uint64_t now_us, struct round_actions *actions) {
+    struct round_fragment *fragment = &machine->fragments[index];
+    if (!machine->started || fragment->closing)
+        return;
+    struct round_count count = count_places(machine, fragment);
+    if (count.whole == 0)
+        return;
+    if (count.missing > 0) {
+        uint32_t need = machine->options.quorum;
+        uint32_t live = members_connected(&machine->members);
+        if (need == 0 || count.whole < (need < live ? need : live))
+            return;
+        if (fragment->quorum_us == 0)
+            fragment->quorum_us = now_us;
+        if (now_us < fragment->quorum_us + grace_of(machine, fragment))
+            return;
+    }
+    close_round(machine, index, now_us, actions);
+}
+
+/* ---- the run ---- */
+
+static void consider_start(struct round_machine *machine, struct round_actions *actions) {
+    if (machine->started || members_expected(&machine->members) < machine->options.workers)
+        return;
+    machine->started = true;
+    act(actions, ROUND_ACTION_START);
+}
+
+static bool rounds_are_closed(const struct round_machine *machine) {
+    for (uint32_t index = 0; index < machine->options.fragments; index++) {
+        if (machine->fragments[index].closing)
+            return false;
+        for (uint32_t slot = 0; slot < machine->options.workers; slot++)
+            if (machine->fragments[index].places[slot].state != ROUND_PLACE_EMPTY)
+                return false;
+    }
+    return true;
+}
+
+static void consider_end(struct round_machine *machine, struct round_actions *actions) {
+    if (!machine->started || members_expected(&machine->members) > 0 || members_connected(&machine->members) == 0)
+        return;
+    if (!machine->finished && rounds_are_closed(machine)) {
+        machine->finished = true;
+        act(actions, ROUND_ACTION_FINISH);
+    }
+    if (!machine->finished || machine->left)
+        return;
+    for (uint32_t slot = 0; slot < machine->options.workers; slot++)
+        if (machine->members.slot[slot].state == MEMBER_DONE)
+            return;
+    machine->left = true;
+    act(actions, ROUND_ACTION_LEAVE);
+}
+
+static void consider_all(struct round_machine *machine, uint64_t now_us, struct round_actions *actions) {
+    for (uint32_t index = 0; index < machine->options.fragments; index++)
+        consider_close(machine, index, now_us, actions);
+    consider_end(machine, actions);
+}
+
+/* ---- events ---- */
+
+static void on_join(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    struct member *member = &machine->members.slot[event->slot];
+    bool back = member->state == MEMBER_LOST && member->incarnation == event->incarnation;
+    if (member_is_connected(member) || (machine->started && !back))
+        return;
+    *member = (struct member){MEMBER_LIVE, event->incarnation, event->has_validation};
+    consider_start(machine, actions);
+    if (machine->started)
+        act(actions, ROUND_ACTION_MEMBERS);
+}
+
+static void on_leave(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    struct member *member = &machine->members.slot[event->slot];
+    if (!member_is_connected(member))
+        return;
+    member->state = machine->started ? MEMBER_LOST : MEMBER_ABSENT;
+    for (uint32_t index = 0; index < machine->options.fragments; index++) {
+        struct round_place *place = place_of(machine, event->slot, index);
+        if (place->state == ROUND_PLACE_RECEIVING)
+            empty_place(machine, place, actions);
+    }
+    if (machine->started)
+        act(actions, ROUND_ACTION_MEMBERS);
+    consider_all(machine, event->now_us, actions);
+}
+
+static bool same_contribution(const struct contribution *a, const struct contribution *b) {
+    return a->incarnation == b->incarnation && a->base_version == b->base_version && a->tokens_from == b->tokens_from &&
+           a->tokens_to == b->tokens_to && a->payload_bytes == b->payload_bytes &&
+           memcmp(a->payload_hash, b->payload_hash, sizeof a->payload_hash) == 0;
+}
+
+static uint32_t refusal_of(struct round_machine *machine, const struct contribution *c) {
+    const struct member *member = &machine->members.slot[c->slot];
+    if (!machine->started || !member_is_expected(member) || member->incarnation != c->incarnation ||
+        c->payload_bytes != machine->options.payload_bytes[c->fragment])
+        return OFFER_REFUSED_MALFORMED;
+    if (c->tokens_from < machine->ledger.entries[c->slot][c->fragment].mark)
+        return OFFER_REFUSED_DUPLICATE;
+    return is_stale(machine, c) ? OFFER_REFUSED_STALE : 0;
+}
+
+static void on_offer(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    const struct contribution *c = &event->contribution;
+    if (c->slot >= machine->options.workers || c->fragment >= machine->options.fragments)
+        return;
+    struct round_place *place = place_of(machine, c->slot, c->fragment);
+    if (place->state != ROUND_PLACE_EMPTY) {
+        /* The same offer again is what a worker says after its link came back: go on where the bytes stand. */
+        if (!same_contribution(&place->contribution, c))
+            act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, c, OFFER_REFUSED_DUPLICATE);
+        else if (place->state == ROUND_PLACE_RECEIVING)
+            act_on_place(actions, ROUND_ACTION_GRANT, c, 0);
+        return;
+    }
+    uint32_t refusal = refusal_of(machine, c);
+    if (refusal == 0 && !ledger_offered(&machine->ledger, c))
+        refusal = OFFER_REFUSED_MALFORMED;
+    if (refusal != 0) {
+        act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, c, refusal);
+        return;
+    }
+    place->state = ROUND_PLACE_RECEIVING;
+    place->contribution = *c;
+    act_on_place(actions, ROUND_ACTION_GRANT, c, 0);
+}
+
+static struct round_place *receiving_place(struct round_machine *machine, const struct round_event *event) {
+    struct round_place *place = place_of(machine, event->slot, event->fragment);
+    bool named = place->state == ROUND_PLACE_RECEIVING && place->contribution.base_version == event->version;
+    return named ? place : NULL;
+}
+
+static void on_whole(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    struct round_place *place = receiving_place(machine, event);
+    if (place == NULL)
+        return;
+    if (is_stale(machine, &place->contribution)) {
+        act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, &place->contribution, OFFER_REFUSED_STALE);
+        empty_place(machine, place, actions);
+        return;
+    }
+    place->state = ROUND_PLACE_WHOLE;
+    place->whole_us = event->now_us;
+    place->whole_order = ++machine->whole_sequence;
+    struct round_fragment *fragment = &machine->fragments[event->fragment];
+    if (fragment->open_us == 0)
+        fragment->open_us = event->now_us;
+    consider_close(machine, event->fragment, event->now_us, actions);
+}
+
+static void on_broken(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    struct round_place *place = receiving_place(machine, event);
+    if (place == NULL)
+        return;
+    act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, &place->contribution, OFFER_REFUSED_NOT_FINITE);
+    empty_place(machine, place, actions);
+}
+
+static void on_committed(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    struct round_fragment *fragment = &machine->fragments[event->fragment];
+    CHECK(fragment->closing && event->version == fragment->version + 1);
+    fragment->version = event->version;
+    fragment->closing = false;
+    fragment->open_us = 0;
+    fragment->quorum_us = 0;
+    for (uint32_t i = 0; i < fragment->counted_count; i++) {
+        ledger_applied(&machine->ledger, event->fragment, &fragment->counted[i]);
+        struct round_place *place = &fragment->places[fragment->counted[i].slot];
+        act_on_place(actions, ROUND_ACTION_DISCARD, &place->contribution, 0);
+        place->state = ROUND_PLACE_EMPTY;
+    }
+    struct round_action *publish = act(actions, ROUND_ACTION_PUBLISH);
+    publish->fragment = event->fragment;
+    publish->version = event->version;
+    for (uint32_t slot = 0; slot < machine->options.workers; slot++) {
+        struct round_place *place = &fragment->places[slot];
+        if (place->state == ROUND_PLACE_EMPTY)
+            continue;
+        if (is_stale(machine, &place->contribution)) {
+            act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, &place->contribution, OFFER_REFUSED_STALE);
+            empty_place(machine, place, actions);
+        } else if (place->state == ROUND_PLACE_WHOLE && fragment->open_us == 0) {
+            fragment->open_us = event->now_us;
+        }
+    }
+    consider_close(machine, event->fragment, event->now_us, actions);
+    consider_end(machine, actions);
+}
+
+static void on_done(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    struct member *member = &machine->members.slot[event->slot];
+    ledger_processed(&machine->ledger, event->slot, machine->options.fragments, event->tokens);
+    if (member->state != MEMBER_LIVE)
+        return;
+    member->state = MEMBER_DONE;
+    consider_all(machine, event->now_us, actions);
+}
+
+static void on_final(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    struct member *member = &machine->members.slot[event->slot];
+    if (!machine->finished || member->state != MEMBER_DONE)
+        return;
+    member->state = MEMBER_FINAL;
+    consider_end(machine, actions);
+}
+
+/* ---- interface ---- */
+
+void round_open(struct round_machine *machine, const struct round_options *options) {
+    CHECK(options->workers >= 1 && options->workers <= MESSAGE_WORKERS_MAX);
+    CHECK(options->fragments >= 1 && options->fragments <= MESSAGE_FRAGMENTS_MAX);
+    memset(machine, 0, sizeof *machine);
+    machine->options = *options;
+    machine->members.slots = options->workers;
+}
+
+void round_step(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    CHECK(event->slot < machine->options.workers && event->fragment < machine->options.fragments);
+    switch (event->kind) {
+    case ROUND_EVENT_TICK:
+        consider_all(machine, event->now_us, actions);
+        break;
+    case ROUND_EVENT_JOIN:
+        on_join(machine, event, actions);
+        break;
+    case ROUND_EVENT_LEAVE:
+        on_leave(machine, event, actions);
+        break;
+    case ROUND_EVENT_OFFER:
+        on_offer(machine, event, actions);
+        break;
+    case ROUND_EVENT_WHOLE:
+        on_whole(machine, event, actions);
+        break;
+    case ROUND_EVENT_BROKEN:
+        on_broken(machine, event, actions);
+        break;
+    case ROUND_EVENT_COMMITTED:
+        on_committed(machine, event, actions);
+        break;
+    case ROUND_EVENT_TOKENS:
+        ledger_processed(&machine->ledger, event->slot, machine->options.fragments, event->tokens);
+        break;
+    case ROUND_EVENT_DONE:
+        on_done(machine, event, actions);
+        break;
+    case ROUND_EVENT_FINAL:
+        on_final(machine, event, actions);
+        break;
+    }
+    CHECK(ledger_check(&machine->ledger));
+}
+
+const struct counted *round_counted(const struct round_machine *machine, uint32_t fragment, uint32_t *count) {
+    CHECK(fragment < machine->options.fragments && machine->fragments[fragment].closing);
+    *count = machine->fragments[fragment].counted_count;
+    return machine->fragments[fragment].counted;
+}
+
+uint64_t round_deadline_us(const struct round_machine *machine) {
+    uint64_t earliest = UINT64_MAX;
+    for (uint32_t index = 0; index < machine->options.fragments; index++) {
+        const struct round_fragment *fragment = &machine->fragments[index];
+        if (fragment->closing || fragment->quorum_us == 0)
+            continue;
+        uint64_t due = fragment->quorum_us + grace_of(machine, fragment);
+        earliest = due < earliest ? due : earliest;
+    }
+    return earliest;
+}

@@ -1,0 +1,133 @@
+/* round: the round machine of the outer. Pure: round_step(machine, event, actions), no socket, clock, file, thread or allocation;
+ * the daemon and the simulator drive the same code. The caller brings the time in every event.
+ *
+ * A round is (fragment, version). Life of one:
+ *
+ *   OFFER ----> GRANT ... bytes arrive, are checked ... WHOLE ----> every live expected worker whole (or quorum + grace)
+ *     `-> REFUSE_OFFER (stale, duplicate)                              |
+ *                                                                    CLOSE ... the daemon sums, steps, makes the commit durable ...
+ *                                                                      |
+ *                                        PUBLISH, version + 1  <---- COMMITTED
+ *
+ * Invariants kept here: a contribution (slot, incarnation, fragment, base) is counted at most once and only when whole; versions only
+ * grow, by one; nothing is published before COMMITTED; the death of a worker ends its expectation at once, not its whole
+ * contribution; no commit without contributions. The token ledger is part of the machine. */
+#ifndef ATOLL_OUTER_ROUND_H
+#define ATOLL_OUTER_ROUND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "comms/message.h"
+#include "outer/ledger.h"
+#include "outer/members.h"
+
+enum { ROUND_LATENESS_KEPT = 32, ROUND_ACTIONS_MAX = 1024, ROUND_GRACE_AUTO = -1 };
+
+struct round_options {
+    uint32_t workers;   /* slots; the first round waits for all of them */
+    uint32_t fragments; /* P */
+    uint32_t quorum;    /* 0 = all live */
+    int64_t grace_us;   /* quorum mode; ROUND_GRACE_AUTO = from past lateness */
+    uint64_t stale;     /* a contribution counts while version - base <= stale: 0 in strict mode, else 2 */
+    uint64_t payload_bytes[MESSAGE_FRAGMENTS_MAX]; /* what a contribution of each fragment must weigh */
+};
+
+enum round_event_kind {
+    ROUND_EVENT_TICK,      /* time passed */
+    ROUND_EVENT_JOIN,      /* slot, incarnation, has_validation: READY was accepted, or the link of a lost member came back */
+    ROUND_EVENT_LEAVE,     /* slot: link lost, goodbye, ejected */
+    ROUND_EVENT_OFFER,     /* contribution */
+    ROUND_EVENT_WHOLE,     /* slot, fragment, version = base: all bytes here, hash and content right */
+    ROUND_EVENT_BROKEN,    /* slot, fragment, version = base: content refused; the contribution is gone */
+    ROUND_EVENT_COMMITTED, /* fragment, version: what CLOSE asked for is made (and durable) */
+    ROUND_EVENT_TOKENS,    /* slot, tokens: the worker's counter */
+    ROUND_EVENT_DONE,      /* slot, tokens: trained to the end, nothing unsent */
+    ROUND_EVENT_FINAL,     /* slot: holds the final versions */
+};
+
+struct round_event {
+    enum round_event_kind kind;
+    uint64_t now_us;
+    uint32_t slot;
+    uint64_t incarnation;
+    bool has_validation;
+    uint32_t fragment;
+    uint64_t version;
+    uint64_t tokens;
+    struct contribution contribution;
+};
+
+enum round_action_kind {
+    ROUND_ACTION_START,        /* all are here: tell them to train */
+    ROUND_ACTION_MEMBERS,      /* membership changed: tell the members */
+    ROUND_ACTION_GRANT,        /* slot, fragment, version = base: receive this contribution (again: ask from where it stands) */
+    ROUND_ACTION_REFUSE_OFFER, /* slot, fragment, version = base, code */
+    ROUND_ACTION_DISCARD,      /* slot, fragment, version = base: throw away what was received of it */
+    ROUND_ACTION_CLOSE,        /* fragment, version = the new one: make the commit of round_counted(), in that order */
+    ROUND_ACTION_PUBLISH,      /* fragment, version: send the commit to the members */
+    ROUND_ACTION_FINISH,       /* all live members are done, all rounds closed: tell them that the versions are final */
+    ROUND_ACTION_LEAVE,        /* all have acknowledged: the outer may leave */
+};
+
+struct round_action {
+    enum round_action_kind kind;
+    uint32_t slot;
+    uint32_t fragment;
+    uint64_t version;
+    uint32_t code; /* enum offer_refusal */
+};
+
+struct round_actions {
+    uint32_t count;
+    struct round_action list[ROUND_ACTIONS_MAX];
+};
+
+enum round_place_state { ROUND_PLACE_EMPTY, ROUND_PLACE_RECEIVING, ROUND_PLACE_WHOLE, ROUND_PLACE_CLOSING };
+
+/* The one place that a worker has per fragment: at most one contribution of it is held. */
+struct round_place {
+    enum round_place_state state;
+    uint64_t whole_order; /* order of completion */
+    uint64_t whole_us;
+    struct contribution contribution;
+};
+
+struct round_fragment {
+    uint64_t version;      /* newest committed; the round that is open makes version + 1 */
+    bool closing;          /* CLOSE given, COMMITTED awaited */
+    uint64_t open_us;      /* first whole contribution of the open round; 0 = none */
+    uint64_t quorum_us;    /* quorum reached; 0 = not yet */
+    uint64_t close_us;     /* of the newest close */
+    uint64_t period_us;    /* between the last two closes */
+    uint32_t counted_count;
+    struct counted counted[MESSAGE_WORKERS_MAX];
+    struct round_place places[MESSAGE_WORKERS_MAX];
+};
+
+struct round_machine {
+    struct round_options options;
+    struct members members;
+    struct ledger ledger;
+    bool started;
+    bool finished; /* FINISH given */
+    bool left;     /* LEAVE given */
+    uint64_t run_step;
+    uint64_t whole_sequence;
+    uint64_t lateness_us[ROUND_LATENESS_KEPT]; /* of contributions behind the quorum, a ring */
+    uint32_t lateness_count;
+    struct round_fragment fragments[MESSAGE_FRAGMENTS_MAX];
+};
+
+void round_open(struct round_machine *machine, const struct round_options *options);
+
+/* Appends to `actions` (the caller zeroes the count). CHECKs what only a bug of the caller could break (a COMMITTED that was not asked for);
+ * whatever peers say is answered by REFUSE_OFFER or ignored. */
+void round_step(struct round_machine *machine, const struct round_event *event, struct round_actions *actions);
+
+/* The contributions of the round that CLOSE named, in the order of the sum: by slot (quorum all) or by completion. */
+const struct counted *round_counted(const struct round_machine *machine, uint32_t fragment, uint32_t *count);
+
+/* When a TICK is due at the latest; UINT64_MAX = no deadline runs. */
+uint64_t round_deadline_us(const struct round_machine *machine);
+
+#endif

@@ -1,0 +1,285 @@
+/* run_file: see run_file.h. Reading is base/settings; what this file adds is what one key says about another. */
+#include "outer/run_file.h"
+
+#include <errno.h>
+#include <glob.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/check.h"
+#include "base/files.h"
+#include "base/settings.h"
+#include "base/settings_text.h"
+#include "outer/run_keys.h"
+
+/* shape_validate's text begins with the key that it is about. */
+static void check_model(struct settings *settings, struct run_file *run) {
+    if (settings_broken(settings, "model"))
+        return;
+    if (run->data.tokenizer == TOKENIZER_SHARDS && run->model.vocab == 0)
+        settings_report(
+            settings, "model.vocab data.tokenizer",
+            "must be given with data.tokenizer: shards (how many tokens the tokenizer of the shards knows)");
+    if (run->data.tokenizer == TOKENIZER_BYTES && run->model.vocab != 0 && run->model.vocab < 256)
+        settings_report(settings, "model.vocab data.tokenizer", "%" PRId64 " is less than the 256 values of a byte",
+                        run->model.vocab);
+    struct error error;
+    if (shape_validate(&run->model, &error) == STATUS_OK)
+        return;
+    const struct setting_table *table;
+    const struct setting_row *row;
+    char key[SETTINGS_KEY_BYTES];
+    size_t length = strcspn(error.text, ":");
+    snprintf(key, sizeof key, "%.*s", (int)(length < sizeof key ? length : sizeof key - 1), error.text);
+    CHECK(settings_find(&run_keys_schema, key, &table, &row) && strncmp(error.text + length, ": ", 2) == 0);
+    settings_report(settings, key, "%s", error.text + length + 2);
+}
+
+static void check_workers(struct settings *settings, struct run_file *run) {
+    if (run->data.parts == 0)
+        run->data.parts = run->workers;
+    if (run->data.parts < run->workers)
+        settings_report(settings, "data.parts workers",
+                        "%" PRId64 " is less than workers %" PRId64 "; some would have no data", run->data.parts,
+                        run->workers);
+}
+
+static void check_inner(struct settings *settings, const struct run_file *run) {
+    if (run->inner.warmup_steps > run->inner.steps)
+        settings_report(settings, "inner.warmup_steps inner.steps",
+                        "%" PRId64 " is more than inner.steps %" PRId64
+                        "; the learning rate would never reach inner.lr",
+                        run->inner.warmup_steps, run->inner.steps);
+}
+
+/* Fragments of the model by section 3 of the design: the layers', and one more with embedding, norm and head. */
+static int64_t fragment_count(const struct run_file *run) {
+    int64_t per_fragment = run->sync.fragment_layers;
+    if (per_fragment == SYNC_FRAGMENT_LAYERS_ALL)
+        return 1;
+    return (run->model.layers + per_fragment - 1) / per_fragment + 1;
+}
+
+static void check_fragments(struct settings *settings, struct run_file *run) {
+    struct sync_options *sync = &run->sync;
+    if (sync->fragment_layers > run->model.layers) {
+        if (settings_given(settings, "sync.fragment_layers"))
+            settings_report(settings, "sync.fragment_layers model.layers",
+                            "%" PRId64 " is more than model.layers %" PRId64 " (all = one fragment with everything)",
+                            sync->fragment_layers, run->model.layers);
+        else
+            sync->fragment_layers = run->model.layers; /* the default works for every model */
+    }
+    int64_t fragments = fragment_count(run);
+    if (fragments > sync->every_steps)
+        settings_report(settings, "sync.every_steps sync.fragment_layers model.layers",
+                        "%" PRId64 " is less than the %" PRId64 " fragments (fragment_layers %" PRId64 " of %" PRId64
+                        " layers, and one for the embedding); two would be sent in one step: raise fragment_layers, or "
+                        "take all",
+                        sync->every_steps, fragments, sync->fragment_layers, run->model.layers);
+}
+
+static void check_sync(struct settings *settings, struct run_file *run) {
+    struct sync_options *sync = &run->sync;
+    if (sync->every_steps > run->inner.steps)
+        settings_report(settings, "sync.every_steps inner.steps",
+                        "%" PRId64 " is more than inner.steps %" PRId64
+                        "; fragments would not be sent before the run ends",
+                        sync->every_steps, run->inner.steps);
+    check_fragments(settings, run);
+    if (sync->overlap_steps >= sync->every_steps)
+        settings_report(settings, "sync.overlap_steps sync.every_steps",
+                        "%" PRId64 " is not less than every_steps %" PRId64
+                        "; a fragment must be merged before it is sent again",
+                        sync->overlap_steps, sync->every_steps);
+    if (sync->quorum != SYNC_QUORUM_ALL && sync->overlap_steps != SYNC_OVERLAP_AUTO)
+        settings_report(settings, "sync.quorum sync.overlap_steps",
+                        "%" PRId64 " does not go with overlap_steps %" PRId64
+                        "; a merge at an exact step waits for all workers: set overlap_steps: auto, or quorum: all",
+                        sync->quorum, sync->overlap_steps);
+    if (sync->quorum > run->workers)
+        settings_report(settings, "sync.quorum workers", "%" PRId64 " is more than workers %" PRId64, sync->quorum,
+                        run->workers);
+}
+
+/* `sync: off` beats the section's keys, but not those that somebody typed on the command line. */
+static void check_sync_off(struct settings *settings, struct run_file *run) {
+    for (int r = 0; r < run_keys_sync->row_count; r++) {
+        char key[SETTINGS_KEY_BYTES];
+        snprintf(key, sizeof key, "sync.%s", run_keys_sync->rows[r].key);
+        if (settings_overridden(settings, key))
+            settings_report(settings, key, "has no effect: sync is off (--set sync=on turns it on)");
+    }
+    if (run->workers > 1)
+        settings_report(settings, "sync workers",
+                        "off with workers %" PRId64 "; they would train apart: set workers: 1", run->workers);
+    settings_defaults(run_keys_sync, run);
+    run->sync.off = true;
+}
+
+enum status run_file_parse(const char *text, size_t bytes, const char *label, const char *base_directory,
+                           const char *const *overrides, int override_count, struct run_file *run,
+                           struct error *error) {
+    if (strlen(base_directory) >= RUN_PATH_BYTES)
+        return error_set(error, STATUS_CONFIG, "%.60s...: a directory of more than %d bytes", base_directory,
+                         RUN_PATH_BYTES - 1);
+    struct run_file *read = calloc(1, sizeof *read);
+    if (!read)
+        return error_set(error, STATUS_NO_MEMORY, "no memory to read %s", label);
+    struct settings *settings = settings_begin(&run_keys_schema, read, label);
+    settings_read(settings, text, bytes);
+    for (int i = 0; i < override_count; i++)
+        settings_override(settings, overrides[i]);
+    check_model(settings, read);
+    check_workers(settings, read);
+    check_inner(settings, read);
+    if (read->sync.off)
+        check_sync_off(settings, read);
+    else
+        check_sync(settings, read);
+    snprintf(read->base_directory, sizeof read->base_directory, "%s", base_directory);
+    enum status status = settings_end(settings, error);
+    if (status == STATUS_OK)
+        *run = *read;
+    free(read);
+    return status;
+}
+
+/* The absolute directory that holds `path`. */
+static enum status directory_of(const char *path, char directory[PATH_MAX], struct error *error) {
+    char parent[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        snprintf(parent, sizeof parent, ".");
+    else if ((size_t)(slash - path) >= sizeof parent)
+        return error_set(error, STATUS_CONFIG, "the run file's path is longer than %d bytes", PATH_MAX - 1);
+    else
+        snprintf(parent, sizeof parent, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (!realpath(parent, directory))
+        return error_set(error, STATUS_CONFIG, "cannot find the directory of the run file %s: %s", path,
+                         strerror(errno));
+    return STATUS_OK;
+}
+
+enum status run_file_load(const char *path, const char *const *overrides, int override_count, struct run_file *run,
+                          struct error *error) {
+    char directory[PATH_MAX];
+    uint8_t *text;
+    size_t bytes;
+    enum status status = files_read(path, SETTINGS_FILE_BYTES_MAX, &text, &bytes, error);
+    if (status != STATUS_OK) {
+        if (!error || status == STATUS_NO_MEMORY)
+            return status;
+        return error_set(error, STATUS_CONFIG, "%s (the run file)", error->text);
+    }
+    status = directory_of(path, directory, error);
+    if (status == STATUS_OK)
+        status = run_file_parse((const char *)text, bytes, path, directory, overrides, override_count, run, error);
+    free(text);
+    return status;
+}
+
+/* Data files */
+
+/* base_directory taken literally, the pattern as one: glob(3) honours backslashes. */
+static void absolute_pattern(const struct run_file *run, const char *pattern, char *out, size_t out_bytes) {
+    if (pattern[0] == '/') {
+        snprintf(out, out_bytes, "%s", pattern);
+        return;
+    }
+    size_t used = 0;
+    for (const char *c = run->base_directory; *c; c++) {
+        if (strchr("*?[\\", *c))
+            out[used++] = '\\';
+        out[used++] = *c;
+    }
+    CHECK(used + strlen(pattern) + 2 <= out_bytes);
+    snprintf(out + used, out_bytes - used, "/%s", pattern);
+}
+
+struct lines {
+    char text[ERROR_TEXT_BYTES];
+    size_t used;
+};
+
+static void add_line(struct lines *lines, const char *format, ...) PRINTF_LIKE(2, 3);
+static void add_line(struct lines *lines, const char *format, ...) {
+    char line[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    if (lines->used + strlen(line) + 2 <= sizeof lines->text)
+        lines->used += (size_t)snprintf(lines->text + lines->used, sizeof lines->text - lines->used, "%s%s",
+                                        lines->used ? "\n" : "", line);
+}
+
+static void check_file(struct lines *lines, const char *key, const char *path) {
+    struct stat facts;
+    if (stat(path, &facts) != 0)
+        add_line(lines, "%s: %s: %s", key, path, strerror(errno));
+    else if (!S_ISREG(facts.st_mode))
+        add_line(lines, "%s: %s is not a file (name the files in it: %s/*)", key, path, path);
+    else if (facts.st_size == 0)
+        add_line(lines, "%s: %s is empty", key, path);
+    else if (access(path, R_OK) != 0)
+        add_line(lines, "%s: %s: %s", key, path, strerror(errno));
+}
+
+/* A directory that is not there matches nothing; one that may not be read is an error. */
+static int glob_error(const char *path, int reason) {
+    (void)path;
+    errno = reason;
+    return reason != ENOENT && reason != ENOTDIR;
+}
+
+static void check_globs(struct lines *lines, const struct run_file *run, const char *key,
+                        const char globs[][DATA_GLOB_BYTES], int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        char pattern[2 * RUN_PATH_BYTES + DATA_GLOB_BYTES];
+        absolute_pattern(run, globs[i], pattern, sizeof pattern);
+        glob_t found;
+        int result = glob(pattern, 0, glob_error, &found);
+        if (result == GLOB_NOMATCH)
+            add_line(lines, "%s: no file matches '%s' in %s", key, globs[i], run->base_directory);
+        else if (result != 0)
+            add_line(lines, "%s: cannot look for '%s' in %s: %s", key, globs[i], run->base_directory, strerror(errno));
+        else
+            for (size_t f = 0; f < found.gl_pathc; f++)
+                check_file(lines, key, found.gl_pathv[f]);
+        globfree(&found);
+    }
+}
+
+enum status run_file_check_data(const struct run_file *run, struct error *error) {
+    struct lines lines = {.used = 0};
+    if (run->data.train_count == 0)
+        add_line(&lines, "data.train: no files are named (such as data: {train: [text/*.txt]})");
+    check_globs(&lines, run, "data.train", run->data.train, run->data.train_count);
+    check_globs(&lines, run, "data.val", run->data.val, run->data.val_count);
+    if (lines.used)
+        return error_set(error, STATUS_CONFIG, "%s", lines.text);
+    return STATUS_OK;
+}
+
+/* Texts */
+
+char *run_file_text(const struct run_file *run, bool run_wide_only, bool absolute_paths) {
+    return settings_text(&run_keys_schema, run, run_wide_only, absolute_paths ? run->base_directory : NULL);
+}
+
+void run_file_keys_hash(const struct run_file *run, uint8_t hash[RUN_KEYS_HASH_BYTES]) {
+    char *text = run_file_text(run, true, false);
+    CHECK(crypto_generichash(hash, RUN_KEYS_HASH_BYTES, (const unsigned char *)text, strlen(text), NULL, 0) == 0);
+    free(text);
+}
+
+char *run_file_defaults_text(void) {
+    return settings_defaults_text(&run_keys_schema);
+}

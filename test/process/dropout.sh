@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# dropout.sh ATOLL: one of four workers is killed at a random time: the rounds that waited for it close within 3 s, the run ends
+# normally and its ledger adds up. SIGTERM of a worker: goodbye, exit 0. SIGTERM of `atoll train`: everything stops.
+# ATOLL_SEED=N repeats the same random times.
+source "$(dirname "$0")/lib.sh"
+test_begin dropout "$@"
+SEED=${ATOLL_SEED:-$((RANDOM * 32768 + RANDOM))}
+RANDOM=$((SEED % 32768))
+say "ATOLL_SEED=$SEED repeats these times"
+
+make_corpus "$WORK/corpus.txt" 200000 1
+make_corpus "$WORK/held_out.txt" 4000 2
+cat >"$WORK/run.yaml" <<YAML
+name: dropout
+model: {layers: 4, width: 64, heads: 4, kv_heads: 4, ffn: 128, context: 64}
+data: {train: [corpus.txt], val: [held_out.txt], tokenizer: bytes}
+inner: {lr: 2e-3, warmup_steps: 10, steps: 400, batch_per_worker: 4, threads: 1}
+sync: {every_steps: 10, fragment_layers: 2, overlap_steps: 2, keep_local: 0.5}
+eval: {every_steps: 0, windows: 4}
+workers: 4
+YAML
+
+worker_pid() { # DIRECTORY: the pid in its lock file
+    tr -dc 0-9 <"$1/lock"
+}
+
+all_train() { # RUN_DIR COUNT: that many workers have logged a step
+    local log count=0
+    for log in "$1"/worker-*/log.jsonl; do has_event "$log" step && count=$((count + 1)); done
+    [ "$count" -ge "$2" ]
+}
+
+worker_directory() { # RUN_DIR SLOT: of the worker that has this slot
+    local directory
+    for directory in "$1"/worker-*; do
+        [ "$(events "$directory/log.jsonl" join .slot 2>/dev/null | head -n 1)" = "$2" ] && echo "$directory" && return
+    done
+    # no join event of its own: the launcher's numbering is the slots'
+    directory=$(printf '%s\n' "$1"/worker-* | sort -V | sed -n "$(($2 + 1))p")
+    echo "$directory"
+}
+
+# rounds_close OUTER_LOG KILL_TIME: every commit that was open at the kill closed within 3 s of it; so did, from its opening, every
+# later one. Prints how many were open, and the longest.
+rounds_close() {
+    events "$1" commit "$WALL"'{closed: wall, took: ((.close_us - .open_us) / 1e6), fragment, version}' | jq -s --argjson kill "$2" '
+        map(. + {opened: (.closed - .took)}) | map(select(.closed >= $kill))
+        | {waited: map(select(.opened <= $kill)) | length,
+           late: ((map(select(.opened <= $kill) | .closed - $kill) + map(select(.opened > $kill) | .took)) | max // 0),
+           after: length}'
+}
+
+# killed NAME SECONDS HOW: a run in which one worker dies SECONDS after all train. HOW: random = as it comes; held = it is
+# stopped first, so that the others are surely waiting for it.
+killed() {
+    local name=$1 seconds=$2 how=$3 directory run_pid victim kill_time result slot
+    directory=$WORK/$name
+    start "$name" "$ATOLL" train "$WORK/run.yaml" --dir "$directory"
+    run_pid=$PID
+    wait_for 30 "four workers that train" all_train "$directory" 4
+    victim=$(worker_pid "$directory/worker-$((RANDOM % 4))" 2>/dev/null || worker_pid "$directory/worker-1")
+    sleep "$seconds" # the random moment itself, not a wait for something
+    if [ "$how" = held ]; then
+        kill -STOP "$victim"
+        sleep 0.6 # far below the limit for silence; the others reach their next send and wait
+    fi
+    gone "$run_pid" && fail "$name: the run ended before the kill: make it longer"
+    kill_time=$(date +%s.%N)
+    kill -KILL "$victim"
+    wait_exit "$run_pid" 90 "$name"
+    equal "$name: atoll train ends normally" 0 "$EXIT_CODE"
+    result=$(rounds_close "$directory/outer/log.jsonl" "$kill_time")
+    say "$name: $(jq -c . <<<"$result")"
+    [ "$how" = held ] && holds "$name: a round was waiting for the killed worker" "$(jq .waited <<<"$result") >= 1"
+    holds "$name: commits go on after the kill" "$(jq .after <<<"$result") >= 3"
+    holds "$name: rounds that waited close within 3 s" "$(jq .late <<<"$result") < 3"
+    check "$name: ledger adds up" ledger_adds_up "$directory/outer/log.jsonl"
+    slot=$(events "$directory/outer/log.jsonl" leave .slot | head -n 1)
+    check "$name: the outer logged who left" test -n "$slot"
+    equal "$name: the end is logged" 1 "$(events "$directory/outer/log.jsonl" end .reason | wc -l)"
+    rm -rf "$directory"
+}
+
+random_seconds() {
+    echo "$((RANDOM % $1)).$((RANDOM % 10))"
+}
+killed kill-held "$(random_seconds 2)" held
+killed kill-random-1 "$(random_seconds 3)" random
+killed kill-random-2 "0.$((RANDOM % 10))" random
+
+# SIGTERM of a worker: it says goodbye and exits 0, the others go on to the end.
+directory=$WORK/goodbye
+start outer "$ATOLL" outer "$WORK/run.yaml" --dir "$directory/outer" --listen 127.0.0.1:0
+outer_pid=$PID
+wait_for 10 "the join token" test -s "$directory/outer/join.token"
+worker_pids=()
+for k in 0 1 2 3; do
+    start "worker-$k" "$ATOLL" worker --join "$directory/outer/join.token" --dir "$directory/worker-$k" --data "$WORK/corpus.txt"
+    worker_pids+=("$PID")
+done
+wait_for 30 "four workers that train" all_train "$directory" 4
+kill -TERM "${worker_pids[2]}"
+wait_exit "${worker_pids[2]}" 15 "the worker that was asked to leave"
+equal "SIGTERM of a worker: exit code" 0 "$EXIT_CODE"
+wait_for 5 "leave in the outer's log" has_event "$directory/outer/log.jsonl" leave
+reason=$(events "$directory/outer/log.jsonl" leave .reason | head -n 1)
+check "SIGTERM of a worker: it said goodbye ($reason)" grep -qi goodbye <<<"$reason"
+for k in 0 1 3; do
+    wait_exit "${worker_pids[$k]}" 90 "worker-$k"
+    equal "the other workers end normally" 0 "$EXIT_CODE"
+done
+wait_exit "$outer_pid" 15 "the outer"
+equal "the outer ends normally" 0 "$EXIT_CODE"
+check "goodbye: ledger adds up" ledger_adds_up "$directory/outer/log.jsonl"
+
+# SIGTERM of `atoll train`: it and all of its children stop.
+start train "$ATOLL" train "$WORK/run.yaml" --dir "$WORK/train"
+train_pid=$PID
+wait_for 30 "four workers that train" all_train "$WORK/train" 4
+equal "one outer and four workers are there" 6 "$(own_processes | wc -l)"
+kill -TERM "$train_pid"
+wait_exit "$train_pid" 20 "atoll train"
+equal "SIGTERM of atoll train: exit code" 0 "$EXIT_CODE"
+equal "SIGTERM of atoll train: no child is left" "" "$(own_processes)"
+check "SIGTERM of atoll train: the outer logged its end" has_event "$WORK/train/outer/log.jsonl" end
+for log in "$WORK"/train/worker-*/log.jsonl; do check "and so did $(basename "$(dirname "$log")")" has_event "$log" end; done
+test_end

@@ -1,0 +1,557 @@
+/* reference_test: model/ in float32 against test/reference in float64, and that reference against finite differences of its own loss.
+ * Inputs are float32 numbers, widened for the reference, so that all of a difference is arithmetic. Weights are drawn wide (standard
+ * deviation 0.3, norms 1 + 0.3 N) so that attention is far from uniform and the gradients of q and k live.
+ * A ratio is |g32 - g64|_2 / |g64|_2 of one tensor. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/rng.h"
+#include "model/attention.h"
+#include "model/gemm.h"
+#include "model/loss.h"
+#include "model/mlp.h"
+#include "model/model.h"
+#include "model/norm.h"
+#include "model/rope.h"
+#include "model/tensors.h"
+#include "reference/transformer_ref.h"
+
+static const double OP_BOUND = 1e-5, MODEL_BOUND = 1e-4, DERIVATIVE_BOUND = 1e-7;
+
+/* ---- arrays that exist in both widths ---- */
+
+struct both {
+    float *narrow;
+    double *wide;
+    size_t count;
+};
+
+static struct both both_zero(size_t count) {
+    struct both both = {calloc(count, sizeof(float)), calloc(count, sizeof(double)), count};
+    assert_non_null(both.narrow);
+    assert_non_null(both.wide);
+    return both;
+}
+
+static uint64_t next_stream = 1; /* every array another stream of seed 7: one test order, one set of numbers */
+
+static struct both both_normal(size_t count, double mean, double deviation) {
+    struct both both = both_zero(count);
+    uint64_t stream = next_stream++;
+    for (size_t i = 0; i < count; i++) {
+        both.narrow[i] = (float)(mean + deviation * (double)rng_normal(7, stream, i));
+        both.wide[i] = (double)both.narrow[i];
+    }
+    return both;
+}
+
+static void both_free(struct both both) {
+    free(both.narrow);
+    free(both.wide);
+}
+
+static double norm2(const double *values, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += values[i] * values[i];
+    return sqrt(sum);
+}
+
+static double ratio(const float *narrow, const double *wide, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += ((double)narrow[i] - wide[i]) * ((double)narrow[i] - wide[i]);
+    double size = norm2(wide, count);
+    assert_true(size > 0); /* a zero gradient would agree with anything */
+    return sqrt(sum) / size;
+}
+
+static double worst; /* of the running test */
+
+static int start(void **state) {
+    (void)state;
+    worst = 0;
+    return 0;
+}
+
+/* NaN fails: the comparison is written so that it must hold. */
+static void expect(const char *what, double found, double bound) {
+    worst = found > worst || !(found == found) ? found : worst;
+    if (!(found <= bound))
+        fail_msg("%s: %.3g, expected at most %.3g", what, found, bound);
+}
+
+static void expect_close(const char *what, struct both both) {
+    expect(what, ratio(both.narrow, both.wide, both.count), OP_BOUND);
+}
+
+static void report(const char *test) {
+    print_message("             worst ratio, %s: %.2e\n", test, worst);
+}
+
+/* ---- a wide model ---- */
+
+static struct shape shape_make(bool tied, double z_loss) {
+    struct shape shape = {.layers = 3,
+                          .width = 40,
+                          .heads = 4,
+                          .kv_heads = 2,
+                          .head_dim = 12, /* not width / heads */
+                          .ffn = 56,
+                          .context = 16,
+                          .vocab = 61,
+                          .tied = tied,
+                          .rope_theta = 1e4,
+                          .norm_eps = 1e-6,
+                          .z_loss = z_loss};
+    return shape;
+}
+
+static void fill_wide(const struct tensor_table *table, float *block, double *wide) {
+    for (int i = 0; i < table->count; i++) {
+        const struct tensor *tensor = &table->tensors[i];
+        struct both drawn = both_normal(tensor->count, tensor->dimensions == 1 ? 1.0 : 0.0, 0.3);
+        if (block)
+            memcpy(block + tensor->offset, drawn.narrow, tensor->count * sizeof(float));
+        memcpy(wide + tensor->offset, drawn.wide, tensor->count * sizeof(double));
+        both_free(drawn);
+    }
+}
+
+static int32_t *draw_tokens(int count, int vocab) {
+    int32_t *tokens = calloc((size_t)count, sizeof *tokens);
+    assert_non_null(tokens);
+    uint64_t stream = next_stream++;
+    for (int i = 0; i < count; i++)
+        tokens[i] = (int32_t)(rng_u64(7, stream, (uint64_t)i) % (uint64_t)vocab);
+    return tokens;
+}
+
+static double *zero_doubles(size_t count) {
+    double *doubles = calloc(count, sizeof *doubles);
+    assert_non_null(doubles);
+    return doubles;
+}
+
+/* ---- the reference against its own loss ---- */
+
+static void check_derivatives(bool tied) {
+    enum { B = 2, T = 13 };
+    struct shape shape = shape_make(tied, 1e-2);
+    shape.layers = 2;
+    shape.width = 20;
+    shape.head_dim = 6;
+    shape.ffn = 28;
+    shape.vocab = 31;
+    struct tensor_table table;
+    struct error error;
+    assert_int_equal(tensors_table_create(&shape, &table, &error), STATUS_OK);
+    double *parameters = zero_doubles(table.block_floats), *gradients = zero_doubles(table.block_floats);
+    fill_wide(&table, NULL, parameters);
+    int32_t *windows = draw_tokens(B * (T + 1), (int)shape.vocab);
+    transformer_ref_loss(&shape, &table, parameters, windows, B, T, 1, gradients, NULL);
+
+    double *moved = zero_doubles(table.block_floats);
+    for (int i = 0; i < 2 * table.count; i++) { /* two directions of unit length per tensor */
+        const struct tensor *tensor = &table.tensors[i / 2];
+        const double *gradient = gradients + tensor->offset;
+        struct both direction = both_normal(tensor->count, 0, 1);
+        double length = norm2(direction.wide, tensor->count), along = 0;
+        for (size_t j = 0; j < tensor->count; j++)
+            along += gradient[j] * direction.wide[j] / length;
+
+        /* f' = (f(x-2h) - 8 f(x-h) + 8 f(x+h) - f(x+2h)) / 12h, up to h^4 f'''''/30 and the rounding of f over h */
+        static const double steps[4] = {-2, -1, 1, 2}, factors[4] = {1, -8, 8, -1};
+        const double h = 2e-3;
+        double difference = 0;
+        for (int s = 0; s < 4; s++) {
+            memcpy(moved, parameters, table.block_floats * sizeof(double));
+            for (size_t j = 0; j < tensor->count; j++)
+                moved[tensor->offset + j] += steps[s] * h * direction.wide[j] / length;
+            difference += factors[s] * transformer_ref_loss(&shape, &table, moved, windows, B, T, 1, NULL, NULL);
+        }
+        expect(tensor->name, fabs(difference / (12 * h) - along) / norm2(gradient, tensor->count), DERIVATIVE_BOUND);
+        both_free(direction);
+    }
+    free(parameters);
+    free(gradients);
+    free(moved);
+    free(windows);
+    tensors_table_destroy(&table);
+}
+
+static void reference_matches_its_derivatives(void **state) {
+    (void)state;
+    check_derivatives(false);
+    check_derivatives(true);
+    report("reference against five-point derivatives");
+}
+
+/* ---- operations ---- */
+
+static void check_linear(int N, int I, int O) {
+    struct both x = both_normal((size_t)(N * I), 0, 1), w = both_normal((size_t)(O * I), 0, 0.3);
+    struct both dy = both_normal((size_t)(N * O), 0, 1), y = both_zero((size_t)(N * O));
+    linear_forward(N, I, O, x.narrow, w.narrow, y.narrow);
+    linear_ref(x.wide, w.wide, N, I, O, y.wide);
+    expect_close("linear y", y);
+
+    struct both dx = both_zero((size_t)(N * I)), dw = both_normal((size_t)(O * I), 0, 1);
+    memset(dx.narrow, 0x7f, dx.count * sizeof(float)); /* must be overwritten */
+    linear_backward_input(N, I, O, dy.narrow, w.narrow, dx.narrow, false);
+    linear_backward_weight(N, I, O, dy.narrow, x.narrow, dw.narrow);
+    linear_ref_backward(x.wide, w.wide, N, I, O, dy.wide, dx.wide, dw.wide);
+    expect_close("linear dx", dx);
+    expect_close("linear dw", dw);
+
+    struct both unused = both_zero((size_t)(O * I));
+    linear_backward_input(N, I, O, dy.narrow, w.narrow, dx.narrow, true);
+    linear_ref_backward(x.wide, w.wide, N, I, O, dy.wide, dx.wide, unused.wide);
+    expect_close("linear dx, added", dx);
+    struct both all[] = {x, w, dy, y, dx, dw, unused};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        both_free(all[i]);
+}
+
+static void linear_matches(void **state) {
+    (void)state;
+    check_linear(26, 40, 56);
+    check_linear(1, 7, 5);
+    check_linear(131, 37, 61);
+    report("linear");
+}
+
+static void check_norm(int N, int C, double deviation) {
+    const float eps = 1e-6f;
+    size_t count = (size_t)(N * C);
+    struct both x = both_normal(count, 0, deviation), w = both_normal((size_t)C, 1, 0.3), dy = both_normal(count, 0, 1);
+    struct both y = both_zero(count), rstd = both_zero((size_t)N), scratch = both_zero((size_t)C);
+    norm_forward(N, C, eps, x.narrow, w.narrow, y.narrow, rstd.narrow);
+    rmsnorm_ref(x.wide, w.wide, N, C, (double)eps, y.wide);
+    expect_close("norm y", y);
+    memcpy(y.narrow, x.narrow, count * sizeof(float));
+    norm_forward(N, C, eps, y.narrow, w.narrow, y.narrow, NULL);
+    expect_close("norm y, in place", y);
+
+    struct both dx = both_zero(count), dw = both_normal((size_t)C, 0, 1), added = both_normal(count, 0, 1);
+    struct both unused = both_zero((size_t)C);
+    memset(dx.narrow, 0x7f, count * sizeof(float));
+    norm_backward(N, C, x.narrow, w.narrow, rstd.narrow, dy.narrow, dx.narrow, dw.narrow, scratch.narrow);
+    rmsnorm_ref_backward(x.wide, w.wide, N, C, (double)eps, dy.wide, dx.wide, dw.wide);
+    expect_close("norm dx", dx);
+    expect_close("norm dw", dw);
+    norm_backward_add(N, C, x.narrow, w.narrow, rstd.narrow, dy.narrow, added.narrow, unused.narrow, scratch.narrow);
+    rmsnorm_ref_backward(x.wide, w.wide, N, C, (double)eps, dy.wide, added.wide, unused.wide);
+    expect_close("norm dx, added", added);
+    expect_close("norm dw, from zero", unused);
+    memcpy(dx.narrow, dy.narrow, count * sizeof(float));
+    norm_backward(N, C, x.narrow, w.narrow, rstd.narrow, dx.narrow, dx.narrow, dw.narrow, scratch.narrow);
+    expect_close("norm dx, in place", dx);
+    struct both all[] = {x, w, dy, y, rstd, scratch, dx, dw, added, unused};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        both_free(all[i]);
+}
+
+static void norm_matches(void **state) {
+    (void)state;
+    check_norm(26, 40, 1);
+    check_norm(104, 12, 1);  /* per head */
+    check_norm(5, 37, 1e-3); /* so small that eps counts */
+    check_norm(3, 515, 10);
+    report("norm");
+}
+
+static void check_rope(int B, int T, int H, int D, double theta) {
+    size_t count = (size_t)(B * T * H * D), angles = (size_t)(T * (D / 2));
+    struct both x = both_normal(count, 0, 1), y = both_zero(count), dy = both_normal(count, 0, 1),
+                dx = both_zero(count);
+    struct both cosine = both_zero(angles), sine = both_zero(angles);
+    rope_fill_table(T, D, theta, cosine.narrow, sine.narrow);
+    memcpy(y.narrow, x.narrow, count * sizeof(float));
+    rope_forward(B, T, H, D, cosine.narrow, sine.narrow, y.narrow);
+    rope_ref(x.wide, B * T, T, H, D, theta, y.wide);
+    expect_close("rope y", y);
+    memcpy(dx.narrow, dy.narrow, count * sizeof(float));
+    rope_backward(B, T, H, D, cosine.narrow, sine.narrow, dx.narrow);
+    rope_ref_backward(B * T, T, H, D, theta, dy.wide, dx.wide);
+    expect_close("rope dx", dx);
+    struct both all[] = {x, y, dy, dx, cosine, sine};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        both_free(all[i]);
+}
+
+static void rope_matches(void **state) {
+    (void)state;
+    check_rope(2, 13, 4, 12, 1e4);
+    check_rope(2, 13, 3, 6, 500);
+    check_rope(1, 1025, 1, 64, 1e6); /* large angles */
+    report("rope");
+}
+
+static void check_attention(int B, int T, int H, int K, int D) {
+    struct attention_sizes sizes = {B, T, H, K, D};
+    size_t queries = (size_t)(B * T * H * D), keys = (size_t)(B * T * K * D);
+    struct both q = both_normal(queries, 0, 1.5), k = both_normal(keys, 0, 1.5), v = both_normal(keys, 0, 1);
+    struct both out = both_zero(queries), dout = both_normal(queries, 0, 1), lse = both_zero((size_t)(B * H * T));
+    struct both dq = both_zero(queries), dk = both_zero(keys), dv = both_zero(keys);
+    struct both scratch = both_zero(attention_scratch_floats(T));
+    attention_forward(sizes, q.narrow, k.narrow, v.narrow, out.narrow, lse.narrow, scratch.narrow);
+    attention_ref(q.wide, k.wide, v.wide, B, T, H, K, D, out.wide);
+    expect_close("attention out", out);
+
+    for (size_t i = 0; i < scratch.count; i++)
+        scratch.narrow[i] = NAN; /* nothing may be kept there between the passes */
+    memset(dq.narrow, 0x7f, queries * sizeof(float));
+    memset(dk.narrow, 0x7f, keys * sizeof(float));
+    memset(dv.narrow, 0x7f, keys * sizeof(float));
+    attention_backward(sizes, q.narrow, k.narrow, v.narrow, out.narrow, lse.narrow, dout.narrow, dq.narrow, dk.narrow,
+                       dv.narrow, scratch.narrow);
+    attention_ref_backward(q.wide, k.wide, v.wide, B, T, H, K, D, dout.wide, dq.wide, dk.wide, dv.wide);
+    expect_close("attention dq", dq);
+    expect_close("attention dk", dk);
+    expect_close("attention dv", dv);
+    struct both all[] = {q, k, v, out, dout, lse, dq, dk, dv, scratch};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        both_free(all[i]);
+}
+
+static void attention_matches(void **state) {
+    (void)state;
+    check_attention(2, 13, 4, 2, 12);
+    check_attention(2, 13, 6, 2, 6);
+    check_attention(1, 5, 3, 1, 10);   /* one key-value head */
+    check_attention(2, 31, 3, 3, 8);   /* one each */
+    check_attention(1, 301, 4, 2, 16); /* several tiles, the last one short */
+    report("attention");
+}
+
+static void mlp_matches(void **state) {
+    (void)state;
+    static const size_t counts[] = {1, 26 * 56, 1003};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        size_t count = counts[c];
+        struct both gate = both_normal(count, 0, 4), up = both_normal(count, 0, 1), dh = both_normal(count, 0, 1);
+        struct both h = both_zero(count), dgate = both_zero(count), dup = both_zero(count);
+        mlp_gate_forward(count, gate.narrow, up.narrow, h.narrow);
+        swiglu_ref(gate.wide, up.wide, (int)count, h.wide);
+        expect_close("mlp h", h);
+
+        swiglu_ref_backward(gate.wide, up.wide, (int)count, dh.wide, dgate.wide, dup.wide);
+        mlp_gate_backward(count, gate.narrow, up.narrow, dh.narrow);
+        expect("mlp dgate", ratio(gate.narrow, dgate.wide, count), OP_BOUND);
+        expect("mlp dup", ratio(up.narrow, dup.wide, count), OP_BOUND);
+        expect("mlp h, again", ratio(dh.narrow, h.wide, count), OP_BOUND);
+        struct both all[] = {gate, up, dh, h, dgate, dup};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            both_free(all[i]);
+    }
+    report("mlp");
+}
+
+static void check_loss(int N, int V, double z_loss, double mean, double deviation) {
+    struct both logits = both_normal((size_t)(N * V), mean, deviation), dlogits = both_zero((size_t)(N * V));
+    int32_t *targets = draw_tokens(N, V);
+    double cross_entropy, squared_lse = 0.5;
+    double loss = loss_ref(logits.wide, targets, N, V, z_loss, &cross_entropy);
+    loss_ref_backward(logits.wide, targets, N, V, z_loss, 1, dlogits.wide);
+    expect("loss", fabs(loss_forward(N, V, logits.narrow, targets) / N / cross_entropy - 1), OP_BOUND);
+
+    memcpy(dlogits.narrow, logits.narrow, dlogits.count * sizeof(float));
+    double sum = loss_forward_backward(N, V, dlogits.narrow, targets, (float)(1.0 / N), (float)z_loss, &squared_lse);
+    expect("loss, with gradient", fabs(sum / N / cross_entropy - 1), OP_BOUND);
+    if (z_loss > 0)
+        expect("z-loss", fabs((squared_lse - 0.5) / N * z_loss / (loss - cross_entropy) - 1), OP_BOUND);
+    expect_close("dlogits", dlogits);
+    both_free(logits);
+    both_free(dlogits);
+    free(targets);
+}
+
+static void loss_matches(void **state) {
+    (void)state;
+    check_loss(26, 61, 1e-2, 0, 3);
+    check_loss(26, 61, 0, 0, 3);
+    check_loss(3, 1003, 1e-4, 0, 5);
+    check_loss(5, 256, 1e-2, 20, 1); /* far from zero: the largest logit must be taken out first */
+    report("loss");
+}
+
+/* ---- the whole model ---- */
+
+struct bench {
+    struct shape shape;
+    struct model *model;
+    const struct tensor_table *table;
+    double *parameters, *gradients; /* of the reference, by the table */
+};
+
+static struct bench bench_open(struct shape shape) {
+    struct bench bench = {.shape = shape};
+    struct error error = {0};
+    struct model_options options = {.shape = bench.shape,
+                                    .inner = {.lr = 1e-3,
+                                              .steps = 10,
+                                              .batch_per_worker = 3,
+                                              .accumulate = 1,
+                                              .clip = 1,
+                                              .beta1 = 0.9,
+                                              .beta2 = 0.95,
+                                              .eps = 1e-8,
+                                              .seed = 1,
+                                              .threads = 1}};
+    if (model_create(&options, &bench.model, &error) != STATUS_OK)
+        fail_msg("model_create: %s", error.text);
+    bench.table = model_tensors(bench.model);
+    bench.parameters = zero_doubles(bench.table->block_floats);
+    bench.gradients = zero_doubles(bench.table->block_floats);
+    fill_wide(bench.table, model_parameters(bench.model), bench.parameters);
+    return bench;
+}
+
+static void bench_close(struct bench *bench) {
+    free(bench->parameters);
+    free(bench->gradients);
+    model_destroy(bench->model);
+}
+
+/* One micro-batch through both. */
+static void bench_add(struct bench *bench, int B, int T, double scale) {
+    int32_t *windows = draw_tokens(B * (T + 1), (int)bench->shape.vocab);
+    double expected;
+    transformer_ref_loss(&bench->shape, bench->table, bench->parameters, windows, B, T, scale, bench->gradients,
+                         &expected);
+    double found = model_add_gradients(bench->model, windows, B, T, (float)scale);
+    expect("loss", fabs(found - expected) / expected, OP_BOUND);
+    found = model_evaluate(bench->model, model_parameters(bench->model), windows, B, T);
+    expect("evaluation", fabs(found - expected * B * T) / (expected * B * T), OP_BOUND);
+    free(windows);
+}
+
+static double bench_gradient_norm(const struct bench *bench, const char *name) {
+    const struct tensor *tensor = tensors_find(bench->table, name);
+    assert_non_null(tensor);
+    return norm2(bench->gradients + tensor->offset, tensor->count);
+}
+
+static void bench_expect_gradients(struct bench *bench) {
+    for (int i = 0; i < bench->table->count; i++) {
+        const struct tensor *tensor = &bench->table->tensors[i];
+        expect(tensor->name,
+               ratio(model_gradients(bench->model) + tensor->offset, bench->gradients + tensor->offset, tensor->count),
+               MODEL_BOUND);
+    }
+    /* A test of dead gradients would prove little. */
+    for (int l = 0; l < (int)bench->shape.layers; l++) {
+        char name[TENSOR_NAME_BYTES];
+        snprintf(name, sizeof name, "model.layers.%d.self_attn.v_proj.weight", l);
+        double value = bench_gradient_norm(bench, name);
+        snprintf(name, sizeof name, "model.layers.%d.self_attn.q_proj.weight", l);
+        assert_true(bench_gradient_norm(bench, name) > 1e-2 * value);
+        snprintf(name, sizeof name, "model.layers.%d.self_attn.k_proj.weight", l);
+        assert_true(bench_gradient_norm(bench, name) > 1e-2 * value);
+    }
+}
+
+static void model_gradients_match(void **state) {
+    (void)state;
+    static const double z_losses[] = {0, 1e-4, 1e-2};
+    for (int i = 0; i < 6; i++) {
+        struct bench bench = bench_open(shape_make(i % 2 == 1, z_losses[i / 2]));
+        bench_add(&bench, 2, 13, 1);
+        bench_expect_gradients(&bench);
+        bench_close(&bench);
+    }
+    report("model");
+}
+
+/* 1e-2 is enough for the z-loss to be seen in every gradient at a hundred times the bound. */
+static void z_loss_matters(void **state) {
+    (void)state;
+    enum { B = 2, T = 13 };
+    struct bench bench = bench_open(shape_make(false, 1e-2));
+    int32_t *windows = draw_tokens(B * (T + 1), (int)bench.shape.vocab);
+    struct shape without = bench.shape;
+    without.z_loss = 0;
+    transformer_ref_loss(&bench.shape, bench.table, bench.parameters, windows, B, T, 1, bench.gradients, NULL);
+    double *plain = zero_doubles(bench.table->block_floats);
+    transformer_ref_loss(&without, bench.table, bench.parameters, windows, B, T, 1, plain, NULL);
+    for (int i = 0; i < bench.table->count; i++) {
+        const struct tensor *tensor = &bench.table->tensors[i];
+        double size = norm2(plain + tensor->offset, tensor->count);
+        for (size_t j = 0; j < tensor->count; j++)
+            plain[tensor->offset + j] -= bench.gradients[tensor->offset + j];
+        assert_true(norm2(plain + tensor->offset, tensor->count) > 100 * MODEL_BOUND * size);
+    }
+    free(plain);
+    free(windows);
+    bench_close(&bench);
+}
+
+static void accumulated_gradients_match(void **state) {
+    (void)state;
+    for (int tied = 0; tied < 2; tied++) {
+        struct bench bench = bench_open(shape_make(tied, 1e-2));
+        bench_add(&bench, 2, 13, 0.5);
+        bench_add(&bench, 1, 16, 0.25); /* fewer windows, the whole context */
+        bench_add(&bench, 2, 1, 0.25);  /* one position attends to itself only: q and k get nothing from here */
+        bench_expect_gradients(&bench);
+        bench_close(&bench);
+    }
+    report("model, accumulated");
+}
+
+/* Three windows in a context and vocabulary so large that the model takes the batch in passes, the logits in chunks of rows and
+ * attention in tiles, the last of each short. */
+static void long_windows_match(void **state) {
+    (void)state;
+    struct shape shape = shape_make(true, 1e-2);
+    shape.layers = 1;
+    shape.context = 1000;
+    shape.vocab = 521;
+    struct bench bench = bench_open(shape);
+    bench_add(&bench, 3, 301, 1);
+    bench_expect_gradients(&bench);
+    bench_close(&bench);
+    report("model, long windows");
+}
+
+static void logits_match(void **state) {
+    (void)state;
+    enum { T = 13 };
+    for (int tied = 0; tied < 2; tied++) {
+        struct bench bench = bench_open(shape_make(tied, 0));
+        int32_t *tokens = draw_tokens(T, (int)bench.shape.vocab);
+        struct both logits = both_zero((size_t)(T * bench.shape.vocab));
+        model_logits(bench.model, model_parameters(bench.model), tokens, T, logits.narrow);
+        transformer_ref_logits(&bench.shape, bench.table, bench.parameters, tokens, T, logits.wide);
+        expect_close("logits", logits);
+        both_free(logits);
+        free(tokens);
+        bench_close(&bench);
+    }
+    report("logits");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(reference_matches_its_derivatives, start),
+        cmocka_unit_test_setup(linear_matches, start),
+        cmocka_unit_test_setup(norm_matches, start),
+        cmocka_unit_test_setup(rope_matches, start),
+        cmocka_unit_test_setup(attention_matches, start),
+        cmocka_unit_test_setup(mlp_matches, start),
+        cmocka_unit_test_setup(loss_matches, start),
+        cmocka_unit_test_setup(model_gradients_match, start),
+        cmocka_unit_test_setup(z_loss_matters, start),
+        cmocka_unit_test_setup(accumulated_gradients_match, start),
+        cmocka_unit_test_setup(long_windows_match, start),
+        cmocka_unit_test_setup(logits_match, start),
+    };
+    return cmocka_run_group_tests_name("reference", tests, NULL, NULL);
+}
