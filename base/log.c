@@ -193,7 +193,7 @@ json_t *log_build_json(void) {
     json_t *build = json_object();
     CHECK(build != NULL);
     json_object_set_new(build, "version", json_string(ATOLL_VERSION));
-    json_object_set_new(build, "compiler", json_string("gcc-compatible " __VERSION__));
+    json_object_set_new(build, "compiler", json_string("gcc " __VERSION__));
     json_object_set_new(build, "cpu", json_string(cpu));
     json_object_set_new(build, "cores", json_integer((json_int_t)sysconf(_SC_NPROCESSORS_ONLN)));
     return build;

@@ -1,4 +1,4 @@
-/* link_worker: the dialling end. libzmq's own reconnection is off: each attempt is a fresh pair of DEALERs, so that nothing queued for an
+/* link_worker: the dialling end. libzmq's own reconnection is put off for ever: each attempt is a fresh pair of DEALERs, so that nothing queued for an
  * old session can arrive ahead of the next HELLO, the next address can be tried, and no session is left that libzmq gave up for good.
  *
  *   WAITING --(pause over)--> DIALLING --(all handshakes done)--> UP --(one connection ended, all input read)--> WAITING, LOST
@@ -28,13 +28,14 @@
 enum {
     PAUSE_MIN_US = 100000,
     PAUSE_MAX_US = 2000000,
-    CONNECT_US = 3000000,       /* until TCP answers, when there is another address to try */
-    CONNECT_LONG_US = 10000000, /* the same with one address only: loss makes SYNs slow */
-    HANDSHAKE_US = 15000000,    /* TCP and CURVE: six round trips on a link that may be full */
-    ADDRESS_US = 3000000,       /* failing this long on one address: the next */
-    STEADY_US = 2000000,        /* up for this long: the next pause is the shortest again */
-    PROOFS = 5,                 /* failures in a row that prove an address wrong */
-    GREETING_BYTES = 64,        /* ZMTP 3 */
+    CONNECT_US = 3000000,        /* until TCP answers, when there is another address to try */
+    CONNECT_LONG_US = 10000000,  /* the same with one address only: loss makes SYNs slow */
+    HANDSHAKE_US = 15000000,     /* TCP and CURVE: six round trips on a link that may be full */
+    ADDRESS_US = 3000000,        /* failing this long on one address: the next */
+    STEADY_US = 2000000,         /* up for this long: the next pause is the shortest again */
+    PROOFS = 5,                  /* failures in a row that prove an address wrong */
+    GREETING_BYTES = 64,         /* ZMTP 3 */
+    NEVER_MS = 24 * 3600 * 1000, /* not -1: see dial_lane */
     SEND_BUFFER_MIN = 16384,
 };
 
@@ -149,14 +150,16 @@ static bool use_ipv6(const struct worker_link *link, const char *host) {
     return strchr(host, ':') != NULL || (inet_pton(AF_INET, host, &ipv4) != 1 && link->dials % 2 == 1);
 }
 
+/* Neither ZMQ_IMMEDIATE 1 nor ZMQ_RECONNECT_IVL -1: with either, libzmq 4.3.4 throws away what came before a disconnect and was not read
+ * yet. Nothing is sent before the handshake, and a socket is closed after a loss, so that neither is missed. */
 static bool dial_lane(struct worker_link *link, enum link_lane lane) {
     const struct token_address *address = &link->addresses[link->address];
     struct link_lane_state *state = &link->lanes[lane];
     char endpoint[TOKEN_HOST_BYTES + 32];
     snprintf(endpoint, sizeof endpoint, "tcp://%s:%u", address->host,
              lane == LINK_CONTROL ? address->control_port : address->bulk_port);
-    return link_lane_open(link->context, ZMQ_DEALER, lane, state) && link_set_int(state->socket, ZMQ_IMMEDIATE, 1) &&
-           link_set_int(state->socket, ZMQ_RECONNECT_IVL, -1) &&
+    return link_lane_open(link->context, ZMQ_DEALER, lane, state) &&
+           link_set_int(state->socket, ZMQ_RECONNECT_IVL, NEVER_MS) &&
            link_set_int(state->socket, ZMQ_IPV6, use_ipv6(link, address->host)) &&
            link_set_bytes(state->socket, ZMQ_ROUTING_ID, link->routing, link->routing_bytes) &&
            link_set_bytes(state->socket, ZMQ_CURVE_SERVERKEY, link->outer_key, KEYS_CURVE_BYTES) &&

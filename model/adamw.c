@@ -26,9 +26,8 @@ double adamw_clip_scale(double norm, double clip) {
 }
 
 static HOT_LOOP void update_range(size_t count, float *restrict p, float *restrict g, float *restrict m,
-                                  float *restrict v, float scale, float keep, float b1, float b2, float rate,
-                                  float denominator_scale, float eps) {
-    float grow1 = 1.0f - b1, grow2 = 1.0f - b2;
+                                  float *restrict v, float scale, float keep, float grow1, float b2, float grow2,
+                                  float rate, float denominator_scale, float eps) {
     for (size_t i = 0; i < count; i++) {
         float gradient = g[i] * scale;
         m[i] = m[i] + grow1 * (gradient - m[i]);
@@ -43,6 +42,7 @@ void adamw_update(const struct adamw_step *step, size_t count, float *parameters
     double correction1 = 1 - pow(step->beta1, (double)step->step);
     double correction2 = 1 - pow(step->beta2, (double)step->step);
     update_range(count, parameters, gradients, moment1, moment2, (float)step->gradient_scale,
-                 (float)(1 - step->lr * step->weight_decay), (float)step->beta1, (float)step->beta2,
-                 (float)(step->lr / correction1), (float)(1 / sqrt(correction2)), (float)step->eps);
+                 (float)(1 - step->lr * step->weight_decay), (float)(1 - step->beta1), (float)step->beta2,
+                 (float)(1 - step->beta2), (float)(step->lr / correction1), (float)(1 / sqrt(correction2)),
+                 (float)step->eps);
 }

@@ -72,6 +72,13 @@ static enum status add_path(struct corpus *corpus, const struct corpus_source *s
     return STATUS_OK;
 }
 
+/* A directory that is not there is no match; one that cannot be read is an error. */
+static int glob_failed(const char *path, int reason) {
+    (void)path;
+    errno = reason;
+    return reason != ENOENT && reason != ENOTDIR;
+}
+
 static enum status find_files(struct corpus *corpus, const struct corpus_source *source, const char *pattern,
                               struct error *error) {
     char full[PATH_BYTES];
@@ -79,7 +86,7 @@ static enum status find_files(struct corpus *corpus, const struct corpus_source 
     if (status != STATUS_OK)
         return status;
     glob_t found = {0};
-    int rc = glob(full, GLOB_ERR | GLOB_NOSORT, NULL, &found);
+    int rc = glob(full, GLOB_NOSORT, glob_failed, &found);
     if (rc == GLOB_NOMATCH)
         status = error_set(error, STATUS_NOT_FOUND, "%s: no file matches '%s' in %s", source->key, pattern,
                            pattern[0] == '/' ? "/" : source->base_directory);

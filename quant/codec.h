@@ -59,9 +59,9 @@ size_t codec_payload_bytes(const struct codec *codec, const struct codec_span *s
 
 /* codec_encode_spans / codec_decode_spans: a whole fragment between a packed float array and its payload. `packed` holds the spans'
  * values back to back (sum of counts). Statuses as encode/decode; decode also STATUS_DATA when bytes != codec_payload_bytes. */
-MUST_USE enum status codec_encode_spans(const struct codec *codec, const struct codec_span *spans, int span_count, const float *packed,
-                                        uint8_t *payload);
-MUST_USE enum status codec_decode_spans(const struct codec *codec, const struct codec_span *spans, int span_count, const uint8_t *payload,
-                                        size_t payload_bytes, float *packed);
+MUST_USE enum status codec_encode_spans(const struct codec *codec, const struct codec_span *spans, int span_count,
+                                        const float *packed, uint8_t *payload);
+MUST_USE enum status codec_decode_spans(const struct codec *codec, const struct codec_span *spans, int span_count,
+                                        const uint8_t *payload, size_t payload_bytes, float *packed);
 
 #endif

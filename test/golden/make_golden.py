@@ -78,7 +78,7 @@ def check(directory):
     if (directory / "golden.json").exists():
         golden = json.loads((directory / "golden.json").read_text())
         logits, loss = logits_and_loss(model, golden["tokens"])
-        print(f"  logits differ by {relative(logits, torch.tensor(golden['logits'])):.2e}, "
+        print(f"  logits differ by {relative(logits, torch.tensor(golden['logits'], dtype=torch.float64)):.2e}, "
               f"loss by {abs(loss - golden['loss']) / golden['loss']:.2e} (relative)")
 
 

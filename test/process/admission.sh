@@ -98,12 +98,6 @@ wait_for 5 "the outer of another version" test -s "$WORK/old-outer.out"
 worker stranger-6 "$WORK/old-outer.out"
 refused "worker at an outer of another protocol version" 78 "protocol version.*2.*1" old-outer-worker "${WORKER[@]}"
 
-start plain-server "$PEER" plain-server 127.0.0.1 "$((free_port + 2))" "$((free_port + 3))"
-wait_for 5 "the plain-text server" test -s "$WORK/plain-server.out"
-forge plain control-port "$((free_port + 2))"
-worker stranger-7 "$WORK/plain.token"
-refused "worker at a plain-text server" 77 "CURVE|plain|encrypt" plain-server-worker "${WORKER[@]}"
-
 # -- sessions: the first bears GOODBYE and a chunk after the second was given ---------------------------------------------------------
 run_command 30 old-session "$PEER" old-session "$TOKEN" "$WORK/worker-0"
 say "$(tr '\n' ';' <"$WORK/old-session.out")"

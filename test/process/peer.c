@@ -5,7 +5,6 @@
  *     peer show TOKENFILE                      host=, control_port=, bulk_port=, expires_s=, uses=, run_name= for a shell
  *     peer forge TOKENFILE WHAT [VALUE]        the token with another outer-key, secret, expiry N, or control-port N and bulk-port N
  *     peer plain HOST PORT                     DEALER without CURVE
- *     peer plain-server HOST CONTROL BULK      two ROUTERs without CURVE, until killed
  *     peer unlisted TOKENFILE                  a worker's connections with a key that nobody knows
  *     peer register-version TOKENFILE          REGISTER of another protocol version
  *     peer hello-version TOKENFILE DIRECTORY   REGISTER as ever, then HELLO of another protocol version
@@ -27,12 +26,33 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "comms/link.h"
+#include "wire.pb-c.h"
 
 enum { SECOND_US = 1000000, PATIENCE_US = 5 * SECOND_US };
 
-static struct link_event event;   /* large: not on the stack */
+static struct link_event event; /* large: not on the stack */
 static struct message out;
 static struct certificate certificate;
+
+/* wire_encode refuses to make what this version does not speak, so its calls are wrapped (ld --wrap): with spoken_version set, the
+ * first field of REGISTER and HELLO says that version instead. */
+static uint32_t spoken_version = MESSAGE_PROTOCOL_VERSION;
+size_t __real_wire_encode(const struct message *message, uint8_t *to);
+size_t __wrap_wire_encode(const struct message *message, uint8_t *to);
+size_t __wrap_wire_encode(const struct message *message, uint8_t *to) {
+    size_t bytes = __real_wire_encode(message, to);
+    if (spoken_version == MESSAGE_PROTOCOL_VERSION || (message->type != MESSAGE_REGISTER && message->type != MESSAGE_HELLO))
+        return bytes;
+    Wire__Envelope *envelope = wire__envelope__unpack(NULL, bytes, to);
+    if (!envelope || envelope->body.len < 2 || envelope->body.data[0] != 0x08) { /* field 1, a varint */
+        fprintf(stderr, "peer: the wire is not as peer.c knows it\n");
+        exit(70);
+    }
+    envelope->body.data[1] = (uint8_t)spoken_version;
+    wire__envelope__pack(envelope, to);
+    wire__envelope__free_unpacked(envelope, NULL);
+    return bytes;
+}
 
 static void must(enum status status, const struct error *error) {
     if (status == STATUS_OK)
@@ -103,7 +123,7 @@ static void send_message(struct worker_link *link) {
 }
 
 /* 0: certificate is filled. Else an exit code. */
-static int enrol(const struct token *token, const struct node_keys *keys, uint32_t protocol_version) {
+static int enrol(const struct token *token, const struct node_keys *keys) {
     struct curve_pair pair;
     keys_enrolment_pair(token->secret, &pair);
     struct worker_link *link = open_link(token, &pair, PEER_ROLE_ENROL);
@@ -111,7 +131,7 @@ static int enrol(const struct token *token, const struct node_keys *keys, uint32
         return other_ending("connection");
     memset(&out, 0, sizeof out);
     out.type = MESSAGE_REGISTER;
-    out.body.reg.protocol_version = protocol_version;
+    out.body.reg.protocol_version = MESSAGE_PROTOCOL_VERSION;
     memcpy(out.body.reg.token_id, token->id, sizeof token->id);
     memcpy(out.body.reg.worker_key, keys->curve.public_key, MESSAGE_KEY_BYTES);
     snprintf(out.body.reg.name, sizeof out.body.reg.name, "peer");
@@ -127,11 +147,11 @@ static int enrol(const struct token *token, const struct node_keys *keys, uint32
     return result;
 }
 
-static void say_hello(struct worker_link *link, uint32_t protocol_version, uint64_t incarnation) {
+static void say_hello(struct worker_link *link, uint64_t incarnation) {
     memset(&out, 0, sizeof out);
     out.type = MESSAGE_HELLO;
     struct message_hello *hello = &out.body.hello;
-    hello->protocol_version = protocol_version;
+    hello->protocol_version = MESSAGE_PROTOCOL_VERSION;
     memcpy(hello->run_id, certificate.run_id, sizeof hello->run_id);
     hello->slot = certificate.slot;
     hello->incarnation = incarnation;
@@ -145,7 +165,7 @@ static struct worker_link *welcomed(const struct token *token, const struct node
         struct worker_link *link = open_link(token, &keys->curve, PEER_ROLE_WORKER);
         if (!wait_kind(link, LINK_EVENT_CONNECTED, 0))
             exit(other_ending("connection"));
-        say_hello(link, MESSAGE_PROTOCOL_VERSION, incarnation);
+        say_hello(link, incarnation);
         if (wait_kind(link, LINK_EVENT_MESSAGE, MESSAGE_WELCOME)) {
             *session = event.message.session;
             return link;
@@ -189,7 +209,7 @@ static int old_session(const struct token *token, const char *directory) {
     struct node_keys keys;
     struct error error = {0};
     must(keys_open(directory, &keys, &error), &error);
-    int code = enrol(token, &keys, MESSAGE_PROTOCOL_VERSION);
+    int code = enrol(token, &keys);
     if (code)
         return code;
     uint64_t first, second;
@@ -216,13 +236,14 @@ static int hello_version(const struct token *token, const char *directory) {
     struct node_keys keys;
     struct error error = {0};
     must(keys_open(directory, &keys, &error), &error);
-    int code = enrol(token, &keys, MESSAGE_PROTOCOL_VERSION);
+    int code = enrol(token, &keys);
     if (code)
         return code;
     struct worker_link *link = open_link(token, &keys.curve, PEER_ROLE_WORKER);
     if (!wait_kind(link, LINK_EVENT_CONNECTED, 0))
         return other_ending("connection");
-    say_hello(link, MESSAGE_PROTOCOL_VERSION + 1, 1);
+    spoken_version = MESSAGE_PROTOCOL_VERSION + 1;
+    say_hello(link, 1);
     code = wait_kind(link, LINK_EVENT_MESSAGE, MESSAGE_REFUSE) ? refusal() : other_ending("REFUSE");
     worker_link_close(link);
     return code;
@@ -277,24 +298,6 @@ static int plain(const char *host, const char *port) {
             return 77;
         }
     }
-}
-
-static int plain_server(const char *host, const char *control, const char *bulk) {
-    void *context = zmq_ctx_new();
-    const char *ports[] = {control, bulk};
-    for (int i = 0; i < 2; i++) {
-        char address[300];
-        snprintf(address, sizeof address, "tcp://%s:%s", host, ports[i]);
-        if (zmq_bind(zmq_socket(context, ZMQ_ROUTER), address) != 0) {
-            fprintf(stderr, "peer: %s: %s\n", address, zmq_strerror(zmq_errno()));
-            return 69;
-        }
-    }
-    printf("bound\n");
-    fflush(stdout);
-    while (getppid() > 1)
-        sleep(1);
-    return 0;
 }
 
 /* ---- an outer of another version ---- */
@@ -389,8 +392,6 @@ int main(int argc, char **argv) {
         return offloads_off(argv[2]);
     if (strcmp(verb, "plain") == 0 && argc == 4)
         return plain(argv[2], argv[3]);
-    if (strcmp(verb, "plain-server") == 0 && argc == 5)
-        return plain_server(argv[2], argv[3], argv[4]);
     if (strcmp(verb, "old-outer") == 0 && argc == 5)
         return old_outer(argv[2], (uint16_t)atoi(argv[3]), (uint16_t)atoi(argv[4]));
     if (!*verb) {
@@ -407,7 +408,8 @@ int main(int argc, char **argv) {
     if (strcmp(verb, "register-version") == 0) {
         struct node_keys keys = {0};
         crypto_box_keypair(keys.curve.public_key, keys.curve.secret_key);
-        return enrol(&token, &keys, MESSAGE_PROTOCOL_VERSION + 1);
+        spoken_version = MESSAGE_PROTOCOL_VERSION + 1;
+        return enrol(&token, &keys);
     }
     if (strcmp(verb, "hello-version") == 0 && argc == 4)
         return hello_version(&token, argv[3]);

@@ -6,7 +6,8 @@
 static void two_steps_by_hand(void **state) {
     (void)state;
     float p[2] = {1, 1}, g[2] = {0.5f, -2}, m[2] = {0}, v[2] = {0};
-    struct adamw_step step = {.lr = 0.1, .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .gradient_scale = 1, .step = 1};
+    struct adamw_step step = {
+        .lr = 0.1, .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .gradient_scale = 1, .step = 1};
     adamw_update(&step, 2, p, g, m, v);
     /* first step: m/(1-b1) = g and sqrt(v/(1-b2)) = |g|, so p = 1 * (1 - 0.01) -+ 0.1 */
     assert_float_equal(p[0], 0.89, 1e-6);

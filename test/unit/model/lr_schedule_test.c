@@ -27,8 +27,8 @@ static void warm_up(void **state) {
 static void cosine(void **state) {
     (void)state;
     struct inner_options inner = options(LR_SCHEDULE_COSINE);
-    check(&inner, 61, 0.05 + 0.95 / 2);                            /* half-way: cos(pi/2) = 0 */
-    check(&inner, 36, 0.05 + 0.95 * (1 + sqrt(0.5)) / 2);          /* a quarter */
+    check(&inner, 61, 0.05 + 0.95 / 2);                   /* half-way: cos(pi/2) = 0 */
+    check(&inner, 36, 0.05 + 0.95 * (1 + sqrt(0.5)) / 2); /* a quarter */
     check(&inner, 110, 0.05 + 0.95 * (1 + cos(M_PI * 0.99)) / 2);
     check(&inner, 111, 0.05);
     check(&inner, 5000, 0.05); /* clamped past the end */
@@ -61,6 +61,7 @@ static void constant_and_wsd(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(warm_up), cmocka_unit_test(cosine),
-                                       cmocka_unit_test(no_warm_up_and_only_warm_up), cmocka_unit_test(constant_and_wsd)};
+                                       cmocka_unit_test(no_warm_up_and_only_warm_up),
+                                       cmocka_unit_test(constant_and_wsd)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

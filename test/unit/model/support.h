@@ -78,7 +78,8 @@ static inline void support_assert_text(const struct error *error, const char *di
     char text[2 * ERROR_TEXT_BYTES];
     size_t length = 0;
     for (const char *c = expected; *c && length + strlen(directory) + 1 < sizeof text; c++)
-        length += (size_t)snprintf(text + length, sizeof text - length, *c == '@' ? "%s" : "%.1s", *c == '@' ? directory : c);
+        length +=
+            (size_t)snprintf(text + length, sizeof text - length, *c == '@' ? "%s" : "%.1s", *c == '@' ? directory : c);
     text[length] = 0;
     assert_string_equal(error->text, text);
 }

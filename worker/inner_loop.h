@@ -1,0 +1,44 @@
+/* inner_loop: the island's own training: draw windows, add gradients, update; and evaluate. Shared by the worker and by the plain
+ * trainer (sync: off). Knows nothing of sync. */
+#ifndef ATOLL_WORKER_INNER_LOOP_H
+#define ATOLL_WORKER_INNER_LOOP_H
+
+#include "base/log.h"
+#include "model/dataset.h"
+#include "model/evaluate.h"
+#include "model/model.h"
+#include "outer/run_file.h"
+
+enum { INNER_SKIPS_MAX = 10 };
+
+struct inner_loop {
+    const struct run_file *run; /* borrowed */
+    struct log *log;            /* borrowed */
+    struct model *model;
+    struct dataset *train;
+    struct dataset *held_out; /* NULL: no held-out text here */
+    int32_t *windows;         /* (batch_per_worker, context + 1) */
+    float *evaluated;         /* a block, where an outer copy is unpacked for evaluation */
+    uint64_t step;
+    uint64_t tokens; /* processed so far by this worker; never goes back */
+    uint64_t compute_us;
+    uint64_t eval_us;
+    double loss; /* of the newest step */
+    int skipped_in_a_row;
+};
+
+/* inner_loop_open: model from the run's seed, the part of the corpus of `slot`. STATUS_CONFIG, STATUS_NO_MEMORY... with text. */
+MUST_USE enum status inner_loop_open(struct inner_loop *loop, const struct run_file *run, struct log *log, uint32_t slot,
+                                     struct error *error);
+void inner_loop_close(struct inner_loop *loop);
+
+/* One optimizer step; logs it. STATUS_NOT_FINITE after ten steps in a row without a finite loss and gradient. */
+MUST_USE enum status inner_loop_step(struct inner_loop *loop, struct error *error);
+
+/* Held-out loss of `parameters` (a block). STATUS_NOT_FOUND without held-out text. Adds to eval_us; the caller logs. */
+MUST_USE enum status inner_loop_evaluate(struct inner_loop *loop, const float *parameters, struct evaluation *evaluation,
+                                         uint64_t *took_us, struct error *error);
+
+uint64_t inner_loop_tokens_per_step(const struct run_file *run);
+
+#endif

@@ -1,0 +1,66 @@
+/* sync_thread: the island's second thread. It owns the link; it encodes and sends contributions, receives commits, prepares the next
+ * outer copy aside and checks its hash. The compute thread calls the functions below between two inner steps; what it pays is one
+ * linear pass over a fragment at a send (difference = g - theta) and one at a merge. The pure sync machine, under this thread's lock,
+ * decides for both.
+ *
+ *   compute thread                                sync thread
+ *   STEP -> SEND: difference = g - theta  ------> x = difference + e; payload = Q(x); e' = x - decode; OFFER, chunks
+ *           train on                              COMMIT, chunks: u, g_next = step(g, u, decode); hash right? -> READY
+ *   boundary: theta = mix(theta, g_next)          APPLIED
+ *             g = g_next; MERGED          ------> e = (1 - alpha) e'; g_next is free again
+ *
+ * Memory per parameter beyond the model's: g, u, g_next, difference, e', e (24 bytes) and the payloads. */
+#ifndef ATOLL_WORKER_SYNC_THREAD_H
+#define ATOLL_WORKER_SYNC_THREAD_H
+
+#include "base/log.h"
+#include "comms/link.h"
+#include "outer/outer_copy.h"
+#include "worker/sync_machine.h"
+
+struct sync_thread;
+
+struct sync_thread_options {
+    struct worker_link *link; /* the thread owns it from here on */
+    const struct run_file *run;
+    struct outer_copy *copy; /* version 0 */
+    float *theta;            /* the model's live block */
+    struct log *log;
+    struct message_hello hello; /* said again when the link comes back */
+    struct message_ready ready;
+    uint64_t session; /* from WELCOME */
+    uint8_t run_id[MESSAGE_HASH_BYTES];
+    uint8_t sign_key[MESSAGE_KEY_BYTES];
+    uint64_t up_bytes_per_s; /* 0 = no cap */
+    uint64_t down_bytes_per_s;
+};
+
+MUST_USE enum status sync_thread_open(const struct sync_thread_options *options, struct sync_thread **sync, struct error *error);
+/* Says goodbye with `reason`, closes the link, joins the thread. */
+void sync_thread_close(struct sync_thread *sync, const char *reason);
+
+/* Why the island must stop: STATUS_OK while it need not. An orderly end (STOP from the outer, FAREWELL) is *orderly. */
+enum status sync_thread_verdict(struct sync_thread *sync, bool *orderly, struct error *error);
+
+/* Block until START. False: stopped instead (see the verdict), or *interrupted became true. */
+bool sync_thread_wait_start(struct sync_thread *sync, const volatile int *interrupted);
+
+/* After inner step `step`: sends and merges that are due; waits when a merge is due and its commit is not here. False: stop. */
+bool sync_thread_step(struct sync_thread *sync, uint64_t step, uint64_t tokens, double loss);
+
+/* Training is over: resolve, send what is unsent, wait until the outer says that all versions are final. False: stop. */
+bool sync_thread_finish(struct sync_thread *sync);
+
+/* SIGTERM: wait for the fate of what is in flight, at most timeout_us. */
+void sync_thread_drain(struct sync_thread *sync, uint64_t timeout_us);
+
+/* Report the final state and wait for FAREWELL (at most timeout_us). */
+void sync_thread_send_final(struct sync_thread *sync, const struct message_final *final, uint64_t timeout_us);
+
+bool sync_thread_is_evaluator(struct sync_thread *sync);
+void sync_thread_set_eval(struct sync_thread *sync, uint64_t step, double loss, uint64_t eval_us);
+
+/* Snapshot for logs and status (versions are those merged). */
+void sync_thread_telemetry(struct sync_thread *sync, struct message_telemetry *telemetry);
+
+#endif
