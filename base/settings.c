@@ -451,9 +451,11 @@ static void complain_yaml(struct settings *settings, const yaml_parser_t *parser
     bool tab = parser->problem && strstr(parser->problem, "cannot start any token");
     const char *hint = alias ? "; quote a text that begins with * or &" : tab ? "; tabs do not indent in YAML" : "";
     const char *problem = parser->problem ? parser->problem : "cannot be parsed";
+    char from[64] = "";
+    if (settings->source == SOURCE_FILE)
+        snprintf(from, sizeof from, " (from %zu:%zu)", parser->context_mark.line + 1, parser->context_mark.column + 1);
     if (parser->context)
-        complain(settings, place, NULL, "not YAML: %s, %s (from %zu:%zu)%s", parser->context, problem,
-                 parser->context_mark.line + 1, parser->context_mark.column + 1, hint);
+        complain(settings, place, NULL, "not YAML: %s, %s%s%s", parser->context, problem, from, hint);
     else
         complain(settings, place, NULL, "not YAML: %s%s", problem, hint);
 }

@@ -58,7 +58,7 @@ struct model {
 
 /* A micro-batch passes through in groups of windows, forward and backward, of about this many rows: one kernel's operands stay in
  * the L2 cache, and the memory of activations does not grow with the batch. */
-enum { PASS_ROWS = 384 };
+enum { PASS_ROWS = 256 };
 
 /* Logits exist for a chunk of rows: about 1 MiB, which stays in cache, but enough rows for a good matrix product. */
 enum { LOGIT_CHUNK_FLOATS = 1 << 18, LOGIT_ROWS_MIN = 512 };

@@ -185,7 +185,7 @@ static void overrides(void **state) {
         "--set box={n: 3}: box.n: unknown key; atoll calls it box.count (things, not boxes)\n"
         "--set box=3: found text, expected a mapping of keys such as {count: 4} (A box)\n"
         "--set sync=7: '7' is neither off nor a mapping of keys (Sync)\n"
-        "--set box.count=[: not YAML: while parsing a flow node, did not find expected node content (from 1:2)\n"
+        "--set box.count=[: not YAML: while parsing a flow node, did not find expected node content\n"
         "--set box.open=yes: no: found a mapping, expected true or false (the lid)\n"
         "--set sync.every.x=3: unknown key (did you mean 'every'?)\n"
         "--set box={count: 1, count: 2}: box.count: given twice");
@@ -207,7 +207,7 @@ static void bad_values(void **state) {
         "box: {count: 99999999999999999999}",
         "f.yaml:1:14: box.count: '99999999999999999999' is not a whole number from 1 to 64 (things in a box)");
     expect_errors("box: {count: }",
-                  "f.yaml:1:13: box.count: has no value, expected a whole number from 1 to 64 (things in a box)");
+                  "f.yaml:1:14: box.count: has no value, expected a whole number from 1 to 64 (things in a box)");
     expect_errors("box: {count: [1]}",
                   "f.yaml:1:14: box.count: found a list, expected a whole number from 1 to 64 (things in a box)");
     expect_errors("box: {count: {a: 1}}",
