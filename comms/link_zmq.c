@@ -55,7 +55,7 @@ static void *open_monitor(void *context, void *socket) {
         return NULL;
     void *monitor = zmq_socket(context, ZMQ_PAIR);
     if (!monitor)
-        return NULL;
+        return NULL; /* link_lane_close stops the events, here and below */
     if (!link_set_int(monitor, ZMQ_LINGER, 0) || !link_set_int(monitor, ZMQ_RCVHWM, 0) ||
         zmq_connect(monitor, name) != 0) {
         int reason = errno;
@@ -81,12 +81,15 @@ bool link_lane_open(void *context, int type, enum link_lane lane, struct link_la
 }
 
 void link_lane_close(struct link_lane_state *state, int linger_ms) {
+    /* First no more events, then no more reader: an I/O thread with an event for a reader that is gone waits for ever. */
+    if (state->socket)
+        CHECK(zmq_socket_monitor(state->socket, NULL, 0) == 0);
+    if (state->monitor)
+        zmq_close(state->monitor);
     if (state->socket) {
         CHECK(link_set_int(state->socket, ZMQ_LINGER, linger_ms));
         zmq_close(state->socket);
     }
-    if (state->monitor)
-        zmq_close(state->monitor);
     state->socket = NULL;
     state->monitor = NULL;
 }

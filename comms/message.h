@@ -1,7 +1,7 @@
 /* message: the words of the protocol as plain structs. No socket, no protobuf, no allocation: the pure machines speak them, wire.h
  * turns them into bytes.
  *
- * Memory: a message owns nothing. Lists are inline arrays with a count; the three long texts (run file, admin text) are pointers
+ * Memory: a message owns nothing. Lists are inline arrays with a count; the long texts (run file, admin texts) are pointers
  * borrowed from whoever made the message: from a decoded one they are valid until the next receive on the same link.
  *
  * Who says what (W worker, O outer, A admin on the outer's own machine), in the order of a life:
@@ -29,7 +29,7 @@ enum {
     MESSAGE_FRAGMENTS_MAX = 128,
     MESSAGE_NAME_BYTES = 64,    /* with the NUL; printable ASCII without spaces */
     MESSAGE_TEXT_BYTES = 512,   /* short human texts, with the NUL; printable UTF-8 */
-    MESSAGE_LONG_TEXT_MAX = 60000, /* without the NUL; the two of WELCOME together */
+    MESSAGE_LONG_TEXT_MAX = 60000, /* without the NUL */
     MESSAGE_KEY_BYTES = 32,
     MESSAGE_HASH_BYTES = 32,    /* BLAKE2b-256: run id, payload hash, commit hash */
     MESSAGE_STATE_HASH_BYTES = 16, /* XXH3-128 of g and u */
@@ -163,6 +163,8 @@ struct message_register {
 struct message_admit {
     struct certificate certificate;
     uint8_t sign_key[MESSAGE_KEY_BYTES]; /* the outer's Ed25519 public key */
+    uint64_t up_bytes_per_s;             /* link: of the outer's run file, a worker's default caps; 0 = none */
+    uint64_t down_bytes_per_s;
 };
 struct message_refuse {
     uint32_t code; /* enum refuse_code */
@@ -187,10 +189,7 @@ struct message_welcome {
     uint8_t run_id[MESSAGE_HASH_BYTES];
     uint8_t keys_hash[MESSAGE_HASH_BYTES];
     bool started;
-    const char *run_text; /* run-wide YAML, NUL-terminated, borrowed */
-    uint64_t up_bytes_per_s; /* link: of the outer's run file, the worker's default caps; 0 = none */
-    uint64_t down_bytes_per_s;
-    const char *data_text; /* node-key defaults for workers on this machine (absolute data paths) as YAML; "" = bring your own (--data) */
+    const char *run_text; /* the outer's effective run file, data paths absolute; NUL-terminated, borrowed. Node keys in it are defaults */
 };
 struct message_ready {
     uint8_t initial_hash[MESSAGE_STATE_HASH_BYTES]; /* over the state hashes of all fragments */

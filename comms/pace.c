@@ -4,13 +4,20 @@
 #include "base/check.h"
 
 enum { US_PER_S = 1000000 };
-enum { FRAMES = 2, CURVE_BYTES = 33, ZMTP_BYTES = 9, SEGMENT_BYTES = 1448, SEGMENT_HEADER_BYTES = 66 };
+enum {
+    HEADER_BYTES = 48,
+    FRAMES = 2,
+    CURVE_BYTES = 33,
+    ZMTP_BYTES = 9,
+    SEGMENT_BYTES = 1448,
+    SEGMENT_HEADER_BYTES = 66
+};
 
 /* cap * microseconds passes 64 bits after five hours at 1 GB/s. */
 __extension__ typedef unsigned __int128 u128;
 
 uint64_t pace_wire_bytes(uint64_t bytes) {
-    uint64_t stream = bytes + FRAMES * (CURVE_BYTES + ZMTP_BYTES);
+    uint64_t stream = bytes + HEADER_BYTES + FRAMES * (CURVE_BYTES + ZMTP_BYTES);
     uint64_t segments = (stream + SEGMENT_BYTES - 1) / SEGMENT_BYTES;
     return stream + segments * SEGMENT_HEADER_BYTES;
 }

@@ -22,9 +22,9 @@ struct pace {
 /* The bucket starts full. */
 void pace_open(struct pace *pace, uint64_t cap_bytes_per_s, uint32_t chunk_bytes, uint64_t now_us);
 
-/* pace_wire_bytes: estimate of what `bytes` (all frames of one message) become on the wire:
- *   stream   = bytes + 2 * (33 + 9)          two frames (chunk: header, payload), each with CURVE's MESSAGE command (flags,
- *                                            nonce, MAC: 33) and a long ZMTP frame header (9); a control message has one: 42 too many
+/* pace_wire_bytes: estimate of what one message becomes on the wire; `bytes` is a chunk's payload, or a control message:
+ *   stream   = bytes + 48 + 2 * (33 + 9)     a chunk's header, and for each of its two frames CURVE's MESSAGE command (flags, nonce,
+ *                                            MAC: 33) and a long ZMTP frame header (9). For a control message 90 too many
  *   segments = ceil(stream / 1448)           MTU 1500 less IPv4 (20) and TCP with time stamps (32)
  *   wire     = stream + 66 * segments        Ethernet (14), IPv4 (20), TCP (32)
  * Not in it: retransmissions, and the other direction's acknowledgements (at most 66 bytes per two segments, 2.3 %). */

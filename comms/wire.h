@@ -15,7 +15,7 @@
 #include "comms/message.h"
 
 /* wire_encode: message -> at most MESSAGE_CONTROL_BYTES_MAX bytes at `to`. Returns the byte count. CHECKs what only a bug could break
- * (a number out of range, a text too long, a bad name, a missing counted line, the two texts of WELCOME together too long for one message), and
+ * (a number out of range, a text too long, a bad name, a missing counted line), and
  * says on stderr what it was. What the environment may bring is mended instead: in texts, a control character or broken UTF-8 (a cut
  * in the middle of a character) becomes '?'; an infinite real becomes NaN; a NULL long text is "". No allocation; 150 KiB of stack. */
 size_t wire_encode(const struct message *message, uint8_t *to);

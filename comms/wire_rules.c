@@ -86,6 +86,8 @@ static const struct rule register_rules[] = {
 static const struct rule admit_rules[] = {
     {ROW(message_admit, certificate, RULE_PART), .shape = &certificate_shape},
     BYTES(message_admit, sign_key),
+    INTEGER(message_admit, up_bytes_per_s, 0, COUNT_MAX),
+    INTEGER(message_admit, down_bytes_per_s, 0, COUNT_MAX),
 };
 static const struct rule refuse_rules[] = {
     INTEGER(message_refuse, code, 1, REFUSE_CODE_COUNT - 1),
@@ -110,9 +112,6 @@ static const struct rule welcome_rules[] = {
     BYTES(message_welcome, keys_hash),
     BOOL(message_welcome, started),
     LONG_TEXT(message_welcome, run_text),
-    INTEGER(message_welcome, up_bytes_per_s, 0, COUNT_MAX),
-    INTEGER(message_welcome, down_bytes_per_s, 0, COUNT_MAX),
-    LONG_TEXT(message_welcome, data_text),
 };
 static const struct rule ready_rules[] = {
     BYTES(message_ready, initial_hash),

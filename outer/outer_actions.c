@@ -121,7 +121,6 @@ static void keep_commit(struct outer_run *outer, const struct outer_job *job) {
     commit->epoch = outer->epoch;
     commit->fragment = job->fragment;
     commit->version = job->version;
-    commit->run_step = outer->machine.run_step;
     commit->payload_bytes = outer_copy_payload_down(&outer->copy, (int)job->fragment);
     memcpy(commit->run_id, outer->run_id, sizeof commit->run_id);
     memcpy(commit->parent, outer->heads[job->fragment], sizeof commit->parent);
@@ -129,6 +128,9 @@ static void keep_commit(struct outer_run *outer, const struct outer_job *job) {
     memcpy(commit->state_hash, job->state_hash.bytes, sizeof commit->state_hash);
     const struct counted *counted = round_counted(&outer->machine, job->fragment, &commit->counted_count);
     memcpy(commit->counted, counted, commit->counted_count * sizeof *counted);
+    for (uint32_t i = 0; i < commit->counted_count; i++)
+        if (counted[i].send_step > commit->run_step)
+            commit->run_step = counted[i].send_step;
     commit_sign(commit, outer->keys.sign_secret);
     commit_hash(commit, place->hash);
     memcpy(outer->heads[job->fragment], place->hash, sizeof place->hash);

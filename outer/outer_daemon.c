@@ -1,6 +1,9 @@
 /* outer_daemon: command, set-up, main loop, end. */
 #include "outer/outer_daemon.h"
+#include <arpa/inet.h>
+#include <ifaddrs.h>
 #include <math.h>
+#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +46,7 @@ static const struct option_row outer_rows[] = {
     OPTION_POSITIONAL(struct outer_values, run_file, "RUN.yaml", "the run file"),
     OPTION_TEXT(struct outer_values, directory, "dir", 0, "D", "run directory (default runs/NAME-outer)"),
     OPTION_TEXT(struct outer_values, listen, "listen", 0, "HOST:PORT", "control port, bulk is PORT+1; port 0 = any (default 0.0.0.0:7070)"),
-    OPTION_TEXT(struct outer_values, advertise, "advertise", 0, "HOST", "the name or address that workers dial (default: the listen host)"),
+    OPTION_TEXT(struct outer_values, advertise, "advertise", 0, "HOST", "the name or address that workers dial (default: the listen host, or this machine's first address)"),
     OPTION_LIST(struct outer_values, set, "set", 0, "KEY=VALUE", "change one key of the run file"),
     OPTION_END,
 };
@@ -68,6 +71,25 @@ static enum status parse_listen(const char *text, char host[TOKEN_HOST_BYTES], u
     host[length] = 0;
     *port = (uint16_t)value;
     return STATUS_OK;
+}
+
+/* What workers dial when nobody said: the listen host, or for a wildcard this machine's first address that is not loopback. */
+static void choose_advertised(const char *listen_host, char host[TOKEN_HOST_BYTES]) {
+    struct ifaddrs *list = NULL;
+    snprintf(host, TOKEN_HOST_BYTES, "%s", listen_host);
+    if ((strcmp(listen_host, "0.0.0.0") != 0 && strcmp(listen_host, "::") != 0) || getifaddrs(&list) != 0)
+        return;
+    snprintf(host, TOKEN_HOST_BYTES, "127.0.0.1");
+    for (const struct ifaddrs *i = list; i != NULL; i = i->ifa_next) {
+        if (i->ifa_addr == NULL || i->ifa_addr->sa_family != AF_INET || (i->ifa_flags & IFF_LOOPBACK) != 0 || (i->ifa_flags & IFF_UP) == 0)
+            continue;
+        struct sockaddr_in address;
+        memcpy(&address, i->ifa_addr, sizeof address);
+        inet_ntop(AF_INET, &address.sin_addr, host, TOKEN_HOST_BYTES);
+        break;
+    }
+    freeifaddrs(list);
+    log_say(LOG_LEVEL_INFO, "workers will dial %s; if that is not how they reach this machine, say --advertise HOST", host);
 }
 
 static enum status open_state(struct outer_run *outer, struct error *error) {
@@ -130,7 +152,10 @@ static enum status open_link(struct outer_run *outer, const char *host, uint16_t
     status = outer_link_open(&options, &outer->link, error);
     if (status != STATUS_OK)
         return status;
-    snprintf(outer->advertised.host, sizeof outer->advertised.host, "%s", advertise);
+    if (advertise != NULL)
+        snprintf(outer->advertised.host, sizeof outer->advertised.host, "%s", advertise);
+    else
+        choose_advertised(host, outer->advertised.host);
     outer_link_ports(outer->link, &outer->advertised.control_port, &outer->advertised.bulk_port);
     return outer_compute_open(&outer->maker, wake_link, outer->link, &outer->compute, error);
 }
@@ -186,18 +211,17 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
         return status;
     outer->epoch = 1;
     outer->opened_us = clock_now_us();
-    outer->run_text = run_file_text(&outer->run, true, false);
-    outer->data_text = run_file_text(&outer->run, false, true);
+    outer->run_text = run_file_text(&outer->run, false, true);
     run_file_keys_hash(&outer->run, outer->keys_hash);
     tokenizer_hash((enum tokenizer_kind)outer->run.data.tokenizer, outer->run.model.vocab, outer->tokenizer_hash);
     run_id_make(outer->keys.curve.public_key, outer->run.name, outer->keys_hash, outer->run_id);
-    if (strlen(outer->run_text) + strlen(outer->data_text) > MESSAGE_LONG_TEXT_MAX)
+    if (strlen(outer->run_text) > MESSAGE_LONG_TEXT_MAX)
         return error_set(error, STATUS_CONFIG, "the run file is too long to send to workers: at most %d bytes", MESSAGE_LONG_TEXT_MAX);
     status = open_state(outer, error);
     if (status != STATUS_OK)
         return status;
     open_rounds(outer);
-    status = open_link(outer, host, port, values->advertise != NULL ? values->advertise : host, error);
+    status = open_link(outer, host, port, values->advertise, error);
     if (status != STATUS_OK)
         return status;
     struct run_header header = {.role = "outer", .node = "outer", .slot = -1, .run_id = outer->run_id, .run = &outer->run,

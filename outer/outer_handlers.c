@@ -38,6 +38,8 @@ static void on_register(struct outer_run *outer, const struct link_peer *peer, c
         return;
     }
     memcpy(answer.body.admit.sign_key, outer->keys.sign_key, sizeof answer.body.admit.sign_key);
+    answer.body.admit.up_bytes_per_s = outer->run.link.up_bytes_per_s;
+    answer.body.admit.down_bytes_per_s = outer->run.link.down_bytes_per_s;
     (void)!outer_link_send(outer->link, peer, &answer);
 }
 
@@ -140,9 +142,6 @@ static void welcome(struct outer_run *outer, uint32_t slot) {
     memcpy(body->keys_hash, outer->keys_hash, sizeof body->keys_hash);
     body->started = outer->machine.started;
     body->run_text = outer->run_text;
-    body->up_bytes_per_s = outer->run.link.up_bytes_per_s;
-    body->down_bytes_per_s = outer->run.link.down_bytes_per_s;
-    body->data_text = outer->data_text;
     outer_send(outer, slot, &message);
 }
 

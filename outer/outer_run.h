@@ -70,8 +70,7 @@ struct outer_run {
     char directory[RUN_PATH_BYTES];
     struct log *log;
     uint64_t opened_us;
-    char *run_text;  /* what WELCOME carries */
-    char *data_text;
+    char *run_text; /* what WELCOME carries */
     uint8_t keys_hash[RUN_KEYS_HASH_BYTES];
     uint8_t tokenizer_hash[MESSAGE_HASH_BYTES];
     uint8_t run_id[MESSAGE_HASH_BYTES];

@@ -36,7 +36,7 @@ void outer_session_lost(struct outer_run *outer, uint32_t slot, const char *reas
     for (uint32_t fragment = 0; fragment < MESSAGE_FRAGMENTS_MAX; fragment++)
         if (outer->uploads[slot][fragment].open)
             transfer_receiver_reset_credit(&outer->uploads[slot][fragment].receiver);
-    log_say(LOG_LEVEL_WARN, "worker %s (slot %u) left: %s", session->name, slot, reason);
+    log_say(outer->leaving ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "worker %s (slot %u) left: %s", session->name, slot, reason);
     log_event(outer->log, "leave", json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", session->name, "reason", reason));
     outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_LEAVE, .slot = slot});
 }

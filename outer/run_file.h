@@ -2,7 +2,7 @@
  * (model/model_settings, comms/link_settings, outer/run_file itself) and this file joins them.
  *
  * Run-wide keys (model, data.tokenizer, data.parts, inner, sync, outer, eval, workers, name) must be equal on all nodes: their canonical
- * text is hashed and compared in HELLO. Node keys (data.train, data.val, inner.threads, link, log) are free to differ. */
+ * text is hashed and compared in HELLO. Node keys (data.train, data.val, data.dtype, inner.threads, link) are free to differ. */
 #ifndef ATOLL_OUTER_RUN_FILE_H
 #define ATOLL_OUTER_RUN_FILE_H
 
@@ -63,16 +63,17 @@ struct run_file {
  * (kv_heads, head_dim, vocab, data.parts). All errors in one go, a line each:
  *   run.yaml:LINE:COL: key: what is wrong (what was meant)
  * STATUS_CONFIG (exit 78). Missing data files are not looked for here (run_file_check_data). */
-MUST_USE enum status run_file_load(const char *path, const char *const *overrides, int override_count, struct run_file *run,
-                                   struct error *error);
+MUST_USE enum status run_file_load(const char *path, const char *const *overrides, int override_count,
+                                   struct run_file *run, struct error *error);
 
 /* The same from memory: what a worker does with the WELCOME's text; `label` stands for the path in error texts, base_directory is
  * the worker's own. */
 MUST_USE enum status run_file_parse(const char *text, size_t bytes, const char *label, const char *base_directory,
-                                    const char *const *overrides, int override_count, struct run_file *run, struct error *error);
+                                    const char *const *overrides, int override_count, struct run_file *run,
+                                    struct error *error);
 
-/* run_file_check_data: every glob of data.train and data.val matches a readable, non-empty file. STATUS_CONFIG: the text names key,
- * glob and directory. */
+/* run_file_check_data: data.train names something, and every glob of data.train and data.val matches readable, non-empty files.
+ * STATUS_CONFIG: a line for each that does not, with key, glob and directory. A node without data (the outer) does not call it. */
 MUST_USE enum status run_file_check_data(const struct run_file *run, struct error *error);
 
 /* run_file_text: the effective file as YAML, malloc'ed, NUL-terminated; loads again to an equal run. run_wide_only leaves the node

@@ -9,7 +9,7 @@
 #include "quant/residual.h"
 #include "worker/sync_state.h"
 
-enum { TURN_US = 50000, REPORT_US = 1000000, EVENTS_PER_TURN = 64, DOWNLOAD_WINDOW_BYTES = 1 << 20, CONTROL_BYTES = 256 };
+enum { TURN_US = 50000, METER_US = 100000, REPORT_US = 1000000, EVENTS_PER_TURN = 64, DOWNLOAD_WINDOW_BYTES = 1 << 20, CONTROL_BYTES = 256 };
 
 static float *packed_at(struct sync_thread *sync, float *block, uint32_t f) {
     return block + sync->options.copy->offsets[f];
@@ -506,11 +506,11 @@ static void on_event(struct sync_thread *sync, const struct link_event *event) {
 
 /* ---- reports ---- */
 
-static void report(struct sync_thread *sync, uint64_t now_us) {
-    struct link_bytes bytes;
+/* The kernel's counters and the running rate, into what the compute thread logs with an evaluation. */
+static void meter(struct sync_thread *sync, uint64_t now_us) {
     static const uint64_t minute_us = 60000000;
+    struct link_bytes bytes;
     worker_link_bytes(sync->options.link, &bytes);
-    struct message message = {.type = MESSAGE_TELEMETRY};
     pthread_mutex_lock(&sync->lock);
     struct message_telemetry *t = &sync->telemetry;
     t->payload_up = sync->payload_up;
@@ -526,13 +526,18 @@ static void report(struct sync_thread *sync, uint64_t now_us) {
         t->tokens_per_s = (double)(t->tokens - sync->rate_tokens) * 1e6 / (double)(now_us - sync->rate_tokens_us);
     }
     pthread_mutex_unlock(&sync->lock);
-    sync_thread_telemetry(sync, &message.body.telemetry);
-    t = &message.body.telemetry;
+    sync->retransmitted_up = bytes.retransmitted_up;
+}
+
+static void report(struct sync_thread *sync) {
+    struct message message = {.type = MESSAGE_TELEMETRY};
+    struct message_telemetry *t = &message.body.telemetry;
+    sync_thread_telemetry(sync, t);
     log_event(sync->options.log, "link",
               json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "step", (json_int_t)t->step, "payload_up",
                         (json_int_t)t->payload_up, "payload_down", (json_int_t)t->payload_down, "wire_up", (json_int_t)t->wire_up,
                         "wire_down", (json_int_t)t->wire_down, "control_up", (json_int_t)t->control_up, "control_down",
-                        (json_int_t)t->control_down, "retransmitted_up", (json_int_t)bytes.retransmitted_up, "wait_us",
+                        (json_int_t)t->control_down, "retransmitted_up", (json_int_t)sync->retransmitted_up, "wait_us",
                         (json_int_t)t->wait_us, "eval_us", (json_int_t)t->eval_us));
     if (sync->session != 0)
         say(sync, &message);
@@ -556,12 +561,17 @@ void *sync_net_main(void *argument) {
         stop(sync, false, error.status, error.text);
     say_ready(sync);
     sync->next_report_us = clock_now_us() + REPORT_US;
+    uint64_t next_meter_us = 0;
     while (!is_closing(sync, &goodbye)) {
         do_jobs(sync);
         prepare_all(sync);
         uint64_t now_us = clock_now_us();
+        if (now_us >= next_meter_us) {
+            meter(sync, now_us);
+            next_meter_us = now_us + METER_US;
+        }
         if (now_us >= sync->next_report_us) {
-            report(sync, now_us);
+            report(sync);
             sync->next_report_us = now_us + REPORT_US;
         }
         uint64_t timeout_us = pump(sync, now_us);
@@ -572,9 +582,10 @@ void *sync_net_main(void *argument) {
             on_event(sync, event);
         }
     }
-    report(sync, clock_now_us());
     if (sync->session != 0)
         say(sync, &goodbye);
+    meter(sync, clock_now_us());
+    report(sync);
     free(event);
     return NULL;
 }

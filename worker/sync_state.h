@@ -76,7 +76,7 @@ struct sync_thread {
     bool done_said, final_said; /* said again when the link comes back */
     uint64_t next_report_us;
     uint64_t rate_tokens, rate_tokens_us; /* where the running rate of tokens/s is measured from */
-    uint64_t payload_up, payload_down;
+    uint64_t payload_up, payload_down, retransmitted_up;
     uint64_t foreign_sessions;
 
     /* ---- packed blocks, fragment f at copy->offsets[f] ---- */

@@ -88,13 +88,14 @@ enum status sync_thread_open(const struct sync_thread_options *options, struct s
     return STATUS_OK;
 }
 
-void sync_thread_close(struct sync_thread *sync, const char *reason) {
+void sync_thread_close(struct sync_thread *sync, const char *reason, struct message_telemetry *telemetry) {
     pthread_mutex_lock(&sync->lock);
     sync->closing = true;
     snprintf(sync->goodbye, sizeof sync->goodbye, "%s", reason);
     pthread_mutex_unlock(&sync->lock);
     worker_link_wake(sync->options.link);
     pthread_join(sync->thread, NULL);
+    sync_thread_telemetry(sync, telemetry);
     worker_link_close(sync->options.link);
     for (int f = 0; f < sync->options.copy->fragments->count; f++)
         for (uint32_t i = 0; i < sync->incoming_count[f]; i++)

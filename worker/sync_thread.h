@@ -36,8 +36,8 @@ struct sync_thread_options {
 };
 
 MUST_USE enum status sync_thread_open(const struct sync_thread_options *options, struct sync_thread **sync, struct error *error);
-/* Says goodbye with `reason`, closes the link, joins the thread. */
-void sync_thread_close(struct sync_thread *sync, const char *reason);
+/* Says goodbye with `reason`, closes the link, joins the thread; *telemetry = its last numbers. */
+void sync_thread_close(struct sync_thread *sync, const char *reason, struct message_telemetry *telemetry);
 
 /* Why the island must stop: STATUS_OK while it need not. An orderly end (STOP from the outer, FAREWELL) is *orderly. */
 enum status sync_thread_verdict(struct sync_thread *sync, bool *orderly, struct error *error);

@@ -30,7 +30,7 @@ forge() { # NAME WHAT [VALUE] -> $WORK/NAME.token
     "$PEER" forge "$TOKEN" "${@:2}" >"$WORK/$1.token"
 }
 more_token() { # NAME OPTION...: another token of the running outer -> $WORK/NAME.token
-    "$ATOLL" token --dir "$WORK/outer" "${@:2}" | grep -o 'atoll1\.[A-Za-z0-9_-]*' | head -n 1 >"$WORK/$1.token"
+    "$ATOLL" token create --dir "$WORK/outer" "${@:2}" | grep -o 'atoll1\.[A-Za-z0-9_-]*' | head -n 1 >"$WORK/$1.token"
 }
 connect() { # PORT: a bare TCP connection, left open; sets FD
     exec {FD}<>"/dev/tcp/127.0.0.1/$1"
@@ -77,7 +77,7 @@ echo "atoll1.notatoken" >"$WORK/junk.token"
 worker stranger-3 "$WORK/junk.token"
 refused "no token at all" 64 "token" junk-token "${WORKER[@]}"
 
-more_token expired --expires 1s --uses 1
+more_token expired --ttl 1s --uses 1
 eval "$("$PEER" show "$WORK/expired.token" | sed 's/\([a-z_]*=\)/expired_\1/g')"
 past_expiry() { [ "$(date +%s)" -gt "$expired_expires_s" ]; }
 wait_for 10 "the token's expiry" past_expiry

@@ -184,10 +184,22 @@ final_hash() {
     events "$1" end .state_hash | tail -n 1 | tr -d '"'
 }
 
-# ledger_adds_up OUTER_LOG: processed = applied + in_flight + unsent + dropped in every ledger record, and there is at least one.
+# ledger_adds_up OUTER_LOG: in every ledger record processed = applied + in_flight + unsent + dropped, none negative; `applied` is what
+# the commits of the same log counted; and no two counted intervals of one worker and fragment overlap. Prints what is wrong.
 ledger_adds_up() {
     local wrong
     has_event "$1" ledger || { say "no ledger event in $1"; return 1; }
-    wrong=$(events "$1" ledger 'select(.processed != .applied + .in_flight + .unsent + .dropped)')
-    [ -z "$wrong" ] || { say "ledger does not add up: $wrong"; return 1; }
+    wrong=$(jq -cnR '
+        [inputs | fromjson? | select(.event == "ledger" or .event == "commit")] as $all
+        | [$all[] | select(.event == "commit") | .fragment as $f | .counted[] | {slot, fragment: $f, from: .tokens_from, to: .tokens_to}] as $counted
+        | [ ($all[] | select(.event == "ledger")
+             | . as $l | [$counted[] | select(.slot == $l.slot and .fragment == $l.fragment)] as $mine
+             | select((.processed != .applied + .in_flight + .unsent + .dropped)
+                      or ([.processed, .applied, .in_flight, .unsent, .dropped] | min) < 0
+                      or .applied != ($mine | map(.to - .from) | add // 0))
+             | {slot, fragment, processed, applied, in_flight, unsent, dropped, counted: ($mine | map(.to - .from) | add // 0)}),
+            ($counted | group_by([.slot, .fragment])[] | sort_by(.from) | . as $line
+             | range(1; length) | select($line[.].from < $line[. - 1].to) | {overlap: [$line[. - 1], $line[.]]}) ]
+        | .[0] // empty' "$1")
+    [ -z "$wrong" ] || { say "ledger: $wrong"; return 1; }
 }

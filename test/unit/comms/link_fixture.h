@@ -18,6 +18,7 @@
 #include <zmq.h>
 #include "base/clock.h"
 #include "comms/link.h"
+#include "comms/wire.h"
 
 enum { WAIT_US = 20000000 };
 
@@ -44,12 +45,12 @@ static void open_outer(struct bench *bench) {
     outer_link_ports(bench->outer, &bench->address.control_port, &bench->address.bulk_port);
 }
 
-static void close_outer(struct bench *bench) {
+__attribute__((unused)) static void close_outer(struct bench *bench) {
     outer_link_close(bench->outer);
     bench->outer = NULL;
 }
 
-static int bench_setup(void **state) {
+__attribute__((unused)) static int bench_setup(void **state) {
     struct bench *bench = calloc(1, sizeof *bench);
     struct error error;
     keys_init();
@@ -78,7 +79,7 @@ static int bench_setup(void **state) {
     return 0;
 }
 
-static int bench_teardown(void **state) {
+__attribute__((unused)) static int bench_teardown(void **state) {
     struct bench *bench = *state;
     close_outer(bench);
     admission_close(bench->admission);
@@ -114,7 +115,8 @@ static struct worker_link *dial_worker(const struct bench *bench, int worker) {
 }
 
 /* The next event of the worker, whatever it is; the outer (may be NULL) is drained meanwhile. */
-static enum link_event_kind worker_event(struct worker_link *link, struct outer_link *outer, struct link_event *event) {
+__attribute__((unused)) static enum link_event_kind worker_event(struct worker_link *link, struct outer_link *outer,
+                                                                 struct link_event *event) {
     static struct link_event ignored;
     for (uint64_t end = clock_now_us() + WAIT_US; clock_now_us() < end;) {
         if (outer)
@@ -127,21 +129,21 @@ static enum link_event_kind worker_event(struct worker_link *link, struct outer_
     return LINK_EVENT_NONE;
 }
 
-static enum link_event_kind outer_event(struct outer_link *link, struct link_event *event) {
+__attribute__((unused)) static enum link_event_kind outer_event(struct outer_link *link, struct link_event *event) {
     outer_link_receive(link, WAIT_US, event);
     if (event->kind == LINK_EVENT_NONE)
         fail_msg("no event at the outer");
     return event->kind;
 }
 
-static void expect_connected(struct worker_link *link, struct bench *bench) {
+__attribute__((unused)) static void expect_connected(struct worker_link *link, struct bench *bench) {
     static struct link_event event;
     enum link_event_kind kind = worker_event(link, bench->outer, &event);
     if (kind != LINK_EVENT_CONNECTED)
         fail_msg("expected CONNECTED, got %d: %s", kind, event.error.text);
 }
 
-static struct message a_hello(uint32_t slot) {
+__attribute__((unused)) static struct message a_hello(uint32_t slot) {
     struct message message = {.type = MESSAGE_HELLO};
     message.body.hello =
         (struct message_hello){.protocol_version = MESSAGE_PROTOCOL_VERSION, .slot = slot, .incarnation = 7};
@@ -149,14 +151,14 @@ static struct message a_hello(uint32_t slot) {
     return message;
 }
 
-static struct message a_ping(enum message_type type, uint64_t sequence) {
+__attribute__((unused)) static struct message a_ping(enum message_type type, uint64_t sequence) {
     struct message message = {.type = type, .session = 9};
     message.body.ping = (struct message_ping){.sequence = sequence, .sent_us = 5};
     return message;
 }
 
 /* HELLO up; the peer as the outer knows it. */
-static struct link_peer greet(struct worker_link *link, struct bench *bench, uint32_t slot) {
+__attribute__((unused)) static struct link_peer greet(struct worker_link *link, struct bench *bench, uint32_t slot) {
     static struct link_event event;
     struct message hello = a_hello(slot);
     assert_int_equal(worker_link_send(link, &hello), STATUS_OK);
@@ -167,7 +169,8 @@ static struct link_peer greet(struct worker_link *link, struct bench *bench, uin
 }
 
 /* PING down, PONG up: both directions of control work. */
-static void ping_pong(struct worker_link *link, struct bench *bench, const struct link_peer *peer, uint64_t sequence) {
+__attribute__((unused)) static void ping_pong(struct worker_link *link, struct bench *bench,
+                                              const struct link_peer *peer, uint64_t sequence) {
     static struct link_event event;
     struct message ping = a_ping(MESSAGE_PING, sequence);
     assert_int_equal(outer_link_send(bench->outer, peer, &ping), STATUS_OK);

@@ -420,8 +420,10 @@ static void test_encode_checks_our_own_bugs(void **state) {
     fill(&message, MESSAGE_STOP, false);
     memset(message.body.text.text, 'x', sizeof message.body.text.text); /* no NUL */
     expect_abort(&message);
+    static char too_long[MESSAGE_LONG_TEXT_MAX + 2];
+    memset(too_long, 'x', sizeof too_long - 1);
     fill(&message, MESSAGE_WELCOME, true);
-    message.body.welcome.data_text = long_text;
+    message.body.welcome.run_text = too_long;
     expect_abort(&message);
     fill(&message, MESSAGE_PING, false);
     message.type = MESSAGE_TYPE_COUNT;

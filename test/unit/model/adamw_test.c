@@ -59,7 +59,7 @@ static void norm_and_clip(void **state) {
     values[36] = -INFINITY;
     assert_false(isfinite(adamw_squared_norm(37, values)));
     assert_true(adamw_clip_scale(0.5, 1) == 1);
-    assert_float_equal(adamw_clip_scale(4, 1), 1 / 4.000001, 1e-15);
+    assert_true(fabs(adamw_clip_scale(4, 1) - 1 / 4.000001) < 1e-15);
     assert_true(adamw_clip_scale(1e9, 0) == 1);
 }
 

@@ -115,11 +115,8 @@ static void held_out_windows_are_evenly_spaced(void **state) {
         int64_t wanted;
         uint64_t got;
         int indices[3], last; /* the first three, and the last */
-    } cases[] = {{0, 25, {0, 1, 2}, 24},
-                 {100, 25, {0, 1, 2}, 24},
-                 {5, 5, {0, 5, 10}, 20},
-                 {4, 4, {0, 6, 12}, 18},
-                 {1, 1, {0}, 0}};
+    } cases[] = {{0, 25, {0, 1, 2}, 24}, {100, 25, {0, 1, 2}, 24}, {5, 5, {0, 5, 10}, 20},
+                 {7, 7, {0, 3, 7}, 21},  {4, 4, {0, 6, 12}, 18},   {1, 1, {0}, 0}};
     const char *directory = support_directory();
     struct data_options options = make_data(directory);
     struct shape shape = make_shape();

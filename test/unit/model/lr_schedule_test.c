@@ -52,6 +52,7 @@ static void constant_and_wsd(void **state) {
     check(&inner, 110, 1);
     check(&inner, 9999, 1);
     inner = options(LR_SCHEDULE_WSD); /* decays over the last 22 steps: 89..110 */
+    check(&inner, 87, 1);
     check(&inner, 88, 1);
     check(&inner, 89, 0.05 + 0.95 * 21 / 22);
     check(&inner, 99, 0.05 + 0.95 * 11 / 22);

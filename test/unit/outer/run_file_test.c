@@ -184,6 +184,8 @@ static const struct {
      "send)\n"
      "run.yaml:3:17: model.layers: 'x' is not a whole number from 1 to 512 (transformer blocks)\n"
      "run.yaml:4:8: data.parts: 1 is less than workers 3; some would have no data"},
+    {"sync: {H: 30}\ninner: {steps: 50, warmup_steps: 1}\n", /* nothing about the default of every_steps */
+     "run.yaml:1:8: sync.H: unknown key; atoll calls it sync.every_steps"},
     {"sync: {every_steps: 10, overlap_steps: 20, quorum: 9}\n",
      "run.yaml:1:25: sync.overlap_steps: 20 is not less than every_steps 10; a fragment must be merged before it is "
      "sent again\n"
@@ -271,6 +273,8 @@ static void known_names(void **state) {
     }
 }
 
+static void must_round_trip(const struct run_file *run);
+
 static void overrides(void **state) {
     (void)state;
     struct run_file run;
@@ -283,6 +287,7 @@ static void overrides(void **state) {
     assert_int_equal(run.model.width, 384);
     assert_int_equal(run.link.up_bytes_per_s, 125000);
     assert_int_equal(run.data.train_count, 2);
+    must_round_trip(&run); /* nothing is left of the longer path that the file held */
     static const char *const bad[] = {"sync.every_steps=x", "sync.overlap_steps=100", "sync.tau=3", "workers=1",
                                       "sync.quorum=2"};
     assert_int_equal(parse("inner: {lr: 0}", bad, 5, &run, &error), STATUS_CONFIG);
@@ -366,7 +371,7 @@ static void run_wide_text_and_paths(void **state) {
     struct run_file run;
     must_parse(sample, &run);
     char *text = run_file_text(&run, true, false);
-    static const char *const node_keys[] = {"train:", "val:", "dtype:", "threads:", "link:", "\n  up:"};
+    static const char *const node_keys[] = {"train:", "  val:", "dtype:", "threads:", "link:", "\n  up:"};
     for (size_t i = 0; i < sizeof node_keys / sizeof node_keys[0]; i++)
         assert_null(strstr(text, node_keys[i]));
     static const char *const run_keys[] = {"name: novels-4\n", "tokenizer: bytes\n", "parts: 4\n", "seed: 1\n",

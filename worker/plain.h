@@ -1,0 +1,10 @@
+/* plain: `sync: off`: one process trains alone. With the global batch this is the data-parallel baseline. */
+#ifndef ATOLL_WORKER_PLAIN_H
+#define ATOLL_WORKER_PLAIN_H
+
+#include "outer/run_file.h"
+
+/* Trains to the end (or SIGTERM), logs to DIRECTORY/log.jsonl, writes DIRECTORY/model. Returns the exit code; errors are on stderr. */
+int worker_plain(const struct run_file *run, const char *directory);
+
+#endif

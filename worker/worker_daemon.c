@@ -1,0 +1,439 @@
+/* worker_daemon: admission, session, training, end. The main thread is the compute thread. */
+#include "worker/worker_daemon.h"
+#include <math.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/files.h"
+#include "base/options.h"
+#include "comms/link.h"
+#include "model/tokenizer.h"
+#include "outer/run_header.h"
+#include "worker/enrol.h"
+#include "worker/eval_log.h"
+#include "worker/inner_loop.h"
+#include "worker/sync_thread.h"
+
+enum {
+    PATIENCE_US = 60000000, /* nobody answers at all */
+    WELCOME_US = 30000000,
+    TURN_US = 100000,
+    DRAIN_US = 10000000,    /* SIGTERM: for what is in flight */
+    FAREWELL_US = 600000000, /* slower workers may still evaluate */
+};
+
+static volatile sig_atomic_t stop_signals;
+static volatile int interrupted;
+
+static void on_stop_signal(int number) {
+    (void)number;
+    interrupted = 1;
+    if (++stop_signals > 1)
+        _Exit(143);
+}
+
+struct worker_values {
+    const char *join;
+    const char *directory;
+    const char *name;
+    struct option_list data, val, set;
+};
+
+static const struct option_row worker_rows[] = {
+    OPTION_TEXT(struct worker_values, join, "join", 0, "TOKEN", "the token that the outer printed, a file that holds it, or - for standard input"),
+    OPTION_TEXT(struct worker_values, directory, "dir", 0, "D", "this worker's directory: key, log (default runs/NAME-worker)"),
+    OPTION_LIST(struct worker_values, data, "data", 0, "GLOB", "this worker's own training text instead of the run file's"),
+    OPTION_LIST(struct worker_values, val, "val", 0, "GLOB", "this worker's own held-out text"),
+    OPTION_TEXT(struct worker_values, name, "name", 0, "NAME", "what the outer and the logs call it (default: the directory's name)"),
+    OPTION_LIST(struct worker_values, set, "set", 0, "KEY=VALUE", "change one node key: inner.threads, link.up, link.down"),
+    OPTION_END,
+};
+static const struct option_command worker_options = {
+    "worker", "train an island of a run", worker_rows,
+    "Everything else comes from the run: model, schedule, place. Paste the line that `atoll outer` printed."};
+
+struct island {
+    const struct worker_values *values;
+    char directory[RUN_PATH_BYTES];
+    char name[MESSAGE_NAME_BYTES];
+    struct token token;
+    struct node_keys keys;
+    struct message_admit admit;
+    struct message_hello hello;
+    uint64_t up_bytes_per_s, down_bytes_per_s;
+    struct worker_link *link; /* until the sync thread owns it */
+    uint64_t session;
+    struct run_file run;
+    struct log *log;
+    struct inner_loop loop;
+    struct fragments fragments;
+    struct outer_copy copy;
+    struct sync_thread *sync;
+};
+
+/* ---- admission ---- */
+
+/* The directory's last part, cut to what a name may be. */
+static void choose_name(struct island *island) {
+    const char *slash = strrchr(island->directory, '/');
+    const char *from = island->values->name != NULL ? island->values->name : slash != NULL ? slash + 1 : island->directory;
+    size_t count = 0;
+    for (; *from != 0 && count + 1 < sizeof island->name; from++)
+        if (*from > ' ' && *from < 127)
+            island->name[count++] = *from;
+    island->name[count] = 0;
+}
+
+static enum status choose_caps(struct island *island, struct error *error) {
+    struct run_file node;
+    static const char text[] = "data: {train: [none]}\n";
+    enum status status = run_file_parse(text, sizeof text - 1, "--set", ".", island->values->set.items, island->values->set.count, &node, error);
+    if (status != STATUS_OK)
+        return status;
+    island->up_bytes_per_s = node.link.up_bytes_per_s != 0 ? node.link.up_bytes_per_s : island->admit.up_bytes_per_s;
+    island->down_bytes_per_s = node.link.down_bytes_per_s != 0 ? node.link.down_bytes_per_s : island->admit.down_bytes_per_s;
+    return STATUS_OK;
+}
+
+static enum status get_admitted(struct island *island, struct error *error) {
+    enum status status = token_read(island->values->join, &island->token, error);
+    if (status != STATUS_OK)
+        return status;
+    if (island->values->directory != NULL)
+        snprintf(island->directory, sizeof island->directory, "%s", island->values->directory);
+    else
+        snprintf(island->directory, sizeof island->directory, "runs/%s-worker", island->token.run_name);
+    choose_name(island);
+    log_set_node(island->name);
+    status = files_make_directory(island->directory, 0755, error);
+    if (status == STATUS_OK)
+        status = files_lock(island->directory, error);
+    if (status == STATUS_OK)
+        status = keys_open(island->directory, &island->keys, error);
+    if (status == STATUS_OK)
+        status = enrol(&island->token, &island->keys, island->directory, island->name, &interrupted, &island->admit, error);
+    if (status == STATUS_OK)
+        status = choose_caps(island, error);
+    if (status == STATUS_OK) {
+        memcpy(island->name, island->admit.certificate.name, sizeof island->name);
+        log_set_node(island->name);
+    }
+    return status;
+}
+
+/* ---- session ---- */
+
+static enum status parse_run(struct island *island, const struct message_welcome *welcome, struct error *error) {
+    const struct worker_values *values = island->values;
+    uint8_t hash[RUN_KEYS_HASH_BYTES];
+    char cwd[RUN_PATH_BYTES];
+    if (realpath(".", cwd) == NULL)
+        return error_set(error, STATUS_IO, "cannot find the working directory");
+    enum status status = run_file_parse(welcome->run_text, strlen(welcome->run_text), "the outer's run file", cwd, values->set.items,
+                                        values->set.count, &island->run, error);
+    if (status != STATUS_OK)
+        return status;
+    run_file_keys_hash(&island->run, hash);
+    if (memcmp(hash, welcome->keys_hash, sizeof hash) != 0)
+        return error_set(error, STATUS_CONFIG,
+                         "--set changes a key that belongs to the whole run; a worker may set inner.threads, link.up and link.down only");
+    if (values->data.count > 0) {
+        /* A corpus of its own is used whole, not in parts. */
+        island->run.data.train_count = values->data.count;
+        for (int i = 0; i < values->data.count && i < DATA_GLOBS_MAX; i++)
+            snprintf(island->run.data.train[i], DATA_GLOB_BYTES, "%s", values->data.items[i]);
+    }
+    if (values->val.count > 0) {
+        island->run.data.val_count = values->val.count;
+        for (int i = 0; i < values->val.count && i < DATA_GLOBS_MAX; i++)
+            snprintf(island->run.data.val[i], DATA_GLOB_BYTES, "%s", values->val.items[i]);
+    }
+    return STATUS_OK;
+}
+
+static enum status on_session_event(struct island *island, const struct link_event *event, bool *welcomed, struct error *error) {
+    if (event->kind == LINK_EVENT_REFUSED)
+        return error_set(error, event->error.status, "%s", event->error.text);
+    if (event->kind == LINK_EVENT_CONNECTED) {
+        struct message hello = {.type = MESSAGE_HELLO};
+        hello.body.hello = island->hello;
+        (void)!worker_link_send(island->link, &hello);
+    }
+    if (event->kind != LINK_EVENT_MESSAGE)
+        return STATUS_OK;
+    if (event->message.type == MESSAGE_REFUSE) {
+        const struct message_refuse *refuse = &event->message.body.refuse;
+        return error_set(error, enrol_refusal_status(refuse->code), "%s", refuse->text);
+    }
+    if (event->message.type == MESSAGE_WELCOME) {
+        island->session = event->message.session;
+        *welcomed = true;
+        return parse_run(island, &event->message.body.welcome, error);
+    }
+    return STATUS_OK;
+}
+
+static enum status begin_session(struct island *island, struct error *error) {
+    struct worker_link_options options = {.role = PEER_ROLE_WORKER,
+                                          .addresses = island->token.addresses,
+                                          .address_count = island->token.address_count,
+                                          .outer_key = island->token.outer_key,
+                                          .curve = &island->keys.curve,
+                                          .bulk = true,
+                                          .up_bytes_per_s = island->up_bytes_per_s,
+                                          .patience_us = PATIENCE_US};
+    island->hello.protocol_version = MESSAGE_PROTOCOL_VERSION;
+    island->hello.slot = island->admit.certificate.slot;
+    island->hello.down_bytes_per_s = island->down_bytes_per_s;
+    memcpy(island->hello.run_id, island->admit.certificate.run_id, sizeof island->hello.run_id);
+    memcpy(island->hello.name, island->name, sizeof island->hello.name);
+    randombytes_buf(&island->hello.incarnation, sizeof island->hello.incarnation);
+    enum status status = worker_link_open(&options, &island->link, error);
+    if (status != STATUS_OK)
+        return status;
+    struct link_event *event = calloc(1, sizeof *event);
+    uint64_t until_us = clock_now_us() + PATIENCE_US + WELCOME_US;
+    bool welcomed = false;
+    CHECK(event != NULL);
+    while (status == STATUS_OK && !welcomed) {
+        worker_link_receive(island->link, TURN_US, event);
+        status = on_session_event(island, event, &welcomed, error);
+        if (status == STATUS_OK && interrupted)
+            status = error_set(error, STATUS_AGAIN, "interrupted before the outer answered");
+        if (status == STATUS_OK && !welcomed && clock_now_us() > until_us)
+            status = error_set(error, STATUS_UNREACHABLE, "the outer accepted the connection but does not answer");
+    }
+    free(event);
+    return status;
+}
+
+/* ---- the island ---- */
+
+static enum status write_run_file(const struct island *island, struct error *error) {
+    char path[RUN_PATH_BYTES];
+    char *text = run_file_text(&island->run, false, true);
+    files_join(path, sizeof path, island->directory, "run.yaml");
+    enum status status = files_write_atomic(path, text, strlen(text), 0644, error);
+    free(text);
+    return status;
+}
+
+/* Held-out text is optional: a worker without it trains all the same. */
+static enum status open_loop(struct island *island, struct error *error) {
+    struct run_file *run = &island->run;
+    enum status status;
+    if (run->data.val_count > 0) {
+        struct run_file only_val = *run;
+        only_val.data.train_count = 0;
+        struct dataset *probe = NULL;
+        status = dataset_open_held_out(&only_val.data, &run->model, run->base_directory, run->eval.windows, &probe, error);
+        if (status == STATUS_OK) {
+            dataset_close(probe);
+        } else if (island->values->val.count > 0) {
+            return status;
+        } else {
+            log_say(LOG_LEVEL_WARN, "no held-out text on this machine (%s)", error->text);
+            run->data.val_count = 0;
+        }
+    }
+    uint32_t slot = island->admit.certificate.slot;
+    if (island->values->data.count > 0) {
+        run->data.parts = 1;
+        slot = 0;
+    }
+    status = inner_loop_open(&island->loop, run, island->log, slot, error);
+    if (status != STATUS_OK && island->values->data.count == 0)
+        error_prefix(error, "no training text on this machine; give this worker its own with --data GLOB");
+    return status;
+}
+
+static enum status open_island(struct island *island, struct error *error) {
+    char path[RUN_PATH_BYTES];
+    const struct run_file *run = &island->run;
+    files_join(path, sizeof path, island->directory, "log.jsonl");
+    enum status status = log_open(&island->log, path, error);
+    if (status == STATUS_OK)
+        status = write_run_file(island, error);
+    if (status == STATUS_OK)
+        status = open_loop(island, error);
+    if (status == STATUS_OK)
+        status = fragments_create(model_tensors(island->loop.model), run->model.layers, run->sync.fragment_layers,
+                                  (enum fragment_pattern)run->sync.pattern, &island->fragments, error);
+    if (status == STATUS_OK)
+        status = outer_copy_open(&island->copy, &island->fragments, run, model_parameters(island->loop.model), error);
+    if (status != STATUS_OK)
+        return status;
+    struct run_header header = {.role = "worker",
+                                .node = island->name,
+                                .slot = island->admit.certificate.slot,
+                                .run_id = island->admit.certificate.run_id,
+                                .run = run,
+                                .table = model_tensors(island->loop.model),
+                                .copy = &island->copy,
+                                .up_bytes_per_s = island->up_bytes_per_s,
+                                .down_bytes_per_s = island->down_bytes_per_s};
+    log_event(island->log, "header", run_header_json(&header));
+    return STATUS_OK;
+}
+
+static enum status start_sync(struct island *island, struct error *error) {
+    struct sync_thread_options options = {.link = island->link,
+                                          .run = &island->run,
+                                          .copy = &island->copy,
+                                          .theta = model_parameters(island->loop.model),
+                                          .log = island->log,
+                                          .hello = island->hello,
+                                          .session = island->session,
+                                          .up_bytes_per_s = island->up_bytes_per_s,
+                                          .down_bytes_per_s = island->down_bytes_per_s};
+    struct state_hash hash;
+    outer_copy_hash_all(&island->copy, &hash);
+    memcpy(options.ready.initial_hash, hash.bytes, sizeof hash.bytes);
+    tokenizer_hash((enum tokenizer_kind)island->run.data.tokenizer, island->run.model.vocab, options.ready.tokenizer_hash);
+    options.ready.has_validation = island->loop.held_out != NULL;
+    options.ready.tokens_per_step = inner_loop_tokens_per_step(&island->run);
+    memcpy(options.run_id, island->admit.certificate.run_id, sizeof options.run_id);
+    memcpy(options.sign_key, island->admit.sign_key, sizeof options.sign_key);
+    enum status status = sync_thread_open(&options, &island->sync, error);
+    if (status == STATUS_OK)
+        island->link = NULL; /* the thread's now */
+    return status;
+}
+
+/* ---- training ---- */
+
+static enum status evaluate(struct island *island, bool final, struct evaluation *evaluation, struct error *error) {
+    struct message_telemetry telemetry;
+    uint64_t took_us;
+    outer_copy_to_block(&island->copy, island->loop.evaluated);
+    enum status status = inner_loop_evaluate(&island->loop, island->loop.evaluated, evaluation, &took_us, error);
+    if (status != STATUS_OK)
+        return status;
+    sync_thread_set_eval(island->sync, island->loop.step, evaluation->loss, island->loop.eval_us);
+    sync_thread_telemetry(island->sync, &telemetry);
+    eval_log(&island->loop, evaluation, took_us, final, &telemetry);
+    return STATUS_OK;
+}
+
+static enum status train(struct island *island, bool *complete, struct error *error) {
+    const struct run_file *run = &island->run;
+    uint64_t last = (uint64_t)run->inner.steps, every = (uint64_t)run->eval.every_steps;
+    struct evaluation evaluation;
+    while (island->loop.step < last && !interrupted) {
+        enum status status = inner_loop_step(&island->loop, error);
+        if (status != STATUS_OK)
+            return status;
+        if (!sync_thread_step(island->sync, island->loop.step, island->loop.tokens, island->loop.loss))
+            return STATUS_OK; /* the verdict says why */
+        bool due = every > 0 && island->loop.step % every == 0 && island->loop.step < last;
+        if (due && island->loop.held_out != NULL && sync_thread_is_evaluator(island->sync)) {
+            status = evaluate(island, false, &evaluation, error);
+            if (status != STATUS_OK)
+                return status;
+        }
+    }
+    if (interrupted)
+        sync_thread_drain(island->sync, DRAIN_US);
+    else
+        *complete = sync_thread_finish(island->sync);
+    return STATUS_OK;
+}
+
+/* All versions are final: hash, evaluate where the text is, report. */
+static enum status conclude(struct island *island, char state_hex[2 * STATE_HASH_BYTES + 1], struct error *error) {
+    struct message_final final = {.eval_loss = NAN, .bits_per_byte = NAN};
+    struct state_hash hash;
+    enum status status = STATUS_OK;
+    outer_copy_hash_all(&island->copy, &hash);
+    memcpy(final.state_hash, hash.bytes, sizeof hash.bytes);
+    bytes_to_hex(hash.bytes, sizeof hash.bytes, state_hex);
+    if (island->loop.held_out != NULL && sync_thread_is_evaluator(island->sync)) {
+        struct evaluation evaluation;
+        status = evaluate(island, true, &evaluation, error);
+        final.has_eval = status == STATUS_OK;
+        final.eval_loss = evaluation.loss;
+        final.bits_per_byte = evaluation.bits_per_byte;
+        final.eval_windows = evaluation.windows;
+    }
+    if (status == STATUS_OK)
+        sync_thread_send_final(island->sync, &final, FAREWELL_US);
+    return status;
+}
+
+static enum status run_island(struct island *island, struct error *error) {
+    char state_hex[2 * STATE_HASH_BYTES + 1] = "";
+    bool complete = false, orderly = false;
+    struct error verdict = {0};
+    enum status status = STATUS_OK;
+    if (sync_thread_wait_start(island->sync, &interrupted))
+        status = train(island, &complete, error);
+    if (status == STATUS_OK && complete)
+        status = conclude(island, state_hex, error);
+    enum status stopped = sync_thread_verdict(island->sync, &orderly, &verdict);
+    if (status == STATUS_OK && stopped != STATUS_OK)
+        status = error_set(error, stopped, "%s", verdict.text);
+    const char *reason = status != STATUS_OK ? error->text
+                         : complete          ? "trained to the end"
+                         : orderly           ? verdict.text
+                                             : "told to stop";
+    struct message_telemetry telemetry;
+    char goodbye[MESSAGE_TEXT_BYTES];
+    snprintf(goodbye, sizeof goodbye, "%.500s", reason);
+    for (char *c = goodbye; *c != 0; c++)
+        *c = *c == '\n' ? ' ' : *c;
+    sync_thread_close(island->sync, goodbye, &telemetry);
+    end_log(&island->loop, reason, state_hex, &telemetry);
+    log_say(status == STATUS_OK ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, "leaving after step %llu: %s", (unsigned long long)island->loop.step,
+            reason);
+    return status;
+}
+
+static void close_island(struct island *island) {
+    if (island->link != NULL)
+        worker_link_close(island->link);
+    inner_loop_close(&island->loop);
+    outer_copy_close(&island->copy);
+    fragments_destroy(&island->fragments);
+    log_close(island->log);
+    keys_wipe(&island->keys);
+    free(island);
+}
+
+int worker_command(int argc, char **argv) {
+    struct worker_values values = {0};
+    struct error error = {0};
+    int exit_code;
+    if (!options_or_exit(&worker_options, argc, argv, &values, &exit_code))
+        return exit_code;
+    if (values.join == NULL) {
+        fprintf(stderr, "atoll worker: --join TOKEN is missing; paste the line that `atoll outer` printed\n");
+        return status_exit_code(STATUS_USAGE);
+    }
+    keys_init();
+    struct sigaction action = {.sa_handler = on_stop_signal};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    struct island *island = calloc(1, sizeof *island);
+    if (island == NULL)
+        return status_exit_code(STATUS_NO_MEMORY);
+    island->values = &values;
+    enum status status = get_admitted(island, &error);
+    if (status == STATUS_OK)
+        status = begin_session(island, &error);
+    if (status == STATUS_OK)
+        status = open_island(island, &error);
+    if (status == STATUS_OK)
+        status = start_sync(island, &error);
+    if (status == STATUS_OK)
+        status = run_island(island, &error);
+    if (status != STATUS_OK)
+        fprintf(stderr, "atoll worker: %s\n", error.text);
+    close_island(island);
+    return status_exit_code(status);
+}
