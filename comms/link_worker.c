@@ -28,12 +28,13 @@
 enum {
     PAUSE_MIN_US = 100000,
     PAUSE_MAX_US = 2000000,
-    CONNECT_US = 3000000,        /* until TCP answers, when there is another address to try */
-    CONNECT_LONG_US = 10000000,  /* the same with one address only: loss makes SYNs slow */
-    HANDSHAKE_US = 15000000,     /* TCP and CURVE: six round trips on a link that may be full */
-    ADDRESS_US = 3000000,        /* failing this long on one address: the next */
-    STEADY_US = 2000000,         /* up for this long: the next pause is the shortest again */
-    PROOFS = 5,                  /* failures in a row that prove an address wrong */
+    CONNECT_US = 3000000,       /* until TCP answers, when there is another address to try */
+    CONNECT_LONG_US = 10000000, /* the same with one address only: loss makes SYNs slow */
+    HANDSHAKE_US = 15000000,    /* TCP and CURVE: six round trips on a link that may be full */
+    ADDRESS_US = 3000000,       /* failing this long on one address: the next */
+    STEADY_US = 2000000,        /* up for this long: the next pause is the shortest again */
+    OTHER_KEY_PROOFS = 5,       /* failures that prove an address wrong */
+    NOT_ATOLL_PROOFS = 3,
     GREETING_BYTES = 64,         /* ZMTP 3 */
     NEVER_MS = 24 * 3600 * 1000, /* not -1: see dial_lane */
     SEND_BUFFER_MIN = 16384,
@@ -42,6 +43,12 @@ enum {
 enum phase { PHASE_WAITING, PHASE_DIALLING, PHASE_UP, PHASE_OVER };
 
 enum fate { FATE_SILENT, FATE_OTHER_KEY, FATE_NOT_ATOLL, FATE_UNKNOWN_KEY };
+
+/* What speaks against an address since it was last up or silent. */
+struct verdict {
+    uint32_t other_key;
+    uint32_t not_atoll;
+};
 
 struct worker_link {
     void *context;
@@ -68,10 +75,7 @@ struct worker_link {
     uint32_t address;    /* dialled now or next */
     uint64_t address_us; /* since when it fails */
     uint32_t dials;
-    struct {
-        enum fate fate;
-        uint32_t in_a_row;
-    } verdicts[TOKEN_ADDRESSES_MAX];
+    struct verdict verdicts[TOKEN_ADDRESSES_MAX];
 
     struct link_drops drops;
     struct link_buffers buffers;
@@ -183,12 +187,18 @@ static void retry_later(struct worker_link *link, uint64_t now_us) {
     link->pause_us = link->pause_us * 2 > PAUSE_MAX_US ? PAUSE_MAX_US : link->pause_us * 2;
 }
 
-/* The attempt failed: note the verdict on its address, move on to the next where that is due. */
+/* The attempt failed: note what it says about its address, move on to the next where that is due. A connection that was cut in mid-greeting
+ * says nothing (a plain ROUTER does that every other time, a tunnel to nowhere always). */
 static void attempt_failed(struct worker_link *link, uint64_t now_us) {
     enum fate fate = link->fate;
     uint32_t address = link->address;
-    link->verdicts[address].in_a_row = link->verdicts[address].fate == fate ? link->verdicts[address].in_a_row + 1 : 1;
-    link->verdicts[address].fate = fate;
+    struct verdict *verdict = &link->verdicts[address];
+    if (fate == FATE_OTHER_KEY)
+        verdict->other_key++;
+    else if (fate == FATE_NOT_ATOLL)
+        verdict->not_atoll++;
+    else if (!link->no_detail[LINK_CONTROL] && !link->no_detail[LINK_BULK])
+        *verdict = (struct verdict){0};
     if (fate != FATE_SILENT || now_us - link->address_us >= ADDRESS_US) {
         link->address = (address + 1) % link->options.address_count;
         link->address_us = now_us;
@@ -287,6 +297,12 @@ static void refuse_unknown_key(struct worker_link *link, struct link_event *even
     refuse(link, event, STATUS_REFUSED, text);
 }
 
+static enum fate fate_of(const struct verdict *verdict) {
+    if (verdict->other_key + verdict->not_atoll == 0)
+        return FATE_SILENT;
+    return verdict->other_key > verdict->not_atoll ? FATE_OTHER_KEY : FATE_NOT_ATOLL;
+}
+
 /* "10.0.0.1:7000+7001 (no answer), ..." */
 static void list_addresses(const struct worker_link *link, char *text, size_t room) {
     static const char *const fates[] = {
@@ -301,14 +317,14 @@ static void list_addresses(const struct worker_link *link, char *text, size_t ro
         append(text, room, "%s%s:%u", i ? ", " : "", address->host, address->control_port);
         if (link->options.bulk)
             append(text, room, "+%u", address->bulk_port);
-        append(text, room, " (%s)", fates[link->verdicts[i].fate]);
+        append(text, room, " (%s)", fates[fate_of(&link->verdicts[i])]);
     }
 }
 
-/* Every address has been proven wrong PROOFS times in a row. */
+/* Every address has been proven wrong. */
 static bool all_wrong(const struct worker_link *link) {
     for (uint32_t i = 0; i < link->options.address_count; i++)
-        if (link->verdicts[i].fate == FATE_SILENT || link->verdicts[i].in_a_row < PROOFS)
+        if (link->verdicts[i].other_key < OTHER_KEY_PROOFS && link->verdicts[i].not_atoll < NOT_ATOLL_PROOFS)
             return false;
     return true;
 }
@@ -320,7 +336,7 @@ static void refuse_wrong(struct worker_link *link, struct link_event *event) {
     const struct token_address *address = &link->addresses[0];
     bool other_key = false;
     for (uint32_t i = 0; i < link->options.address_count; i++)
-        other_key = other_key || link->verdicts[i].fate == FATE_OTHER_KEY;
+        other_key = other_key || fate_of(&link->verdicts[i]) == FATE_OTHER_KEY;
     if (link->options.address_count > 1)
         snprintf(text, sizeof text, "no outer of this token answers: %s: ask for a new token", list);
     else if (other_key)

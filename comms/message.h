@@ -12,6 +12,7 @@
  *   OFFER_REFUSED O>W it will not count, and why           COMMIT O>W a new version; its payload is fetched by GRANT
  *   APPLIED  W>O I hold this version, with this hash       TELEMETRY W>O numbers for people
  *   PING O>W, PONG W>O every 250 ms                        DONE W>O trained to the end, nothing unsent
+ *   END      O>W quorum mode: enough workers have trained to the end, stop training and send what is unsent
  *   FINISH   O>W all versions are final                    FINAL W>O final hashes and evaluation     FAREWELL O>W you may leave
  *   STOP     O>W the outer stops, so do you                GOODBYE W>O I leave
  *   ADMIN_REQUEST A>O, ADMIN_REPLY O>A                     status and tokens */
@@ -56,6 +57,7 @@ enum message_type {
     MESSAGE_APPLIED,
     MESSAGE_TELEMETRY,
     MESSAGE_DONE,
+    MESSAGE_END,
     MESSAGE_FINISH,
     MESSAGE_FINAL,
     MESSAGE_FAREWELL,
@@ -256,7 +258,7 @@ struct message_final {
     double bits_per_byte; /* NaN where unknown */
     uint64_t eval_windows;
 };
-struct message_text { /* FAREWELL, STOP, GOODBYE: why */
+struct message_text { /* END, FAREWELL, STOP, GOODBYE: why */
     char text[MESSAGE_TEXT_BYTES];
 };
 struct message_admin_request {

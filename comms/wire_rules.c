@@ -295,6 +295,7 @@ static const struct shape bodies[MESSAGE_TYPE_COUNT] = {
     [MESSAGE_DONE] = {SHAPE("DONE", done, done_rules)},
     [MESSAGE_FINISH] = {SHAPE("FINISH", finish, finish_rules)},
     [MESSAGE_FINAL] = {SHAPE("FINAL", final, final_rules)},
+    [MESSAGE_END] = {SHAPE("END", text, text_rules)},
     [MESSAGE_FAREWELL] = {SHAPE("FAREWELL", text, text_rules)},
     [MESSAGE_STOP] = {SHAPE("STOP", text, text_rules)},
     [MESSAGE_GOODBYE] = {SHAPE("GOODBYE", text, text_rules)},

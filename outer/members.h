@@ -18,6 +18,7 @@ struct member {
     enum member_state state;
     uint64_t incarnation;
     bool has_validation;
+    bool reached; /* trained to the last step */
 };
 
 struct members {

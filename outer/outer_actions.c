@@ -157,6 +157,13 @@ static void finish(struct outer_run *outer) {
     outer_broadcast(outer, &message);
 }
 
+static void end_training(struct outer_run *outer) {
+    struct message message = {.type = MESSAGE_END};
+    snprintf(message.body.text.text, sizeof message.body.text.text, "a quorum has trained to the last step");
+    log_say(LOG_LEVEL_INFO, "a quorum has trained to the last step: the others stop there too");
+    outer_broadcast(outer, &message);
+}
+
 static void carry_out(struct outer_run *outer, const struct round_action *action) {
     switch (action->kind) {
     case ROUND_ACTION_START:
@@ -179,6 +186,9 @@ static void carry_out(struct outer_run *outer, const struct round_action *action
         break;
     case ROUND_ACTION_PUBLISH:
         publish(outer, action);
+        break;
+    case ROUND_ACTION_END:
+        end_training(outer);
         break;
     case ROUND_ACTION_FINISH:
         finish(outer);

@@ -123,6 +123,10 @@ static void catch_up(struct outer_run *outer, uint32_t slot, const struct messag
             session->versions_sent[f] = v;
             outer_send(outer, slot, &message);
         }
+    if (outer->machine.ended) {
+        struct message end = {.type = MESSAGE_END};
+        outer_send(outer, slot, &end);
+    }
     if (!outer->machine.finished)
         return;
     struct message finish = {.type = MESSAGE_FINISH};
@@ -286,10 +290,13 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
     case MESSAGE_TELEMETRY:
         session->telemetry = message->body.telemetry;
         outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_TOKENS, .slot = slot, .tokens = message->body.telemetry.tokens});
+        if (message->body.telemetry.step >= (uint64_t)outer->run.inner.steps)
+            outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot});
         break;
     case MESSAGE_DONE:
         session->telemetry.step = message->body.done.step;
         session->telemetry.tokens = message->body.done.tokens;
+        outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot});
         outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_DONE, .slot = slot, .tokens = message->body.done.tokens});
         break;
     case MESSAGE_FINAL:

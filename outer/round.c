@@ -188,7 +188,7 @@ static void on_join(struct round_machine *machine, const struct round_event *eve
     bool back = member->state == MEMBER_LOST && member->incarnation == event->incarnation;
     if (member_is_connected(member) || (machine->started && !back))
         return;
-    *member = (struct member){MEMBER_LIVE, event->incarnation, event->has_validation};
+    *member = (struct member){.state = MEMBER_LIVE, .incarnation = event->incarnation, .has_validation = event->has_validation};
     consider_start(machine, actions);
     if (machine->started)
         act(actions, ROUND_ACTION_MEMBERS);
@@ -313,6 +313,22 @@ static void on_committed(struct round_machine *machine, const struct round_event
     consider_end(machine, actions);
 }
 
+/* Quorum mode ends for all when a quorum of the live members has trained to the end. */
+static void consider_ending(struct round_machine *machine, struct round_actions *actions) {
+    uint32_t reached = 0, live = members_connected(&machine->members), need = machine->options.quorum;
+    for (uint32_t slot = 0; slot < machine->options.workers; slot++)
+        reached += machine->members.slot[slot].reached && member_is_connected(&machine->members.slot[slot]);
+    if (machine->ended || need == 0 || reached == 0 || reached < (need < live ? need : live))
+        return;
+    machine->ended = true;
+    act(actions, ROUND_ACTION_END);
+}
+
+static void on_reached(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    machine->members.slot[event->slot].reached = true;
+    consider_ending(machine, actions);
+}
+
 static void on_done(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
     struct member *member = &machine->members.slot[event->slot];
     ledger_processed(&machine->ledger, event->slot, machine->options.fragments, event->tokens);
@@ -366,6 +382,9 @@ void round_step(struct round_machine *machine, const struct round_event *event, 
         break;
     case ROUND_EVENT_TOKENS:
         ledger_processed(&machine->ledger, event->slot, machine->options.fragments, event->tokens);
+        break;
+    case ROUND_EVENT_REACHED:
+        on_reached(machine, event, actions);
         break;
     case ROUND_EVENT_DONE:
         on_done(machine, event, actions);

@@ -41,6 +41,7 @@ enum round_event_kind {
     ROUND_EVENT_BROKEN,    /* slot, fragment, version = base: content refused; the contribution is gone */
     ROUND_EVENT_COMMITTED, /* fragment, version: what CLOSE asked for is made (and durable) */
     ROUND_EVENT_TOKENS,    /* slot, tokens: the worker's counter */
+    ROUND_EVENT_REACHED,   /* slot: has trained to the last step */
     ROUND_EVENT_DONE,      /* slot, tokens: trained to the end, nothing unsent */
     ROUND_EVENT_FINAL,     /* slot: holds the final versions */
 };
@@ -65,6 +66,7 @@ enum round_action_kind {
     ROUND_ACTION_DISCARD,      /* slot, fragment, version = base: throw away what was received of it */
     ROUND_ACTION_CLOSE,        /* fragment, version = the new one: make the commit of round_counted(), in that order */
     ROUND_ACTION_PUBLISH,      /* fragment, version: send the commit to the members */
+    ROUND_ACTION_END,          /* quorum mode: a quorum has trained to the last step: the others stop there too */
     ROUND_ACTION_FINISH,       /* all live members are done, all rounds closed: tell them that the versions are final */
     ROUND_ACTION_LEAVE,        /* all have acknowledged: the outer may leave */
 };
@@ -109,6 +111,7 @@ struct round_machine {
     struct members members;
     struct ledger ledger;
     bool started;
+    bool ended;    /* END given */
     bool finished; /* FINISH given */
     bool left;     /* LEAVE given */
     uint64_t run_step;

@@ -466,6 +466,11 @@ static void on_message(struct sync_thread *sync, const struct message *message) 
     case MESSAGE_FINISH:
         on_finish(sync, &message->body.finish);
         break;
+    case MESSAGE_END:
+        pthread_mutex_lock(&sync->lock);
+        sync->ended = true;
+        pthread_mutex_unlock(&sync->lock);
+        break;
     case MESSAGE_FAREWELL:
         pthread_mutex_lock(&sync->lock);
         sync->farewell = true;

@@ -51,7 +51,7 @@ struct sync_thread {
     struct sync_machine machine;
     struct sync_job jobs[SYNC_JOBS_MAX]; /* compute -> sync, a ring */
     uint32_t job_first, job_count;
-    bool started, finished, farewell;
+    bool started, ended, finished, farewell; /* START, END, FINISH, FAREWELL came */
     uint64_t final_versions[MESSAGE_FRAGMENTS_MAX];
     uint32_t evaluator_slot;
     bool closing; /* sync_thread_close was called */

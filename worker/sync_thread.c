@@ -132,6 +132,13 @@ enum status sync_thread_verdict(struct sync_thread *sync, bool *orderly, struct 
     return status;
 }
 
+bool sync_thread_is_ended(struct sync_thread *sync) {
+    pthread_mutex_lock(&sync->lock);
+    bool is = sync->ended;
+    pthread_mutex_unlock(&sync->lock);
+    return is;
+}
+
 bool sync_thread_is_evaluator(struct sync_thread *sync) {
     pthread_mutex_lock(&sync->lock);
     bool is = sync->evaluator_slot == sync->options.hello.slot;

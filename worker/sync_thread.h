@@ -57,6 +57,9 @@ void sync_thread_drain(struct sync_thread *sync, uint64_t timeout_us);
 /* Report the final state and wait for FAREWELL (at most timeout_us). */
 void sync_thread_send_final(struct sync_thread *sync, const struct message_final *final, uint64_t timeout_us);
 
+/* The outer said END: the run stops here, before the last step of this worker. */
+bool sync_thread_is_ended(struct sync_thread *sync);
+
 bool sync_thread_is_evaluator(struct sync_thread *sync);
 void sync_thread_set_eval(struct sync_thread *sync, uint64_t step, double loss, uint64_t eval_us);
 

@@ -324,7 +324,7 @@ static enum status train(struct island *island, bool *complete, struct error *er
     const struct run_file *run = &island->run;
     uint64_t last = (uint64_t)run->inner.steps, every = (uint64_t)run->eval.every_steps;
     struct evaluation evaluation;
-    while (island->loop.step < last && !interrupted) {
+    while (island->loop.step < last && !interrupted && !sync_thread_is_ended(island->sync)) {
         enum status status = inner_loop_step(&island->loop, error);
         if (status != STATUS_OK)
             return status;

@@ -20,7 +20,7 @@
 #include "comms/link.h"
 #include "comms/wire.h"
 
-enum { WAIT_US = 20000000 };
+enum { WAIT_US = 20000000, LONG_US = 60000000 };
 
 struct bench {
     char directory[64];
@@ -118,7 +118,7 @@ static struct worker_link *dial_worker(const struct bench *bench, int worker) {
 __attribute__((unused)) static enum link_event_kind worker_event(struct worker_link *link, struct outer_link *outer,
                                                                  struct link_event *event) {
     static struct link_event ignored;
-    for (uint64_t end = clock_now_us() + WAIT_US; clock_now_us() < end;) {
+    for (uint64_t end = clock_now_us() + LONG_US; clock_now_us() < end;) {
         if (outer)
             outer_link_receive(outer, 0, &ignored);
         worker_link_receive(link, 5000, event);

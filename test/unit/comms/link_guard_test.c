@@ -45,7 +45,7 @@ static void test_other_outer_key(void **state) {
     struct curve_pair other;
     crypto_box_keypair(other.public_key, other.secret_key);
     expect_refused(
-        dial_as(bench, PEER_ROLE_WORKER, &bench->workers[0], other.public_key, WAIT_US), bench, STATUS_REFUSED,
+        dial_as(bench, PEER_ROLE_WORKER, &bench->workers[0], other.public_key, LONG_US), bench, STATUS_REFUSED,
         "the outer at 127.0.0.1:%u has another key than the token says: it was set up anew, or another outer "
         "listens there; ask for a new token");
 }
@@ -71,7 +71,7 @@ static void test_plain_text_outer(void **state) {
     void *routers[2] = {open_plain_router(context, &plain.address.control_port),
                         open_plain_router(context, &plain.address.bulk_port)};
     plain.outer = NULL;
-    expect_refused(dial_as(&plain, PEER_ROLE_WORKER, &plain.workers[0], NULL, WAIT_US), &plain, STATUS_UNREACHABLE,
+    expect_refused(dial_as(&plain, PEER_ROLE_WORKER, &plain.workers[0], NULL, LONG_US), &plain, STATUS_UNREACHABLE,
                    "what answers at 127.0.0.1:%u does not speak CURVE, so it is no atoll outer: check host and port");
     zmq_close(routers[0]);
     zmq_close(routers[1]);

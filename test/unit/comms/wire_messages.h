@@ -205,6 +205,7 @@ static inline void fill(struct message *message, enum message_type type, bool mo
         message->body.final.bits_per_byte = most ? (double)NAN : -0.0;
         message->body.final.eval_windows = most ? COUNT_MAX : 0;
         break;
+    case MESSAGE_END:
     case MESSAGE_FAREWELL:
     case MESSAGE_STOP:
     case MESSAGE_GOODBYE:
