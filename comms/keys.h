@@ -25,8 +25,9 @@ struct node_keys {
 /* keys_init: sodium_init; once, before threads. */
 void keys_init(void);
 
-/* keys_open: read DIRECTORY/keys/seed, or make it when there is none (directory 0700, file 0600). STATUS_CONFIG when the file is
- * readable by others or has the wrong size: the text says how to mend it. */
+/* keys_open: read DIRECTORY/keys/seed, or make it when there is none (directory 0700, file 0600). The file appears
+ * whole or not at all. STATUS_CONFIG when it is open to group or others or has the wrong size: the text says how to mend it. STATUS_IO,
+ * STATUS_NOT_FOUND: the directory cannot be read or made. */
 MUST_USE enum status keys_open(const char *directory, struct node_keys *keys, struct error *error);
 
 /* A pair derived from a token's secret, equal on both sides; for enrolment only. */

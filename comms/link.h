@@ -1,6 +1,9 @@
 /* link: two encrypted ZeroMQ connections per worker, control and bulk, so that commands never queue behind data. The outer binds two
  * ROUTERs, workers dial out with two DEALERs. CURVE always on, ZAP allow-list enforced.
- * One thread owns a link; only *_wake may be called from another. */
+ * One thread owns a link; only *_wake may be called from another. No use after fork. keys_init first.
+ *
+ * Delivery is at most once: what was sent before a loss may be gone, also when the send said STATUS_OK. What arrived before a loss is
+ * received before the loss is told. */
 #ifndef ATOLL_COMMS_LINK_H
 #define ATOLL_COMMS_LINK_H
 
@@ -18,12 +21,14 @@ struct link_peer {
 };
 
 enum link_event_kind {
-    LINK_EVENT_NONE,      /* time-out or wake */
+    LINK_EVENT_NONE,      /* time-out, wake or signal */
     LINK_EVENT_MESSAGE,   /* a valid control message */
     LINK_EVENT_CHUNK,     /* a valid chunk */
     LINK_EVENT_CONNECTED, /* worker side: both connections are up (again) */
-    LINK_EVENT_LOST,      /* worker side: a connection broke; it reconnects by itself */
-    LINK_EVENT_REFUSED,   /* worker side, final: `error` says which of: key not admitted, wrong outer key, no CURVE there, nobody answers */
+    LINK_EVENT_LOST,      /* worker side: a connection broke, both were closed; it dials again by itself after 0.1 to 2 s */
+    /* Worker side, final and said once: `error` is STATUS_REFUSED (the outer does not list our key; it has another key than the token says)
+     * or STATUS_UNREACHABLE (what answers does not speak CURVE; nobody answered for patience_us). Later receives return NONE. */
+    LINK_EVENT_REFUSED,
 };
 
 struct link_event {
@@ -35,19 +40,20 @@ struct link_event {
     struct error error;
 };
 
-/* TCP payload bytes of the kernel's own count (TCP_INFO bytes_sent, bytes_received) over all connections so far, closed ones included. */
+/* TCP payload bytes of the kernel's own count (TCP_INFO bytes_sent, bytes_received) over all connections so far, closed ones included, with
+ * everything that TCP carries: greetings, handshakes, CURVE, framing, heartbeats. `up` contains retransmitted_up. */
 struct link_bytes {
     uint64_t control_up, control_down;
     uint64_t bulk_up, bulk_down;
     uint64_t retransmitted_up;
 };
 
-/* What was dropped, for logs: malformed messages, wrong session or identity, hostile chunks, rejected handshakes. */
+/* What was dropped, for logs. */
 struct link_drops {
-    uint64_t malformed;
-    uint64_t wrong_identity;
-    uint64_t wrong_session; /* counted by the daemons, which know the sessions */
-    uint64_t rejected_handshakes;
+    uint64_t malformed;           /* not decodable, too many parts, payload of another size than its header says */
+    uint64_t wrong_identity;      /* routing id of another key, or words that the peer's role may not say */
+    uint64_t wrong_session;       /* counted by the daemons, which know the sessions; always 0 here */
+    uint64_t rejected_handshakes; /* strangers, wrong keys, port scans */
 };
 
 /* ---- outer side ---- */
@@ -59,15 +65,20 @@ struct outer_link_options {
     const struct node_keys *keys;
     struct admission *admission; /* borrowed */
 };
+/* Binds both ports behind CURVE and the enforced list of keys. STATUS_IO: the address cannot be had; STATUS_CONFIG: this libzmq cannot enforce
+ * the list. Raises the soft limit of descriptors (two per connection, to 65536 at most). Starts libzmq's threads and one for ZAP. */
 MUST_USE enum status outer_link_open(const struct outer_link_options *options, struct outer_link **link, struct error *error);
 void outer_link_close(struct outer_link *link); /* waits at most 1 s for what is queued */
 void outer_link_ports(const struct outer_link *link, uint16_t *control_port, uint16_t *bulk_port);
 
-/* Wait up to timeout_us for one event. event is overwritten. */
+/* Wait up to timeout_us (0: do not wait) for one event; the two connections take turns. event is overwritten. Enrolment peers are heard with
+ * REGISTER only, admins with ADMIN_REQUEST only, workers with all else. Call it at least once a second: it also reads the meters, and a
+ * connection that libzmq cut stays open to the far end until then. */
 void outer_link_receive(struct outer_link *link, uint64_t timeout_us, struct link_event *event);
 void outer_link_wake(struct outer_link *link); /* from any thread: a waiting receive returns NONE */
 
-/* STATUS_UNREACHABLE: the peer's connection is gone (EHOSTUNREACH). STATUS_AGAIN: its queue is full. */
+/* Never wait. STATUS_UNREACHABLE: the peer's connection is gone (EHOSTUNREACH; within milliseconds of a kill, not of a pulled cable).
+ * STATUS_AGAIN: its queue is full (1024 messages). */
 MUST_USE enum status outer_link_send(struct outer_link *link, const struct link_peer *peer, const struct message *message);
 MUST_USE enum status outer_link_send_chunk(struct outer_link *link, const struct link_peer *peer, const struct chunk *chunk,
                                            const uint8_t *payload);
@@ -85,10 +96,11 @@ struct worker_link_options {
     const struct curve_pair *curve;  /* own, enrolment or admin pair */
     bool bulk;                       /* false: control only (enrolment, admin) */
     uint64_t up_bytes_per_s;         /* sizes the bulk socket's send buffer; 0 = no cap */
-    uint64_t patience_us;            /* REFUSED "nobody answers" after this long without any connection */
+    uint64_t patience_us; /* REFUSED "nobody answers" after this long without both connections, at the start or after LOST; 0 = never */
 };
+/* Dials in the background of worker_link_receive, which must be called for anything to happen. Everything in options is copied. */
 MUST_USE enum status worker_link_open(const struct worker_link_options *options, struct worker_link **link, struct error *error);
-void worker_link_close(struct worker_link *link);
+void worker_link_close(struct worker_link *link); /* when up, waits at most 1 s for what is queued, such as GOODBYE */
 void worker_link_receive(struct worker_link *link, uint64_t timeout_us, struct link_event *event);
 void worker_link_wake(struct worker_link *link);
 /* STATUS_AGAIN: queue full or not connected. */

@@ -30,12 +30,14 @@ struct token {
 
 /* A fresh id and secret from the system's randomness; the rest is the caller's. */
 void token_make_secret(struct token *token);
+/* CHECKs what only a bug could break: run name and hosts printable without spaces, 1 to 4 addresses. */
 void token_format(const struct token *token, char text[TOKEN_TEXT_BYTES]);
 /* STATUS_USAGE: not a token, cut short, or of a newer version: the text says which. Surrounding white space is ignored. Expiry is for the
  * outer to judge (clocks differ). */
 MUST_USE enum status token_parse(const char *text, struct token *token, struct error *error);
 
-/* token_read: `argument` is the token itself, "-" (standard input) or a path: secrets stay out of `ps`. */
+/* token_read: `argument` is the token itself, "-" (standard input, its first line that is not blank) or a path: secrets stay out
+ * of `ps`. STATUS_USAGE, or STATUS_IO for a file that cannot be read. */
 MUST_USE enum status token_read(const char *argument, struct token *token, struct error *error);
 
 #endif

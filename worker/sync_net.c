@@ -589,6 +589,7 @@ void *sync_net_main(void *argument) {
     }
     if (sync->session != 0)
         say(sync, &goodbye);
+    sync->session = 0; /* what follows is for the log only */
     meter(sync, clock_now_us());
     report(sync);
     free(event);

@@ -1,0 +1,353 @@
+#include "experiments/local_run.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/files.h"
+#include "base/options.h"
+#include "comms/message.h"
+#include "experiments/progress.h"
+#include "experiments/summary.h"
+#include "outer/run_file.h"
+#include "worker/plain.h"
+
+enum { TURN_US = 100000, TOKEN_US = 60000000, OUTER_LEAVES_US = 20000000, CHILDREN_MAX = MESSAGE_WORKERS_MAX + 1, TAIL_BYTES = 1500 };
+
+static volatile sig_atomic_t stop_signals;
+
+static void on_stop_signal(int number) {
+    (void)number;
+    stop_signals++;
+}
+
+struct train_values {
+    const char *run_file;
+    const char *directory;
+    int64_t workers;
+    struct option_list set;
+    bool json;
+    bool quiet;
+};
+static const struct option_row train_rows[] = {
+    OPTION_POSITIONAL(struct train_values, run_file, "RUN.yaml", "the run file"),
+    OPTION_TEXT(struct train_values, directory, "dir", 0, "D", "run directory (default runs/NAME, runs/NAME-2, ...)"),
+    OPTION_INTEGER(struct train_values, workers, "workers", 0, "N", 1, MESSAGE_WORKERS_MAX, "short for --set workers=N"),
+    OPTION_LIST(struct train_values, set, "set", 0, "KEY=VALUE", "change one key of the run file"),
+    OPTION_FLAG(struct train_values, quiet, "quiet", 0, "no progress lines"),
+    OPTION_FLAG(struct train_values, json, "json", 0, "print the final numbers as JSON"),
+    OPTION_END,
+};
+static const struct option_command train_options = {"train", "train on this machine: one outer and its workers, real processes", train_rows,
+                                                    "Plots afterwards: atoll report D -o OUT"};
+
+struct child {
+    char name[32]; /* "outer", "worker-3" */
+    pid_t pid;     /* 0 = ended */
+    int exit_code; /* 128 + signal when killed */
+};
+
+struct local_run {
+    const struct train_values *values;
+    struct run_file run;
+    char directory[RUN_PATH_BYTES];
+    char program[4096];
+    struct child children[CHILDREN_MAX]; /* the outer first (none with sync off) */
+    int count;
+    int signals_passed_on;
+    struct progress progress;
+};
+
+/* ---- set-up ---- */
+
+static enum status load(struct local_run *local, struct error *error) {
+    const struct train_values *values = local->values;
+    const char *overrides[OPTION_LIST_MAX + 1];
+    char workers[32];
+    int count = 0;
+    for (; count < values->set.count; count++)
+        overrides[count] = values->set.items[count];
+    if (values->workers > 0) {
+        snprintf(workers, sizeof workers, "workers=%lld", (long long)values->workers);
+        overrides[count++] = workers;
+    }
+    enum status status = run_file_load(values->run_file, overrides, count, &local->run, error);
+    return status == STATUS_OK ? run_file_check_data(&local->run, error) : status;
+}
+
+static bool is_taken(const char *directory) {
+    char path[RUN_PATH_BYTES + 16];
+    files_join(path, sizeof path, directory, "run.yaml");
+    return files_exists(path);
+}
+
+static enum status choose_directory(struct local_run *local, struct error *error) {
+    char *directory = local->directory;
+    if (local->values->directory != NULL) {
+        snprintf(directory, RUN_PATH_BYTES, "%s", local->values->directory);
+        if (is_taken(directory))
+            return error_set(error, STATUS_CONFIG, "%s holds an earlier run; choose another --dir, or remove it", directory);
+        return STATUS_OK;
+    }
+    snprintf(directory, RUN_PATH_BYTES, "runs/%s", local->run.name);
+    for (int n = 2; is_taken(directory); n++)
+        snprintf(directory, RUN_PATH_BYTES, "runs/%s-%d", local->run.name, n);
+    return STATUS_OK;
+}
+
+static enum status make_directory(struct local_run *local, struct error *error) {
+    char path[RUN_PATH_BYTES];
+    enum status status = files_make_directory(local->directory, 0755, error);
+    if (status != STATUS_OK)
+        return status;
+    char *text = run_file_text(&local->run, false, true);
+    files_join(path, sizeof path, local->directory, "run.yaml");
+    status = files_write_atomic(path, text, strlen(text), 0644, error);
+    free(text);
+    return status;
+}
+
+/* ---- children ---- */
+
+/* In the child: own process group (the terminal's Ctrl-C reaches the launcher only), end with the launcher, output into a file. */
+static void become_child(const char *directory, const char *name, pid_t launcher) {
+    char path[RUN_PATH_BYTES];
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != launcher)
+        _exit(1);
+    snprintf(path, sizeof path, "%.400s/%s/stderr.log", directory, name);
+    int file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (file < 0 || dup2(file, STDOUT_FILENO) < 0 || dup2(file, STDERR_FILENO) < 0)
+        _exit(74);
+}
+
+static enum status spawn(struct local_run *local, const char *name, char *const *arguments, struct error *error) {
+    struct child *child = &local->children[local->count];
+    char path[RUN_PATH_BYTES];
+    snprintf(child->name, sizeof child->name, "%s", name);
+    snprintf(path, sizeof path, "%.400s/%s", local->directory, name);
+    enum status status = files_make_directory(path, 0755, error);
+    if (status != STATUS_OK)
+        return status;
+    fflush(NULL);
+    pid_t launcher = getpid();
+    child->pid = fork();
+    if (child->pid < 0)
+        return error_set(error, STATUS_IO, "cannot start %s: %s", name, strerror(errno));
+    if (child->pid == 0) {
+        become_child(local->directory, name, launcher);
+        if (arguments == NULL)
+            _exit(worker_plain(&local->run, path));
+        execv(local->program, arguments);
+        _exit(127);
+    }
+    local->count++;
+    return STATUS_OK;
+}
+
+static void reap(struct local_run *local) {
+    for (int i = 0; i < local->count; i++) {
+        struct child *child = &local->children[i];
+        int state;
+        if (child->pid == 0 || waitpid(child->pid, &state, WNOHANG) != child->pid)
+            continue;
+        child->pid = 0;
+        child->exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
+        if (child->exit_code != 0 && stop_signals == 0) {
+            progress_clear(&local->progress);
+            fprintf(stderr, "%s ended with exit code %d; its output is in %s/%s/stderr.log\n", child->name, child->exit_code,
+                    local->directory, child->name);
+        }
+    }
+}
+
+static void signal_children(const struct local_run *local, int number, int first) {
+    for (int i = first; i < local->count; i++)
+        if (local->children[i].pid != 0)
+            kill(local->children[i].pid, number);
+}
+
+static int count_running(const struct local_run *local, int first) {
+    int running = 0;
+    for (int i = first; i < local->count; i++)
+        running += local->children[i].pid != 0;
+    return running;
+}
+
+/* One turn of waiting: signals passed on, ended children noted, progress. */
+static void turn(struct local_run *local) {
+    usleep(TURN_US);
+    if (stop_signals > local->signals_passed_on) {
+        progress_clear(&local->progress);
+        fprintf(stderr, local->signals_passed_on == 0 ? "stopping...\n" : "stopping at once\n");
+        signal_children(local, local->signals_passed_on == 0 ? SIGTERM : SIGKILL, 0);
+        local->signals_passed_on = stop_signals;
+    }
+    reap(local);
+    progress_tick(&local->progress, clock_now_us());
+}
+
+static void show_tail(const struct local_run *local, const char *name) {
+    char path[RUN_PATH_BYTES];
+    uint8_t *text;
+    size_t count;
+    struct error error;
+    snprintf(path, sizeof path, "%.400s/%s/stderr.log", local->directory, name);
+    if (files_read(path, 16 << 20, &text, &count, &error) != STATUS_OK)
+        return;
+    const char *from = count > TAIL_BYTES ? (const char *)text + count - TAIL_BYTES : (const char *)text;
+    fprintf(stderr, "--- the end of %s ---\n%s", path, from);
+    free(text);
+}
+
+/* ---- the run ---- */
+
+static enum status start_outer(struct local_run *local, char token[RUN_PATH_BYTES], struct error *error) {
+    char run_yaml[RUN_PATH_BYTES], directory[RUN_PATH_BYTES];
+    files_join(run_yaml, sizeof run_yaml, local->directory, "run.yaml");
+    files_join(directory, sizeof directory, local->directory, "outer");
+    files_join(token, RUN_PATH_BYTES, directory, "join.token");
+    char *arguments[] = {local->program, "outer", run_yaml, "--dir", directory, "--listen", "127.0.0.1:0", NULL};
+    enum status status = spawn(local, "outer", arguments, error);
+    uint64_t until_us = clock_now_us() + TOKEN_US;
+    while (status == STATUS_OK && !files_exists(token)) {
+        turn(local);
+        if (local->children[0].pid == 0)
+            return error_set(error, STATUS_IO, "the outer did not start");
+        if (clock_now_us() > until_us)
+            return error_set(error, STATUS_IO, "the outer did not start within %d s", TOKEN_US / 1000000);
+    }
+    return status;
+}
+
+static enum status start_workers(struct local_run *local, char *token, struct error *error) {
+    enum status status = STATUS_OK;
+    for (int64_t k = 0; status == STATUS_OK && k < local->run.workers; k++) {
+        char name[32], directory[RUN_PATH_BYTES];
+        snprintf(name, sizeof name, "worker-%lld", (long long)k);
+        files_join(directory, sizeof directory, local->directory, name);
+        char *arguments[] = {local->program, "worker", "--join", token, "--dir", directory, "--name", name, NULL};
+        status = spawn(local, name, arguments, error);
+    }
+    return status;
+}
+
+static enum status start(struct local_run *local, struct error *error) {
+    char token[RUN_PATH_BYTES];
+    if (local->run.sync.off)
+        return spawn(local, "worker-0", NULL, error);
+    enum status status = start_outer(local, token, error);
+    return status == STATUS_OK ? start_workers(local, token, error) : status;
+}
+
+/* Until everybody left. The workers' exit decides: an outer without workers is asked to stop. */
+static void wait_for_all(struct local_run *local) {
+    int first_worker = local->run.sync.off ? 0 : 1;
+    uint64_t alone_since_us = 0;
+    while (count_running(local, 0) > 0) {
+        turn(local);
+        bool lost_before_start = false;
+        for (int i = first_worker; i < local->count; i++)
+            lost_before_start = lost_before_start || (local->children[i].pid == 0 && local->children[i].exit_code != 0);
+        if (lost_before_start && !progress_started(&local->progress) && alone_since_us == 0) {
+            signal_children(local, SIGTERM, 0);
+            alone_since_us = clock_now_us();
+        }
+        if (count_running(local, first_worker) > 0)
+            continue;
+        if (alone_since_us == 0)
+            alone_since_us = clock_now_us();
+        else if (clock_now_us() - alone_since_us > OUTER_LEAVES_US) {
+            signal_children(local, SIGTERM, 0);
+            alone_since_us = clock_now_us();
+        }
+    }
+}
+
+/* The outer's verdict is the run's; a plain trainer's its own. Workers that dropped out are reported, not fatal. */
+static int exit_code_of(const struct local_run *local) {
+    int code = local->children[0].exit_code;
+    bool trained = progress_started(&local->progress);
+    for (int i = 0; code == 0 && !trained && i < local->count; i++)
+        code = local->children[i].exit_code;
+    return code;
+}
+
+static void print_results(const struct local_run *local) {
+    struct error error;
+    struct run_set *set = calloc(1, sizeof *set);
+    CHECK(set != NULL);
+    if (run_set_add(set, local->directory, &error) != STATUS_OK) {
+        fprintf(stderr, "atoll train: %s\n", error.text);
+    } else if (local->values->json) {
+        json_t *json = summary_json(set);
+        json_dumpf(json, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(json);
+    } else {
+        summary_print(set, stdout);
+        printf("model: %s/%s/model   plots: atoll report %s -o %s/report\n", local->directory, local->run.sync.off ? "worker-0" : "outer",
+               local->directory, local->directory);
+    }
+    fflush(stdout);
+    run_set_free(set);
+    free(set);
+}
+
+static enum status run_local(struct local_run *local, int *exit_code, struct error *error) {
+    ssize_t length = readlink("/proc/self/exe", local->program, sizeof local->program - 1);
+    if (length <= 0)
+        return error_set(error, STATUS_IO, "cannot find the program itself in /proc/self/exe");
+    enum status status = load(local, error);
+    if (status == STATUS_OK)
+        status = choose_directory(local, error);
+    if (status == STATUS_OK)
+        status = make_directory(local, error);
+    if (status != STATUS_OK)
+        return status;
+    if (!local->values->quiet)
+        fprintf(stderr, "run %s in %s: %lld worker%s, %lld steps\n", local->run.name, local->directory, (long long)local->run.workers,
+                local->run.workers == 1 ? "" : "s", (long long)local->run.inner.steps);
+    progress_open(&local->progress, local->directory, (int)local->run.workers, local->run.inner.steps, local->values->quiet);
+    status = start(local, error);
+    if (status != STATUS_OK)
+        signal_children(local, SIGTERM, 0);
+    wait_for_all(local);
+    progress_close(&local->progress);
+    *exit_code = exit_code_of(local);
+    if (progress_started(&local->progress) && status == STATUS_OK)
+        print_results(local);
+    for (int i = 0; i < local->count && *exit_code != 0; i++)
+        if (local->children[i].exit_code != 0)
+            show_tail(local, local->children[i].name);
+    return stop_signals > 0 ? STATUS_OK : status;
+}
+
+int train_command(int argc, char **argv) {
+    struct train_values values = {0};
+    struct error error = {0};
+    int exit_code;
+    if (!options_or_exit(&train_options, argc, argv, &values, &exit_code))
+        return exit_code;
+    struct sigaction action = {.sa_handler = on_stop_signal};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    struct local_run *local = calloc(1, sizeof *local);
+    CHECK(local != NULL);
+    local->values = &values;
+    exit_code = 0;
+    enum status status = run_local(local, &exit_code, &error);
+    free(local);
+    if (status != STATUS_OK) {
+        fprintf(stderr, "atoll train: %s\n", error.text);
+        return exit_code != 0 ? exit_code : status_exit_code(status);
+    }
+    return exit_code;
+}
