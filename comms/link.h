@@ -25,7 +25,7 @@ enum link_event_kind {
     LINK_EVENT_MESSAGE,   /* a valid control message */
     LINK_EVENT_CHUNK,     /* a valid chunk */
     LINK_EVENT_CONNECTED, /* worker side: both connections are up (again) */
-    LINK_EVENT_LOST,      /* worker side: a connection broke, both were closed; it dials again by itself after 0.1 to 2 s */
+    LINK_EVENT_LOST, /* worker side: a connection broke, both were closed; it dials again by itself after 0.1 to 2 s */
     /* Worker side, final and said once: `error` is STATUS_REFUSED (the outer does not list our key; it has another key than the token says)
      * or STATUS_UNREACHABLE (what answers does not speak CURVE; nobody answered for patience_us). Later receives return NONE. */
     LINK_EVENT_REFUSED,
@@ -33,7 +33,7 @@ enum link_event_kind {
 
 struct link_event {
     enum link_event_kind kind;
-    struct link_peer peer; /* outer side */
+    struct link_peer peer;  /* outer side */
     struct message message; /* long texts valid until the next receive */
     struct chunk chunk;
     const uint8_t *payload; /* of the chunk, valid until the next receive */
@@ -67,7 +67,8 @@ struct outer_link_options {
 };
 /* Binds both ports behind CURVE and the enforced list of keys. STATUS_IO: the address cannot be had; STATUS_CONFIG: this libzmq cannot enforce
  * the list. Raises the soft limit of descriptors (two per connection, to 65536 at most). Starts libzmq's threads and one for ZAP. */
-MUST_USE enum status outer_link_open(const struct outer_link_options *options, struct outer_link **link, struct error *error);
+MUST_USE enum status outer_link_open(const struct outer_link_options *options, struct outer_link **link,
+                                     struct error *error);
 void outer_link_close(struct outer_link *link); /* waits at most 1 s for what is queued */
 void outer_link_ports(const struct outer_link *link, uint16_t *control_port, uint16_t *bulk_port);
 
@@ -79,9 +80,10 @@ void outer_link_wake(struct outer_link *link); /* from any thread: a waiting rec
 
 /* Never wait. STATUS_UNREACHABLE: the peer's connection is gone (EHOSTUNREACH; within milliseconds of a kill, not of a pulled cable).
  * STATUS_AGAIN: its queue is full (1024 messages). */
-MUST_USE enum status outer_link_send(struct outer_link *link, const struct link_peer *peer, const struct message *message);
-MUST_USE enum status outer_link_send_chunk(struct outer_link *link, const struct link_peer *peer, const struct chunk *chunk,
-                                           const uint8_t *payload);
+MUST_USE enum status outer_link_send(struct outer_link *link, const struct link_peer *peer,
+                                     const struct message *message);
+MUST_USE enum status outer_link_send_chunk(struct outer_link *link, const struct link_peer *peer,
+                                           const struct chunk *chunk, const uint8_t *payload);
 /* Bytes of all connections, or of one worker's when peer is not NULL. Reads the kernel: call it a few times a second at most. */
 void outer_link_bytes(struct outer_link *link, const struct link_peer *peer, struct link_bytes *bytes);
 void outer_link_drops(const struct outer_link *link, struct link_drops *drops);
@@ -92,20 +94,23 @@ struct worker_link_options {
     enum peer_role role;
     const struct token_address *addresses; /* tried in turn */
     uint32_t address_count;
-    const uint8_t *outer_key;        /* KEYS_CURVE_BYTES */
-    const struct curve_pair *curve;  /* own, enrolment or admin pair */
-    bool bulk;                       /* false: control only (enrolment, admin) */
-    uint64_t up_bytes_per_s;         /* sizes the bulk socket's send buffer; 0 = no cap */
-    uint64_t patience_us; /* REFUSED "nobody answers" after this long without both connections, at the start or after LOST; 0 = never */
+    const uint8_t *outer_key;       /* KEYS_CURVE_BYTES */
+    const struct curve_pair *curve; /* own, enrolment or admin pair */
+    bool bulk;                      /* false: control only (enrolment, admin) */
+    uint64_t up_bytes_per_s;        /* sizes the bulk socket's send buffer; 0 = no cap */
+    uint64_t
+        patience_us; /* REFUSED "nobody answers" after this long without both connections, at the start or after LOST; 0 = never */
 };
 /* Dials in the background of worker_link_receive, which must be called for anything to happen. Everything in options is copied. */
-MUST_USE enum status worker_link_open(const struct worker_link_options *options, struct worker_link **link, struct error *error);
+MUST_USE enum status worker_link_open(const struct worker_link_options *options, struct worker_link **link,
+                                      struct error *error);
 void worker_link_close(struct worker_link *link); /* when up, waits at most 1 s for what is queued, such as GOODBYE */
 void worker_link_receive(struct worker_link *link, uint64_t timeout_us, struct link_event *event);
 void worker_link_wake(struct worker_link *link);
 /* STATUS_AGAIN: queue full or not connected. */
 MUST_USE enum status worker_link_send(struct worker_link *link, const struct message *message);
-MUST_USE enum status worker_link_send_chunk(struct worker_link *link, const struct chunk *chunk, const uint8_t *payload);
+MUST_USE enum status worker_link_send_chunk(struct worker_link *link, const struct chunk *chunk,
+                                            const uint8_t *payload);
 void worker_link_bytes(struct worker_link *link, struct link_bytes *bytes);
 void worker_link_drops(const struct worker_link *link, struct link_drops *drops);
 

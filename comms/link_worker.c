@@ -1,5 +1,6 @@
-/* link_worker: the dialling end. libzmq's own reconnection is put off for ever: each attempt is a fresh pair of DEALERs, so that nothing queued for an
- * old session can arrive ahead of the next HELLO, the next address can be tried, and no session is left that libzmq gave up for good.
+/* link_worker: the dialling end. libzmq's own reconnection is put off for ever: each attempt is a fresh pair of
+ * DEALERs, so that nothing queued for an old session can arrive ahead of the next HELLO, the next address can be tried, and no session is
+ * left that libzmq gave up for good.
  *
  *   WAITING --(pause over)--> DIALLING --(all handshakes done)--> UP --(one connection ended, all input read)--> WAITING, LOST
  *      ^                         |                                      CONNECTED
@@ -7,7 +8,7 @@
  *
  * Why an attempt failed is read from the socket monitor and the kernel's count of bytes received:
  *   HANDSHAKE_FAILED_AUTH (400)                       the outer has our key not on its list
- *   HANDSHAKE_FAILED_NO_DETAIL after a whole greeting a CURVE server that cannot open our box: it has another key
+ *   HANDSHAKE_FAILED_NO_DETAIL after just a greeting  a CURVE server that cannot open our box: it has another key
  *   HANDSHAKE_FAILED_PROTOCOL, or an end with no word it speaks something else
  *   all else                                          nobody there, or not yet: a port that accepts and closes may be a tunnel */
 #include <arpa/inet.h>
@@ -35,7 +36,8 @@ enum {
     STEADY_US = 2000000,        /* up for this long: the next pause is the shortest again */
     OTHER_KEY_PROOFS = 5,       /* failures that prove an address wrong */
     NOT_ATOLL_PROOFS = 3,
-    GREETING_BYTES = 64,         /* ZMTP 3 */
+    GREETING_BYTES = 64,         /* ZMTP 3: all that a CURVE server says to a box that it cannot open */
+    AT_ONCE_US = 4000000,        /* an end before this is no handshake time-out of the far end (5 s) */
     NEVER_MS = 24 * 3600 * 1000, /* not -1: see dial_lane */
     SEND_BUFFER_MIN = 16384,
 };
@@ -216,6 +218,14 @@ static void dial(struct worker_link *link, uint64_t now_us) {
 
 /* ---- what the monitors say ---- */
 
+/* A connection ended before its handshake was done. */
+static enum fate fate_of_end(const struct worker_link *link, enum link_lane lane, struct meter_bytes bytes) {
+    if (!link->no_detail[lane])
+        return FATE_NOT_ATOLL;
+    bool at_once = clock_now_us() - link->since_us < AT_ONCE_US;
+    return at_once && bytes.down == GREETING_BYTES ? FATE_OTHER_KEY : FATE_SILENT;
+}
+
 static void note_event(struct worker_link *link, enum link_lane lane, const struct link_monitor_event *event,
                        struct meter_bytes bytes) {
     switch (event->kind) {
@@ -242,9 +252,7 @@ static void note_event(struct worker_link *link, enum link_lane lane, const stru
         break;
     case ZMQ_EVENT_DISCONNECTED:
         if (!link->ready[lane] && link->fate == FATE_SILENT)
-            link->fate = !link->no_detail[lane]         ? FATE_NOT_ATOLL
-                         : bytes.down >= GREETING_BYTES ? FATE_OTHER_KEY
-                                                        : FATE_SILENT;
+            link->fate = fate_of_end(link, lane, bytes);
         link->ended = true;
         break;
     case ZMQ_EVENT_CLOSED: /* a connect that failed */

@@ -215,6 +215,10 @@ static void on_check_done(struct outer_run *outer, const struct outer_job *job) 
     if (upload->discarded) {
         free(upload->buffer);
         memset(upload, 0, sizeof *upload);
+        /* Offered anew meanwhile (its link came back): that grant had to wait for this buffer. */
+        const struct round_place *place = &outer->machine.fragments[job->fragment].places[job->slot];
+        if (place->state == ROUND_PLACE_RECEIVING)
+            grant(outer, &(struct round_action){.slot = job->slot, .fragment = job->fragment});
         return;
     }
     struct round_event event = {.slot = job->slot, .fragment = job->fragment, .version = job->version};

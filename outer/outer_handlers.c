@@ -263,6 +263,10 @@ static void on_final(struct outer_run *outer, uint32_t slot, const struct messag
         log_say(LOG_LEVEL_ERROR, "worker %s: its final state differs from the outer's", session->name);
     session->final = *final;
     session->has_final = true;
+    if (outer->machine.left) { /* it lost the FAREWELL with its link */
+        struct message farewell = {.type = MESSAGE_FAREWELL, .body.text.text = "the run is complete"};
+        outer_send(outer, slot, &farewell);
+    }
     outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_FINAL, .slot = slot});
 }
 

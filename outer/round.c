@@ -105,10 +105,8 @@ static void close_round(struct round_machine *machine, uint32_t index, uint64_t 
     struct round_fragment *fragment = &machine->fragments[index];
     fragment->counted_count = 0;
     for (struct round_place *place; (place = next_whole(machine, fragment)) != NULL;) {
-        if (fragment->quorum_us != 0) {
-            uint64_t lateness = place->whole_us > fragment->quorum_us ? place->whole_us - fragment->quorum_us : 0;
-            machine->lateness_us[machine->lateness_count++ % ROUND_LATENESS_KEPT] = lateness;
-        }
+        if (fragment->quorum_us != 0 && place->whole_us > fragment->quorum_us)
+            machine->lateness_us[machine->lateness_count++ % ROUND_LATENESS_KEPT] = place->whole_us - fragment->quorum_us;
         count_place(fragment, place, &machine->run_step);
     }
     fragment->closing = true;
@@ -129,8 +127,10 @@ static void consider_close(struct round_machine *machine, uint32_t index, uint64
     if (count.missing > 0) {
         uint32_t need = machine->options.quorum;
         uint32_t live = members_connected(&machine->members);
-        if (need == 0 || count.whole < (need < live ? need : live))
+        if (need == 0 || count.whole < (need < live ? need : live)) {
+            fragment->quorum_us = 0; /* a member that came back can undo a quorum of the few that were live */
             return;
+        }
         if (fragment->quorum_us == 0)
             fragment->quorum_us = now_us;
         if (now_us < fragment->quorum_us + grace_of(machine, fragment))
@@ -175,6 +175,17 @@ static void consider_end(struct round_machine *machine, struct round_actions *ac
     act(actions, ROUND_ACTION_LEAVE);
 }
 
+/* Quorum mode ends for all when a quorum of the live members has trained to the end. */
+static void consider_ending(struct round_machine *machine, struct round_actions *actions) {
+    uint32_t reached = 0, live = members_connected(&machine->members), need = machine->options.quorum;
+    for (uint32_t slot = 0; slot < machine->options.workers; slot++)
+        reached += machine->members.slot[slot].reached && member_is_connected(&machine->members.slot[slot]);
+    if (machine->ended || need == 0 || reached == 0 || reached < (need < live ? need : live))
+        return;
+    machine->ended = true;
+    act(actions, ROUND_ACTION_END);
+}
+
 static void consider_all(struct round_machine *machine, uint64_t now_us, struct round_actions *actions) {
     for (uint32_t index = 0; index < machine->options.fragments; index++)
         consider_close(machine, index, now_us, actions);
@@ -188,7 +199,9 @@ static void on_join(struct round_machine *machine, const struct round_event *eve
     bool back = member->state == MEMBER_LOST && member->incarnation == event->incarnation;
     if (member_is_connected(member) || (machine->started && !back))
         return;
-    *member = (struct member){.state = MEMBER_LIVE, .incarnation = event->incarnation, .has_validation = event->has_validation};
+    /* After FINISH the versions stand: who returns fetches them, nothing of it is expected or counted any more. */
+    enum member_state state = machine->finished ? MEMBER_DONE : MEMBER_LIVE;
+    *member = (struct member){.state = state, .incarnation = event->incarnation, .has_validation = event->has_validation};
     consider_start(machine, actions);
     if (machine->started)
         act(actions, ROUND_ACTION_MEMBERS);
@@ -206,6 +219,7 @@ static void on_leave(struct round_machine *machine, const struct round_event *ev
     }
     if (machine->started)
         act(actions, ROUND_ACTION_MEMBERS);
+    consider_ending(machine, actions);
     consider_all(machine, event->now_us, actions);
 }
 
@@ -311,17 +325,6 @@ static void on_committed(struct round_machine *machine, const struct round_event
     }
     consider_close(machine, event->fragment, event->now_us, actions);
     consider_end(machine, actions);
-}
-
-/* Quorum mode ends for all when a quorum of the live members has trained to the end. */
-static void consider_ending(struct round_machine *machine, struct round_actions *actions) {
-    uint32_t reached = 0, live = members_connected(&machine->members), need = machine->options.quorum;
-    for (uint32_t slot = 0; slot < machine->options.workers; slot++)
-        reached += machine->members.slot[slot].reached && member_is_connected(&machine->members.slot[slot]);
-    if (machine->ended || need == 0 || reached == 0 || reached < (need < live ? need : live))
-        return;
-    machine->ended = true;
-    act(actions, ROUND_ACTION_END);
 }
 
 static void on_reached(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {

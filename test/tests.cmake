@@ -27,3 +27,9 @@ else()
   atoll_process_test(dropout $<TARGET_FILE:atoll>)
   atoll_process_test(machines $<TARGET_FILE:atoll> $<TARGET_FILE:process_peer>)
 endif()
+
+# ---- structure: who includes whom, and the purity of the protocol ----
+if(NOT ATOLL_SANITIZE) # sanitized objects reference the sanitizer's run-time
+  add_test(NAME layering COMMAND ${CMAKE_SOURCE_DIR}/test/layering.sh ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+  set_tests_properties(layering PROPERTIES LABELS unit)
+endif()

@@ -25,13 +25,18 @@ static void send(struct sync_machine *machine, uint32_t index, struct sync_actio
     action->tokens_to = machine->tokens;
 }
 
+/* The ready commit does not count the record, and its version passes the base by more than `stale`: the record can count no more. */
+static bool expires_with_ready(const struct sync_machine *machine, const struct sync_fragment *fragment) {
+    const struct sync_record *record = &fragment->record;
+    return record->active && !fragment->ready_counts_me && fragment->version + 1 > record->base &&
+           fragment->version + 1 - record->base > machine->options.stale;
+}
+
 static void merge(struct sync_machine *machine, uint32_t index, enum sync_action_kind kind, struct sync_actions *actions) {
     struct sync_fragment *fragment = &machine->fragments[index];
     fragment->merging = true;
     act(actions, kind, index)->version = fragment->version + 1;
-    /* The commit's version passes the base by more than `stale`: an uncounted record can count no more. */
-    bool uncounted = fragment->record.active && !fragment->ready_counts_me;
-    if (uncounted && fragment->version + 1 - fragment->record.base > machine->options.stale)
+    if (expires_with_ready(machine, fragment))
         act(actions, SYNC_ACTION_EXPIRE, index)->version = fragment->record.base;
 }
 
@@ -48,17 +53,17 @@ static bool merge_is_due(const struct sync_machine *machine, const struct sync_f
 static void boundary(struct sync_machine *machine, struct sync_actions *actions) {
     for (uint32_t index = 0; index < machine->options.schedule.fragments; index++) {
         struct sync_fragment *fragment = &machine->fragments[index];
-        if (fragment->merging)
-            continue;
         bool due = fragment->record.active && merge_is_due(machine, fragment);
-        if (!fragment->ready) {
-            if (due)
-                act(actions, SYNC_ACTION_WAIT, index);
-        } else if (!fragment->ready_counts_me) {
-            merge(machine, index, SYNC_ACTION_SHIFT, actions);
-        } else if (due || !machine->options.strict) {
-            merge(machine, index, SYNC_ACTION_COUNTED, actions);
+        bool counts_me = fragment->ready && fragment->ready_counts_me;
+        if (fragment->ready && !fragment->merging) {
+            if (!counts_me)
+                merge(machine, index, SYNC_ACTION_SHIFT, actions);
+            else if (due || !machine->options.strict)
+                merge(machine, index, SYNC_ACTION_COUNTED, actions);
         }
+        /* Also after a SHIFT: the record that stays in flight is due all the same. */
+        if (due && !counts_me && !(fragment->ready && expires_with_ready(machine, fragment)))
+            act(actions, SYNC_ACTION_WAIT, index);
     }
 }
 

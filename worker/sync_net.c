@@ -9,7 +9,7 @@
 #include "quant/residual.h"
 #include "worker/sync_state.h"
 
-enum { TURN_US = 50000, METER_US = 100000, REPORT_US = 1000000, EVENTS_PER_TURN = 64, DOWNLOAD_WINDOW_BYTES = 1 << 20, CONTROL_BYTES = 256 };
+enum { TURN_US = 50000, METER_US = 100000, REPORT_US = 1000000, SILENCE_US = 5000000, EVENTS_PER_TURN = 64, DOWNLOAD_WINDOW_BYTES = 1 << 20, CONTROL_BYTES = 256 };
 
 static float *packed_at(struct sync_thread *sync, float *block, uint32_t f) {
     return block + sync->options.copy->offsets[f];
@@ -204,6 +204,15 @@ static uint64_t download_window(const struct sync_thread *sync) {
     return window > 2 * chunk ? window : 2 * chunk;
 }
 
+/* The outer keeps one download per fragment and session: the oldest commit that is not whole is fetched, then the next. */
+static void fetch(struct sync_thread *sync, uint32_t f) {
+    for (uint32_t i = 0; i < sync->incoming_count[f]; i++)
+        if (!incoming_at(sync, f, i)->complete) {
+            say_grant(sync, incoming_at(sync, f, i));
+            return;
+        }
+}
+
 static void on_commit(struct sync_thread *sync, const struct commit *commit) {
     struct error error;
     uint32_t f = commit->fragment;
@@ -226,7 +235,7 @@ static void on_commit(struct sync_thread *sync, const struct commit *commit) {
     struct transfer_key key = {TRANSFER_COMMIT, 0, f, commit->version};
     transfer_receiver_open(&incoming->receiver, key, incoming->payload, commit->payload_bytes, download_window(sync),
                            commit->payload_hash);
-    say_grant(sync, incoming);
+    fetch(sync, f);
 }
 
 static bool counts_me(const struct sync_thread *sync, const struct commit *commit) {
@@ -340,8 +349,8 @@ static void on_chunk(struct sync_thread *sync, const struct chunk *chunk, const 
         case TRANSFER_HOSTILE:
             break;
         }
-        say_grant(sync, incoming);
     }
+    fetch(sync, f);
 }
 
 /* ---- sessions ---- */
@@ -349,13 +358,22 @@ static void on_chunk(struct sync_thread *sync, const struct chunk *chunk, const 
 static void say_hello(struct sync_thread *sync) {
     struct message message = {.type = MESSAGE_HELLO};
     message.body.hello = sync->options.hello;
-    pthread_mutex_lock(&sync->lock);
-    message.body.hello.resuming = sync->started;
-    pthread_mutex_unlock(&sync->lock);
+    message.body.hello.resuming = true; /* also before START: it may have been lost on its way */
     message.body.hello.version_count = (uint32_t)sync->options.copy->fragments->count;
     memcpy(message.body.hello.versions, sync->prepared, sizeof message.body.hello.versions);
     sync->session = 0;
+    sync->hello_us = clock_now_us();
     say(sync, &message);
+}
+
+/* The outer pings four times a second. When it is silent on a link that stands, it has given this session up (we were stopped for a
+ * while, or a queue was full) and hears us no more: ask for a new one. */
+static void mind_silence(struct sync_thread *sync, uint64_t now_us) {
+    uint64_t since_us = sync->heard_us > sync->hello_us ? sync->heard_us : sync->hello_us;
+    if (sync->connected && now_us > since_us + SILENCE_US) {
+        log_say(LOG_LEVEL_WARN, "the outer is silent: asking for a new session");
+        say_hello(sync);
+    }
 }
 
 static void say_ready(struct sync_thread *sync) {
@@ -377,11 +395,9 @@ static void on_welcome(struct sync_thread *sync, uint64_t session) {
     for (int f = 0; f < sync->options.copy->fragments->count; f++) {
         if (sync->uploads[f].active)
             say_offer(sync, (uint32_t)f);
-        for (uint32_t i = 0; i < sync->incoming_count[f]; i++) {
-            struct sync_incoming *incoming = incoming_at(sync, (uint32_t)f, i);
-            transfer_receiver_reset_credit(&incoming->receiver);
-            say_grant(sync, incoming);
-        }
+        for (uint32_t i = 0; i < sync->incoming_count[f]; i++)
+            transfer_receiver_reset_credit(&incoming_at(sync, (uint32_t)f, i)->receiver);
+        fetch(sync, (uint32_t)f);
     }
     if (sync->done_said)
         say_done(sync);
@@ -430,6 +446,7 @@ static void on_grant(struct sync_thread *sync, const struct message_grant *grant
 }
 
 static void on_message(struct sync_thread *sync, const struct message *message) {
+    sync->heard_us = clock_now_us();
     if (message->type == MESSAGE_WELCOME) {
         on_welcome(sync, message->session);
         return;
@@ -469,6 +486,7 @@ static void on_message(struct sync_thread *sync, const struct message *message) 
     case MESSAGE_END:
         pthread_mutex_lock(&sync->lock);
         sync->ended = true;
+        sync_changed_locked(sync);
         pthread_mutex_unlock(&sync->lock);
         break;
     case MESSAGE_FAREWELL:
@@ -494,14 +512,17 @@ static void on_event(struct sync_thread *sync, const struct link_event *event) {
         on_chunk(sync, &event->chunk, event->payload);
         break;
     case LINK_EVENT_CONNECTED:
+        sync->connected = true;
         say_hello(sync);
         break;
     case LINK_EVENT_LOST:
         if (sync->session != 0)
             log_say(LOG_LEVEL_WARN, "the link to the outer is lost; training goes on, reconnecting");
         sync->session = 0;
+        sync->connected = false;
         break;
     case LINK_EVENT_REFUSED:
+        sync->connected = false;
         stop(sync, false, event->error.status, event->error.text);
         break;
     case LINK_EVENT_NONE:
@@ -564,6 +585,8 @@ void *sync_net_main(void *argument) {
     CHECK(event != NULL);
     if (float_environment_check(&error) != STATUS_OK)
         stop(sync, false, error.status, error.text);
+    sync->connected = true;
+    sync->heard_us = clock_now_us();
     say_ready(sync);
     sync->next_report_us = clock_now_us() + REPORT_US;
     uint64_t next_meter_us = 0;
@@ -586,6 +609,7 @@ void *sync_net_main(void *argument) {
                 break;
             on_event(sync, event);
         }
+        mind_silence(sync, clock_now_us());
     }
     if (sync->session != 0)
         say(sync, &goodbye);

@@ -65,6 +65,8 @@ struct sync_thread {
 
     /* ---- the sync thread's own ---- */
     uint64_t session; /* 0 = not welcomed on this connection */
+    bool connected;   /* the link stands, welcomed or not */
+    uint64_t heard_us, hello_us; /* newest message from the outer; newest HELLO */
     struct pace pace;
     uint32_t chunk_bytes;
     struct sync_upload uploads[MESSAGE_FRAGMENTS_MAX];

@@ -134,7 +134,7 @@ enum status sync_thread_verdict(struct sync_thread *sync, bool *orderly, struct 
 
 bool sync_thread_is_ended(struct sync_thread *sync) {
     pthread_mutex_lock(&sync->lock);
-    bool is = sync->ended;
+    bool is = sync->ended || sync->finished;
     pthread_mutex_unlock(&sync->lock);
     return is;
 }
@@ -188,11 +188,11 @@ static void wait_locked(struct sync_thread *sync, uint64_t us) {
     pthread_cond_timedwait(&sync->changed, &sync->lock, &until);
 }
 
-bool sync_thread_wait_start(struct sync_thread *sync, const volatile int *interrupted) {
+bool sync_thread_wait_start(struct sync_thread *sync) {
     pthread_mutex_lock(&sync->lock);
-    while (!sync->started && !sync->stopped && !*interrupted)
+    while (!sync->started && !sync->stopped && !*sync->options.interrupted)
         wait_locked(sync, 100000);
-    bool go = sync->started && !sync->stopped && !*interrupted;
+    bool go = sync->started && !sync->stopped && !*sync->options.interrupted;
     pthread_mutex_unlock(&sync->lock);
     return go;
 }
@@ -289,6 +289,10 @@ static bool carry_out_locked(struct sync_thread *sync, const struct sync_actions
     return wait;
 }
 
+static bool is_interrupted(const struct sync_thread *sync) {
+    return *sync->options.interrupted;
+}
+
 /* Stand still until something changed since `seen`; the time is the exposed wait. */
 static uint64_t stand_still_locked(struct sync_thread *sync, uint64_t seen) {
     sync->waiting_since_us = clock_now_us();
@@ -314,7 +318,8 @@ bool sync_thread_step(struct sync_thread *sync, uint64_t step, uint64_t tokens, 
         actions.count = 0;
         uint64_t seen = sync->changes;
         sync_step(&sync->machine, &event, &actions);
-        if (!carry_out_locked(sync, &actions, waited_us))
+        /* After FINISH (this worker came back late) what it waits for may never come. */
+        if (!carry_out_locked(sync, &actions, waited_us) || is_interrupted(sync) || sync->finished)
             break;
         waited_us = stand_still_locked(sync, seen);
         event.kind = SYNC_EVENT_BOUNDARY;
@@ -336,7 +341,7 @@ static bool final_versions_are_here(const struct sync_thread *sync) {
 bool sync_thread_finish(struct sync_thread *sync) {
     uint64_t waited_us = 0;
     pthread_mutex_lock(&sync->lock);
-    while (!sync->stopped) {
+    while (!sync->stopped && !is_interrupted(sync)) {
         struct sync_actions actions;
         actions.count = 0;
         uint64_t seen = sync->changes;
@@ -350,15 +355,18 @@ bool sync_thread_finish(struct sync_thread *sync) {
         else if (sync->machine.phase == SYNC_PHASE_DONE && sync->changes == seen)
             wait_locked(sync, 1000000); /* for slower workers: nothing of ours is on the way */
     }
-    bool go = !sync->stopped;
+    bool go = !sync->stopped && !is_interrupted(sync);
     pthread_mutex_unlock(&sync->lock);
     return go;
 }
 
+/* Records whose fate is open: neither counted by a commit that is here nor expired. */
 static bool anything_in_flight_locked(const struct sync_thread *sync) {
-    for (int f = 0; f < sync->options.copy->fragments->count; f++)
-        if (sync->machine.fragments[f].record.active)
+    for (int f = 0; f < sync->options.copy->fragments->count; f++) {
+        const struct sync_fragment *fragment = &sync->machine.fragments[f];
+        if (fragment->record.active && !(fragment->ready && fragment->ready_counts_me))
             return true;
+    }
     return false;
 }
 
@@ -382,7 +390,7 @@ void sync_thread_send_final(struct sync_thread *sync, const struct message_final
     pthread_mutex_lock(&sync->lock);
     sync->final = *final;
     push_job_locked(sync, SYNC_JOB_FINAL, 0, NULL);
-    while (!sync->stopped && !sync->farewell && clock_now_us() < until_us)
+    while (!sync->stopped && !sync->farewell && !is_interrupted(sync) && clock_now_us() < until_us)
         wait_locked(sync, 100000);
     pthread_mutex_unlock(&sync->lock);
 }

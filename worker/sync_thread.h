@@ -33,6 +33,7 @@ struct sync_thread_options {
     uint8_t sign_key[MESSAGE_KEY_BYTES];
     uint64_t up_bytes_per_s; /* 0 = no cap */
     uint64_t down_bytes_per_s;
+    const volatile int *interrupted; /* becomes true on SIGTERM: no call below waits on then, but for sync_thread_drain */
 };
 
 MUST_USE enum status sync_thread_open(const struct sync_thread_options *options, struct sync_thread **sync, struct error *error);
@@ -42,8 +43,8 @@ void sync_thread_close(struct sync_thread *sync, const char *reason, struct mess
 /* Why the island must stop: STATUS_OK while it need not. An orderly end (STOP from the outer, FAREWELL) is *orderly. */
 enum status sync_thread_verdict(struct sync_thread *sync, bool *orderly, struct error *error);
 
-/* Block until START. False: stopped instead (see the verdict), or *interrupted became true. */
-bool sync_thread_wait_start(struct sync_thread *sync, const volatile int *interrupted);
+/* Block until START. False: stopped instead (see the verdict), or interrupted. */
+bool sync_thread_wait_start(struct sync_thread *sync);
 
 /* After inner step `step`: sends and merges that are due; waits when a merge is due and its commit is not here. False: stop. */
 bool sync_thread_step(struct sync_thread *sync, uint64_t step, uint64_t tokens, double loss);
@@ -57,7 +58,7 @@ void sync_thread_drain(struct sync_thread *sync, uint64_t timeout_us);
 /* Report the final state and wait for FAREWELL (at most timeout_us). */
 void sync_thread_send_final(struct sync_thread *sync, const struct message_final *final, uint64_t timeout_us);
 
-/* The outer said END: the run stops here, before the last step of this worker. */
+/* The outer said END or FINISH: the run stops here, before the last step of this worker. */
 bool sync_thread_is_ended(struct sync_thread *sync);
 
 bool sync_thread_is_evaluator(struct sync_thread *sync);

@@ -290,7 +290,8 @@ static enum status start_sync(struct island *island, struct error *error) {
                                           .hello = island->hello,
                                           .session = island->session,
                                           .up_bytes_per_s = island->up_bytes_per_s,
-                                          .down_bytes_per_s = island->down_bytes_per_s};
+                                          .down_bytes_per_s = island->down_bytes_per_s,
+                                          .interrupted = &interrupted};
     struct state_hash hash;
     outer_copy_hash_all(&island->copy, &hash);
     memcpy(options.ready.initial_hash, hash.bytes, sizeof hash.bytes);
@@ -370,7 +371,7 @@ static enum status run_island(struct island *island, struct error *error) {
     bool complete = false, orderly = false;
     struct error verdict = {0};
     enum status status = STATUS_OK;
-    if (sync_thread_wait_start(island->sync, &interrupted))
+    if (sync_thread_wait_start(island->sync))
         status = train(island, &complete, error);
     if (status == STATUS_OK && complete)
         status = conclude(island, state_hex, error);

@@ -99,9 +99,11 @@ for k in 0 1 2 3; do
     worker_pids+=("$PID")
 done
 wait_for 30 "four workers that train" all_train "$directory" 4
+asked=$(date +%s.%N)
 kill -TERM "${worker_pids[2]}"
-wait_exit "${worker_pids[2]}" 15 "the worker that was asked to leave"
+wait_exit "${worker_pids[2]}" 30 "the worker that was asked to leave"
 equal "SIGTERM of a worker: exit code" 0 "$EXIT_CODE"
+holds "SIGTERM of a worker: it is gone soon, the others do not wait for long" "$(elapsed "$asked") < 3"
 wait_for 5 "leave in the outer's log" has_event "$directory/outer/log.jsonl" leave
 reason=$(events "$directory/outer/log.jsonl" leave .reason | head -n 1)
 check "SIGTERM of a worker: it said goodbye ($reason)" grep -qvE "link lost|no answer|queue" <<<"$reason"
@@ -117,7 +119,8 @@ check "goodbye: ledger adds up" ledger_adds_up "$directory/outer/log.jsonl"
 start train "$ATOLL" train "$WORK/run.yaml" --dir "$WORK/train"
 train_pid=$PID
 wait_for 30 "four workers that train" all_train "$WORK/train" 4
-equal "one outer and four workers are there" 6 "$(own_processes | wc -l)"
+mapfile -t processes < <(own_processes)
+equal "atoll train, one outer and four workers are there" 6 "${#processes[@]}"
 kill -TERM "$train_pid"
 wait_exit "$train_pid" 20 "atoll train"
 equal "SIGTERM of atoll train: exit code" 0 "$EXIT_CODE"

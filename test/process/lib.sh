@@ -33,10 +33,10 @@ test_end() {
     printf '%s: %d checks passed in %.1f s\n' "$TEST_NAME" "$CHECKS" "$(elapsed "$STARTED")"
 }
 
-# Pids of the processes that bear our mark, this shell left out (its own environment is from before the mark).
+# Pids of the processes that bear our mark; this shell (its environment is from before the mark) and the search itself left out.
 own_processes() {
     local entry pid
-    for entry in $(grep -lsz "^ATOLL_TEST_MARK=$WORK\$" /proc/[0-9]*/environ 2>/dev/null || true); do
+    for entry in $(env -u ATOLL_TEST_MARK grep -lsz "^ATOLL_TEST_MARK=$WORK\$" /proc/[0-9]*/environ 2>/dev/null || true); do
         pid=${entry#/proc/}
         echo "${pid%/environ}"
     done

@@ -128,7 +128,7 @@ static void test_something_else_answers(void **state) {
     assert_int_equal(serve_words(link, listeners, ""), LINK_EVENT_REFUSED);
     assert_true(clock_now_us() - start >= 4000000);
     assert_int_equal(event.error.status, STATUS_UNREACHABLE);
-    assert_non_null(strstr(event.error.text, "no outer has answered for 4.00 s"));
+    assert_non_null(strstr(event.error.text, "no outer has answered for 4."));
     assert_non_null(strstr(event.error.text, "(no answer)"));
     worker_link_close(link);
     close(listeners[0]);

@@ -118,7 +118,7 @@ static void test_nobody_answers(void **state) {
     assert_int_equal(worker_event(worker, NULL, &event), LINK_EVENT_REFUSED);
     assert_true(clock_now_us() - start >= 400000);
     assert_int_equal(event.error.status, STATUS_UNREACHABLE);
-    assert_non_null(strstr(event.error.text, "no outer has answered for 40"));
+    assert_non_null(strstr(event.error.text, "no outer has answered for "));
     assert_non_null(strstr(event.error.text,
                            " ms at 127.0.0.1:1+2 (no answer): does it run, and do its ports pass the firewalls?"));
     worker_link_receive(worker, 20000, &event); /* final, and said once */
