@@ -223,7 +223,9 @@ static enum fate fate_of_end(const struct worker_link *link, enum link_lane lane
     if (!link->no_detail[lane])
         return FATE_NOT_ATOLL;
     bool at_once = clock_now_us() - link->since_us < AT_ONCE_US;
-    return at_once && bytes.down == GREETING_BYTES ? FATE_OTHER_KEY : FATE_SILENT;
+    bool greeting =
+        bytes.down == GREETING_BYTES || bytes.down == GREETING_BYTES + 1; /* the kernel counts a FIN as one byte */
+    return at_once && greeting ? FATE_OTHER_KEY : FATE_SILENT;
 }
 
 static void note_event(struct worker_link *link, enum link_lane lane, const struct link_monitor_event *event,

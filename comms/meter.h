@@ -13,7 +13,7 @@
 
 struct meter_bytes {
     uint64_t up;            /* TCP payload handed to the wire, retransmissions included */
-    uint64_t down;          /* TCP payload received in order */
+    uint64_t down;          /* TCP payload received in order; the kernel counts a FIN as one byte more */
     uint64_t retransmitted; /* the part of `up` that was sent again */
 };
 

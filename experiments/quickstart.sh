@@ -35,7 +35,7 @@ for ((n = 2; ; n++)); do
 done
 settings=()
 for setting in "$@"; do settings+=(--set "$setting"); done
-echo "== training: 1 outer and 4 workers, about 3 minutes on 2 cores"
+echo "== training: 1 outer and 4 workers, 3 to 4 minutes on 2 cores"
 build/release/atoll train experiments/quickstart.yaml --dir "$directory" ${settings[@]+"${settings[@]}"}
 echo "== plots"
 build/release/atoll report "$directory" -o "$directory/report" | sed -n '/^$/,$p'

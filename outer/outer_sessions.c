@@ -131,7 +131,7 @@ void outer_log_round_trips(struct outer_run *outer) {
         qsort(sorted, count, sizeof *sorted, by_value);
         log_event(outer->log, "round_trip",
                   json_pack("{s:i, s:I, s:I, s:I, s:I}", "slot", (int)slot, "p50_us", (json_int_t)sorted[count / 2], "p99_us",
-                            (json_int_t)sorted[(count - 1) * 99 / 100], "max_us", (json_int_t)sorted[count - 1], "count",
+                            (json_int_t)sorted[(count * 99 + 99) / 100 - 1], "max_us", (json_int_t)sorted[count - 1], "count",
                             (json_int_t)session->round_trip_count));
     }
     free(sorted);

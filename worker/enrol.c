@@ -9,7 +9,7 @@
 #include "base/files.h"
 #include "comms/link.h"
 
-enum { PATIENCE_US = 30000000, ANSWER_US = 20000000, TURN_US = 100000 };
+enum { PATIENCE_US = 30000000, ANSWER_US = 20000000, TURN_US = 100000, PATH_BYTES = 4096 };
 
 enum status enrol_refusal_status(uint32_t refuse_code) {
     switch (refuse_code) {
@@ -55,37 +55,45 @@ static enum status ask(struct worker_link *link, const struct message *request, 
     return status;
 }
 
-static enum status read_run_id(const char *path, uint8_t run_id[MESSAGE_HASH_BYTES], struct error *error) {
+static void certificate_path(const char *directory, char path[PATH_BYTES]) {
+    files_join(path, PATH_BYTES, directory, "keys/certificate.json");
+}
+
+/* A directory belongs to the run that it was first admitted to. Asked before REGISTER, so that a mistaken start takes no place of the other
+ * run and no use of its token. */
+static enum status check_directory(const char *directory, const struct token *token, struct error *error) {
+    char path[PATH_BYTES], outer_key[2 * MESSAGE_KEY_BYTES + 1];
     uint8_t *text;
     size_t count;
-    enum status status = files_read(path, 4096, &text, &count, error);
+    certificate_path(directory, path);
+    if (!files_exists(path))
+        return STATUS_OK;
+    enum status status = files_read(path, 65536, &text, &count, error);
     if (status != STATUS_OK)
         return status;
     json_t *json = json_loads((const char *)text, 0, NULL);
-    const char *hex = json_string_value(json_object_get(json, "run_id"));
-    bool good = hex != NULL && strlen(hex) == 2 * MESSAGE_HASH_BYTES && bytes_from_hex(hex, run_id, MESSAGE_HASH_BYTES);
-    json_decref(json);
     free(text);
-    return good ? STATUS_OK : error_set(error, STATUS_DATA, "%s is damaged; remove the directory to start this worker anew", path);
+    const char *kept_key = json_string_value(json_object_get(json, "outer_key"));
+    const char *kept_name = json_string_value(json_object_get(json, "run_name"));
+    bytes_to_hex(token->outer_key, MESSAGE_KEY_BYTES, outer_key);
+    if (kept_key == NULL || kept_name == NULL)
+        status = error_set(error, STATUS_DATA, "%s is damaged; remove the directory to start this worker anew", path);
+    else if (strcmp(kept_key, outer_key) != 0 || strcmp(kept_name, token->run_name) != 0)
+        status = error_set(error, STATUS_CONFIG,
+                           "%s belongs to run %s of the outer with key %.16s, the token is for run %s of the outer with key %.16s; use another --dir",
+                           directory, kept_name, kept_key, token->run_name, outer_key);
+    json_decref(json);
+    return status;
 }
 
-/* A directory belongs to the run that it was first admitted to. */
-static enum status keep_certificate(const char *directory, const struct certificate *certificate, struct error *error) {
-    char path[4096], run_id[2 * MESSAGE_HASH_BYTES + 1], kept_hex[2 * MESSAGE_HASH_BYTES + 1];
-    uint8_t kept[MESSAGE_HASH_BYTES];
-    files_join(path, sizeof path, directory, "keys/certificate.json");
+static enum status keep_certificate(const char *directory, const struct token *token, const struct certificate *certificate,
+                                    struct error *error) {
+    char path[PATH_BYTES], run_id[2 * MESSAGE_HASH_BYTES + 1], outer_key[2 * MESSAGE_KEY_BYTES + 1];
+    certificate_path(directory, path);
     bytes_to_hex(certificate->run_id, MESSAGE_HASH_BYTES, run_id);
-    if (files_exists(path)) {
-        enum status status = read_run_id(path, kept, error);
-        if (status != STATUS_OK)
-            return status;
-        bytes_to_hex(kept, MESSAGE_HASH_BYTES, kept_hex);
-        if (memcmp(kept, certificate->run_id, sizeof kept) != 0)
-            return error_set(error, STATUS_CONFIG, "%s belongs to run %.16s, the token to run %.16s; use another --dir", directory, kept_hex,
-                             run_id);
-        return STATUS_OK;
-    }
-    json_t *json = json_pack("{s:s, s:I, s:s}", "run_id", run_id, "slot", (json_int_t)certificate->slot, "name", certificate->name);
+    bytes_to_hex(token->outer_key, MESSAGE_KEY_BYTES, outer_key);
+    json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:s}", "run_name", token->run_name, "outer_key", outer_key, "run_id", run_id, "slot",
+                             (json_int_t)certificate->slot, "name", certificate->name);
     char *text = json_dumps(json, JSON_INDENT(2));
     json_decref(json);
     CHECK(text != NULL);
@@ -97,6 +105,9 @@ static enum status keep_certificate(const char *directory, const struct certific
 enum status enrol(const struct token *token, const struct node_keys *keys, const char *directory, const char *name,
                   const volatile int *interrupted, struct message_admit *admit, struct error *error) {
     struct curve_pair pair;
+    enum status status = check_directory(directory, token, error);
+    if (status != STATUS_OK)
+        return status;
     keys_enrolment_pair(token->secret, &pair);
     struct worker_link_options options = {.role = PEER_ROLE_ENROL,
                                           .addresses = token->addresses,
@@ -105,7 +116,7 @@ enum status enrol(const struct token *token, const struct node_keys *keys, const
                                           .curve = &pair,
                                           .patience_us = PATIENCE_US};
     struct worker_link *link;
-    enum status status = worker_link_open(&options, &link, error);
+    status = worker_link_open(&options, &link, error);
     if (status != STATUS_OK)
         return status;
     struct message request = {.type = MESSAGE_REGISTER};
@@ -121,6 +132,6 @@ enum status enrol(const struct token *token, const struct node_keys *keys, const
         return error_set(error, STATUS_DATA, "the outer's certificate names another key than this worker's");
     status = certificate_verify(&admit->certificate, admit->sign_key, error);
     if (status == STATUS_OK)
-        status = keep_certificate(directory, &admit->certificate, error);
+        status = keep_certificate(directory, token, &admit->certificate, error);
     return status;
 }
