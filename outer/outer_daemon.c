@@ -371,12 +371,31 @@ static enum status lead(struct outer_run *outer, struct error *error) {
     }
     free(event);
     outer_compute_close(outer->compute); /* the copy is ours alone from here on */
+    outer->compute = NULL;
     enum status status = end_run(outer, error);
-    outer_link_close(outer->link);
-    admission_close(outer->admission);
-    log_close(outer->log);
-    keys_wipe(&outer->keys);
     return status != STATUS_OK ? status : outer->end_status;
+}
+
+static void close_outer(struct outer_run *outer) {
+    if (outer->compute != NULL)
+        outer_compute_close(outer->compute);
+    outer_link_close(outer->link);
+    if (outer->admission != NULL)
+        admission_close(outer->admission);
+    log_close(outer->log);
+    for (int f = 0; f < outer->fragments.count; f++) {
+        for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
+            free(outer->uploads[slot][f].buffer);
+        for (int i = 0; i < OUTER_COMMITS_KEPT; i++)
+            free(outer->commits[f][i].payload);
+    }
+    commit_maker_close(&outer->maker);
+    outer_copy_close(&outer->copy);
+    fragments_destroy(&outer->fragments);
+    tensors_table_destroy(&outer->table);
+    free(outer->run_text);
+    keys_wipe(&outer->keys);
+    free(outer);
 }
 
 int outer_command(int argc, char **argv) {
@@ -399,5 +418,6 @@ int outer_command(int argc, char **argv) {
         status = lead(outer, &error);
     if (status != STATUS_OK && error.text[0] != 0)
         fprintf(stderr, "atoll outer: %s\n", error.text);
+    close_outer(outer);
     return status_exit_code(status);
 }

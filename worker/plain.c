@@ -56,6 +56,7 @@ static enum status run_plain(const struct run_file *run, const char *directory, 
     if (status == STATUS_OK)
         status = inner_loop_open(&loop, run, log, 0, error);
     if (status != STATUS_OK) {
+        inner_loop_close(&loop);
         log_close(log);
         return status;
     }

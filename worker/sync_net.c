@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "quant/residual.h"
+#include "worker/enrol.h"
 #include "worker/sync_state.h"
 
 enum { TURN_US = 50000, METER_US = 100000, REPORT_US = 1000000, SILENCE_US = 5000000, EVENTS_PER_TURN = 64, DOWNLOAD_WINDOW_BYTES = 1 << 20, CONTROL_BYTES = 256 };
@@ -406,10 +407,7 @@ static void on_welcome(struct sync_thread *sync, uint64_t session) {
 }
 
 static void on_refuse(struct sync_thread *sync, const struct message_refuse *refuse) {
-    enum status status = refuse->code == REFUSE_STARTED                                             ? STATUS_AGAIN
-                         : refuse->code <= REFUSE_STATE                                            ? STATUS_CONFIG
-                                                                                                   : STATUS_REFUSED;
-    stop(sync, false, status, refuse->text);
+    stop(sync, false, enrol_refusal_status(refuse->code), refuse->text);
 }
 
 static void on_finish(struct sync_thread *sync, const struct message_finish *finish) {

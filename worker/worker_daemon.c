@@ -142,15 +142,17 @@ static enum status parse_run(struct island *island, const struct message_welcome
     if (memcmp(hash, welcome->keys_hash, sizeof hash) != 0)
         return error_set(error, STATUS_CONFIG,
                          "--set changes a key that belongs to the whole run; a worker may set inner.threads, link.up and link.down only");
+    if (values->data.count > DATA_GLOBS_MAX || values->val.count > DATA_GLOBS_MAX)
+        return error_set(error, STATUS_USAGE, "at most %d of --data and of --val", DATA_GLOBS_MAX);
     if (values->data.count > 0) {
         /* A corpus of its own is used whole, not in parts. */
         island->run.data.train_count = values->data.count;
-        for (int i = 0; i < values->data.count && i < DATA_GLOBS_MAX; i++)
+        for (int i = 0; i < values->data.count; i++)
             snprintf(island->run.data.train[i], DATA_GLOB_BYTES, "%s", values->data.items[i]);
     }
     if (values->val.count > 0) {
         island->run.data.val_count = values->val.count;
-        for (int i = 0; i < values->val.count && i < DATA_GLOBS_MAX; i++)
+        for (int i = 0; i < values->val.count; i++)
             snprintf(island->run.data.val[i], DATA_GLOB_BYTES, "%s", values->val.items[i]);
     }
     return STATUS_OK;

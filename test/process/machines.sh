@@ -50,8 +50,8 @@ done
 shape() { # RATE
     local k
     for k in 1 2; do
-        in_ns o tc qdisc replace dev "w$k-o" root tbf rate "$1" burst 16kb latency 400ms 2>"$WORK/tbf.err" &&
-            in_ns "w$k" tc qdisc replace dev "w$k-w" root tbf rate "$1" burst 16kb latency 400ms 2>>"$WORK/tbf.err" || skip "no tbf: $(cat "$WORK/tbf.err")"
+        in_ns o tc qdisc replace dev "w$k-o" root tbf rate "$1" burst 2kb latency 400ms 2>"$WORK/tbf.err" &&
+            in_ns "w$k" tc qdisc replace dev "w$k-w" root tbf rate "$1" burst 2kb latency 400ms 2>>"$WORK/tbf.err" || skip "no tbf: $(cat "$WORK/tbf.err")"
     done
 }
 
@@ -60,11 +60,11 @@ make_corpus "$WORK/held_out.txt" 4000 2
 
 # Ten times a second, until killed: what `ss` says about the connections to the outer, and the interface's own counters.
 #     t0 T / S LOCAL SENT RECEIVED RETRANS (a socket each) / I RX TX / t1 T
-sample() { # PORT INTERFACE
+sample() { # CONTROL_PORT BULK_PORT INTERFACE
     trap 'exit 0' TERM
     while :; do
         echo "t0 $EPOCHREALTIME"
-        ss -tinHO "dport = :$1 or dport = :$(($1 + 1))" | awk '{
+        ss -tinHO "dport = :$1 or dport = :$2" | awk '{
             sent = received = retrans = 0
             for (i = 6; i <= NF; i++) {
                 if (split($i, part, ":") != 2) continue
@@ -74,7 +74,7 @@ sample() { # PORT INTERFACE
             }
             print "S", $4, sent, received, retrans
         }'
-        awk -v interface="$2:" '$1 == interface { print "I", $2, $10 }' /proc/net/dev
+        awk -v interface="$3:" '$1 == interface { print "I", $2, $10 }' /proc/net/dev
         echo "t1 $EPOCHREALTIME"
         sleep 0.1
     done
@@ -135,7 +135,7 @@ compare_bytes() {
 
 # scenario NAME TBF CAP CAP_BYTES CHUNK SETTING...: a run over links shaped to TBF with `link` caps CAP, sampled.
 scenario() {
-    local name=$1 tbf=$2 cap=$3 cap_bytes=$4 chunk=$5 directory=$WORK/$1 outer_pid line port k sampler=() worker=()
+    local name=$1 tbf=$2 cap=$3 cap_bytes=$4 chunk=$5 directory=$WORK/$1 outer_pid line host control_port bulk_port expires_s uses run_name k sampler=() worker=()
     shift 5
     shape "$tbf"
     mkdir -p "$directory/w1" "$directory/w2" "$directory/outer"
@@ -143,10 +143,10 @@ scenario() {
     outer_pid=$PID
     wait_for 10 "the line to paste" grep -q "atoll worker --join" "$WORK/$name-outer.out"
     line=$(grep -o "atoll worker --join.*" "$WORK/$name-outer.out" | head -n 1)
-    port=$("$PEER" show "$directory/outer/join.token" | grep -o 'control_port=[0-9]*' | cut -d= -f2)
-    check "$name: the line names the outer's address" grep -q "host=10.77.0.1 " <("$PEER" show "$directory/outer/join.token")
+    eval "$("$PEER" show "$directory/outer/join.token")"
+    equal "$name: the line names the outer's address" 10.77.0.1 "$host"
     for k in 1 2; do
-        start "$name-sample-$k" ip netns exec "${NS}w$k" bash -c "sample $port w$k-w"
+        start "$name-sample-$k" ip netns exec "${NS}w$k" bash -c "sample $control_port $bulk_port w$k-w"
         sampler+=("$PID")
         # The line, as a person pastes it: in some directory, with atoll in the PATH, nothing added.
         start "$name-worker-$k" ip netns exec "${NS}w$k" env PATH="$(dirname "$ATOLL"):$PATH" bash -c "cd $directory/w$k && exec $line"
@@ -201,10 +201,10 @@ YAML
 }
 
 # 10 Mbit/s cables; the program keeps itself to 8. 0.69 M parameters as f32: 2.8 MB each way every 6 steps, so that the links are full.
-run_file fast 128 38 8Mbit/s
+run_file fast 128 20 8Mbit/s
 scenario fast 10mbit 8Mbit/s 1000000 100000
 # 0.25 Mbit/s, cable and cap alike. 46 k parameters as f32: 183 kB each way every 6 steps.
-run_file slow 32 26 0.25Mbit/s
+run_file slow 32 14 0.25Mbit/s
 scenario slow 10mbit 0.25Mbit/s 31250 4096
 if [ "${MACHINES_TIGHT:-1}" = 1 ]; then
     run_file tight 32 14 0.25Mbit/s
