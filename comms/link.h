@@ -107,6 +107,8 @@ MUST_USE enum status worker_link_open(const struct worker_link_options *options,
 void worker_link_close(struct worker_link *link); /* when up, waits at most 1 s for what is queued, such as GOODBYE */
 void worker_link_receive(struct worker_link *link, uint64_t timeout_us, struct link_event *event);
 void worker_link_wake(struct worker_link *link);
+/* Give the present connections up and dial anew; LOST is reported next. For an owner who knows that nobody hears it, although TCP stands. */
+void worker_link_redial(struct worker_link *link);
 /* STATUS_AGAIN: queue full or not connected. */
 MUST_USE enum status worker_link_send(struct worker_link *link, const struct message *message);
 MUST_USE enum status worker_link_send_chunk(struct worker_link *link, const struct chunk *chunk,

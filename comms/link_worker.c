@@ -476,6 +476,11 @@ void worker_link_wake(struct worker_link *link) {
 
 /* ---- sending, counting ---- */
 
+void worker_link_redial(struct worker_link *link) {
+    if (link->phase == PHASE_UP)
+        link->ended = true;
+}
+
 enum status worker_link_send(struct worker_link *link, const struct message *message) {
     if (link->phase != PHASE_UP || link->ended)
         return STATUS_AGAIN;

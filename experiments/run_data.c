@@ -255,7 +255,7 @@ static int compare_nodes(const void *a, const void *b) {
     return strverscmp(x->header.node, y->header.node);
 }
 
-/* Unique among the runs before it. */
+/* Unique among the runs before it; without what ends a string in a plot script. */
 static void make_label(struct run_set *set, struct run_data *run, const char *directory) {
     char *real = realpath(directory, NULL);
     const char *slash = real ? strrchr(real, '/') : NULL;
@@ -263,7 +263,7 @@ static void make_label(struct run_set *set, struct run_data *run, const char *di
     char clean[96];
     size_t length = 0;
     for (; base[length] && length + 1 < sizeof clean; length++)
-        clean[length] = base[length] >= 32 && base[length] < 127 && base[length] != '/' ? base[length] : '_';
+        clean[length] = base[length] >= 32 && base[length] < 127 && !strchr("/'", base[length]) ? base[length] : '_';
     clean[length] = '\0';
     free(real);
     int copies = 1;

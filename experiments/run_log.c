@@ -406,7 +406,9 @@ enum run_log_line run_log_parse(const char *line, size_t length, bool outer, str
     json_error_t reason;
     json_t *object = json_loadb(line, length, JSON_REJECT_DUPLICATES, &reason);
     if (!json_is_object(object)) {
-        error_set(error, STATUS_DATA, "not a JSON object%s%s", object ? "" : ": ", object ? "" : reason.text);
+        char why[sizeof reason.text]; /* it quotes the line */
+        copy_text(why, sizeof why, object ? "" : reason.text);
+        error_set(error, STATUS_DATA, "not a JSON object%s%s", object ? "" : ": ", why);
         json_decref(object);
         return RUN_LOG_LINE_BAD;
     }

@@ -15,7 +15,7 @@ const struct field_row worker_summary_rows[] = {
     ROW(worker_summary, tokens, FIELD_COUNT, "tokens that it trained on"),
     ROW(worker_summary, tokens_per_s, FIELD_REAL,
         "tokens/s, steps x tokens_per_step over the time from the start of the first step to the last step"),
-    ROW(worker_summary, train_loss, FIELD_REAL, "nats per token, mean of the last 20 steps"),
+    ROW(worker_summary, train_loss, FIELD_REAL, "nats per token, mean of the last 20 steps with a finite loss"),
     ROW(worker_summary, payload_up, FIELD_COUNT, "bytes of encoded outer gradients sent"),
     ROW(worker_summary, payload_down, FIELD_COUNT, "bytes of encoded outer gradients received"),
     ROW(worker_summary, wire_up, FIELD_COUNT, "bytes, TCP payload as the kernel counts it"),
@@ -156,8 +156,12 @@ static void add_times(const struct run_node *node, struct worker_summary *summar
 static double last_train_loss(const struct run_node *node) {
     double sum = 0;
     int64_t count = 0;
-    for (int64_t i = node->step_count - 1; i >= 0 && count < TRAIN_LOSS_STEPS; i--, count++)
+    for (int64_t i = node->step_count - 1; i >= 0 && count < TRAIN_LOSS_STEPS; i--) {
+        if (!isfinite(node->steps[i].loss))
+            continue; /* skipped step */
         sum += node->steps[i].loss;
+        count++;
+    }
     return count ? sum / (double)count : (double)NAN;
 }
 

@@ -117,6 +117,21 @@ static void close_round(struct round_machine *machine, uint32_t index, uint64_t 
     action->version = fragment->version + 1;
 }
 
+/* Not strict, and nobody trains any more: what is missing may never be sent, since a worker that has nothing unsent for this fragment may
+ * wait for another one. Rounds then close with what they have, after a while. */
+static bool is_ending(const struct round_machine *machine) {
+    if (machine->options.stale == 0)
+        return false;
+    for (uint32_t slot = 0; !machine->ended && slot < machine->options.workers; slot++)
+        if (member_is_expected(&machine->members.slot[slot]) && !machine->members.slot[slot].reached)
+            return false;
+    return true;
+}
+
+static bool is_out_of_patience(const struct round_machine *machine, const struct round_fragment *fragment, uint64_t now_us) {
+    return is_ending(machine) && now_us >= fragment->open_us + ROUND_END_PATIENCE_US;
+}
+
 static void consider_close(struct round_machine *machine, uint32_t index, uint64_t now_us, struct round_actions *actions) {
     struct round_fragment *fragment = &machine->fragments[index];
     if (!machine->started || fragment->closing)
@@ -124,7 +139,7 @@ static void consider_close(struct round_machine *machine, uint32_t index, uint64
     struct round_count count = count_places(machine, fragment);
     if (count.whole == 0)
         return;
-    if (count.missing > 0) {
+    if (count.missing > 0 && !is_out_of_patience(machine, fragment, now_us)) {
         uint32_t need = machine->options.quorum;
         uint32_t live = members_connected(&machine->members);
         if (need == 0 || count.whole < (need < live ? need : live)) {
@@ -409,9 +424,11 @@ uint64_t round_deadline_us(const struct round_machine *machine) {
     uint64_t earliest = UINT64_MAX;
     for (uint32_t index = 0; index < machine->options.fragments; index++) {
         const struct round_fragment *fragment = &machine->fragments[index];
-        if (fragment->closing || fragment->quorum_us == 0)
+        if (fragment->closing || fragment->open_us == 0)
             continue;
-        uint64_t due = fragment->quorum_us + grace_of(machine, fragment);
+        uint64_t grace = fragment->quorum_us == 0 ? UINT64_MAX : fragment->quorum_us + grace_of(machine, fragment);
+        uint64_t patience = is_ending(machine) ? fragment->open_us + ROUND_END_PATIENCE_US : UINT64_MAX;
+        uint64_t due = grace < patience ? grace : patience;
         earliest = due < earliest ? due : earliest;
     }
     return earliest;

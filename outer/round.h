@@ -11,7 +11,8 @@
  *
  * Invariants kept here: a contribution (slot, incarnation, fragment, base) is counted at most once and only when whole; versions only
  * grow, by one; nothing is published before COMMITTED; the death of a worker ends its expectation at once, not its whole
- * contribution; no commit without contributions. The token ledger is part of the machine. */
+ * contribution; no commit without contributions. Where nobody trains any more and the mode is not strict, a round waits for the missing
+ * ROUND_END_PATIENCE_US at most. The token ledger is part of the machine. */
 #ifndef ATOLL_OUTER_ROUND_H
 #define ATOLL_OUTER_ROUND_H
 
@@ -21,7 +22,7 @@
 #include "outer/ledger.h"
 #include "outer/members.h"
 
-enum { ROUND_LATENESS_KEPT = 32, ROUND_ACTIONS_MAX = 1024, ROUND_GRACE_AUTO = -1 };
+enum { ROUND_LATENESS_KEPT = 32, ROUND_ACTIONS_MAX = 1024, ROUND_GRACE_AUTO = -1, ROUND_END_PATIENCE_US = 5000000 };
 
 struct round_options {
     uint32_t workers;   /* slots; the first round waits for all of them */

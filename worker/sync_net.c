@@ -10,7 +10,7 @@
 #include "worker/enrol.h"
 #include "worker/sync_state.h"
 
-enum { TURN_US = 50000, METER_US = 100000, REPORT_US = 1000000, SILENCE_US = 5000000, EVENTS_PER_TURN = 64, DOWNLOAD_WINDOW_BYTES = 1 << 20, CONTROL_BYTES = 256 };
+enum { TURN_US = 50000, METER_US = 100000, REPORT_US = 1000000, SILENCE_US = 10000000, EVENTS_PER_TURN = 64, DOWNLOAD_WINDOW_BYTES = 1 << 20, CONTROL_BYTES = 256 };
 
 static float *packed_at(struct sync_thread *sync, float *block, uint32_t f) {
     return block + sync->options.copy->offsets[f];
@@ -368,12 +368,13 @@ static void say_hello(struct sync_thread *sync) {
 }
 
 /* The outer pings four times a second. When it is silent on a link that stands, it has given this session up (we were stopped for a
- * while, or a queue was full) and hears us no more: ask for a new one. */
+ * while, or a copy of our key took the connection's place) and hears us no more: dial anew, for a new session. */
 static void mind_silence(struct sync_thread *sync, uint64_t now_us) {
     uint64_t since_us = sync->heard_us > sync->hello_us ? sync->heard_us : sync->hello_us;
     if (sync->connected && now_us > since_us + SILENCE_US) {
         log_say(LOG_LEVEL_WARN, "the outer is silent: asking for a new session");
-        say_hello(sync);
+        sync->connected = false;
+        worker_link_redial(sync->options.link);
     }
 }
 

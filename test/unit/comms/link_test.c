@@ -190,6 +190,8 @@ static void test_killed_peer_is_unreachable(void **state) {
     assert_true(took < 3000000);
     assert_int_equal(outer_link_send(bench->outer, &peer, &ping), STATUS_UNREACHABLE);
     struct chunk chunk = {.session = 9, .key = {TRANSFER_COMMIT, 0, 1, 2}, .bytes = 10};
+    while (took < 3000000 && outer_link_send_chunk(bench->outer, &peer, &chunk, payload) == STATUS_OK)
+        took = clock_now_us() - start; /* another connection, another of libzmq's threads */
     assert_int_equal(outer_link_send_chunk(bench->outer, &peer, &chunk, payload), STATUS_UNREACHABLE);
     assert_int_equal(waitpid(child, NULL, 0), child);
     close(ends[0]);

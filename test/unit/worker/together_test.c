@@ -20,6 +20,7 @@ enum {
     FRAGMENTS_MAX = 4,
     STEP_TOKENS = 10,
     MAIL_MAX = 512,
+    TURN_US = 10000,
     TURNS_MAX = 60000,
     COMMITS_MAX = 128, /* per fragment */
     REPLAYED_MAX = 3,  /* commits that the outer still has for who returns */
@@ -144,7 +145,7 @@ static void carry_out(const struct round_action *a) {
 static void outer_feed(struct round_event event) {
     struct round_actions *actions = test_malloc(sizeof *actions);
     actions->count = 0;
-    event.now_us = 1 + world.now;
+    event.now_us = world.now * TURN_US;
     round_step(&world.outer, &event, actions);
     for (uint32_t i = 0; i < actions->count; i++)
         carry_out(&actions->list[i]);
@@ -193,7 +194,7 @@ static void outer_turn(void) {
             outer_feed((struct round_event){
                 .kind = ROUND_EVENT_COMMITTED, .fragment = f, .version = world.outer.fragments[f].version + 1});
         }
-    if (round_deadline_us(&world.outer) <= 1 + world.now)
+    if (round_deadline_us(&world.outer) <= world.now * TURN_US)
         outer_feed((struct round_event){.kind = ROUND_EVENT_TICK});
 }
 
@@ -391,15 +392,19 @@ static void open_world(uint64_t seed, bool strict, bool quorum) {
     world.workers = 1 + below(&world.dice, WORKERS_MAX);
     world.fragments = 1 + below(&world.dice, FRAGMENTS_MAX);
     uint64_t every = 1 + below(&world.dice, 8);
+    /* With a quorum no two fragments may be due in one step: workers that are late for one each would wait for each other. */
+    if (quorum && every < world.fragments)
+        every = world.fragments;
     world.last_step = below(&world.dice, 40) + 1;
     struct round_options options = {.workers = world.workers,
                                     .fragments = world.fragments,
                                     .quorum = quorum ? 1 + below(&world.dice, world.workers) : 0,
-                                    .grace_us = below(&world.dice, 2) ? ROUND_GRACE_AUTO : 8,
+                                    .grace_us = below(&world.dice, 2) ? ROUND_GRACE_AUTO : 8 * TURN_US,
                                     .stale = strict ? 0 : 2};
     for (uint32_t f = 0; f < world.fragments; f++)
         options.payload_bytes[f] = 1;
     round_open(&world.outer, &options);
+    world.now = 1;
     struct sync_machine_options sync = {.schedule = {world.fragments, every},
                                         .strict = strict,
                                         .overlap_steps = strict ? below(&world.dice, (uint32_t)every) : 0,
@@ -444,7 +449,7 @@ static void run(uint64_t seed, bool strict, bool quorum, bool deaths, bool break
     while (!world.left && world.now < TURNS_MAX) {
         world.now++;
         outer_turn();
-        for (uint32_t s = 0; s < world.workers; s++) {
+        for (uint32_t s = 0; s < world.workers && !world.left; s++) {
             struct island *island = &world.islands[s];
             if (island->dead)
                 continue;
