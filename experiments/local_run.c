@@ -61,6 +61,7 @@ struct local_run {
     struct child children[CHILDREN_MAX]; /* the outer first (none with sync off) */
     int count;
     int signals_passed_on;
+    bool gave_up; /* a worker ended before the first step: the run cannot start */
     struct progress progress;
 };
 
@@ -257,6 +258,7 @@ static void wait_for_all(struct local_run *local) {
         for (int i = first_worker; i < local->count; i++)
             lost_before_start = lost_before_start || (local->children[i].pid == 0 && local->children[i].exit_code != 0);
         if (lost_before_start && !progress_started(&local->progress) && alone_since_us == 0) {
+            local->gave_up = true;
             signal_children(local, SIGTERM, 0);
             alone_since_us = clock_now_us();
         }
@@ -271,12 +273,14 @@ static void wait_for_all(struct local_run *local) {
     }
 }
 
-/* The outer's verdict is the run's; a plain trainer's its own. Workers that dropped out are reported, not fatal. */
+/* The outer's verdict is the run's; a plain trainer's its own. Workers that drop out of a running run are reported, not fatal; one that is
+ * lost before the start is: its own exit code tells why (75 when it was killed). */
 static int exit_code_of(const struct local_run *local) {
     int code = local->children[0].exit_code;
-    bool trained = progress_started(&local->progress);
-    for (int i = 0; code == 0 && !trained && i < local->count; i++)
+    for (int i = 0; local->gave_up && code == 0 && i < local->count; i++)
         code = local->children[i].exit_code;
+    if (local->gave_up && (code == 0 || code >= 128))
+        code = status_exit_code(STATUS_AGAIN);
     return code;
 }
 

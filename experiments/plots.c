@@ -39,7 +39,6 @@ static FILE *begin_script(struct plot_list *list, const char *directory, const c
     fprintf(
         file,
         "# Made by atoll report. Draw again with: gnuplot %s\n"
-        "set encoding utf8\n"
         "set datafile separator ','\n"
         "set datafile missing ''\n"
         "set decimalsign '.'\n"
@@ -245,6 +244,14 @@ static enum status rates_of_run(const struct run_set *set, int index, const char
 
 /* ---- exposed wait of one run ---- */
 
+/* gnuplot cannot scale an axis by zeros alone. */
+static bool waited(const struct run_data *run) {
+    for (int i = 0; i < run->worker_count; i++)
+        if (run->nodes[i]->totals.wait_us > 0)
+            return true;
+    return false;
+}
+
 static enum status waits_of_run(const struct run_set *set, int index, const char *directory, struct plot_list *list,
                                 struct error *error) {
     const struct run_data *run = &set->runs[index];
@@ -259,10 +266,10 @@ static enum status waits_of_run(const struct run_set *set, int index, const char
         file,
         "set multiplot layout 2,1 title '%s: how long training stood still for the network' font ',17' noenhanced\n"
         "set lmargin 12\nset rmargin 3\n"
-        "set yrange [0:*]\nset xrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
+        "set yrange [0:%s]\nset xrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
         "set key below left Left reverse maxcols 4 samplen 3\n"
         "set xlabel 'time since the start [s]'\nset ylabel \"exposed wait so far\\n[%% of the worker's time]\"\nplot ",
-        run->label);
+        run->label, waited(run) ? "*" : "1");
     for (int i = 0; i < drawn_workers(run); i++)
         fprintf(file,
                 "%s'%s.waits.csv' using 2:($1 == %d ? 100 * $3 : NaN) every ::1 with lines lw 2 lc rgb '%s' title '%s: "
@@ -289,18 +296,33 @@ static enum status waits_of_run(const struct run_set *set, int index, const char
 
 /* ---- all ---- */
 
-static bool has_links(const struct run_data *run) {
-    for (int i = 0; i < run->worker_count; i++)
-        if (run->nodes[i]->link_count > 1 && run->nodes[i]->step_count > 0)
+static bool has_rates(const struct run_data *run) {
+    for (int i = 0; i < run->worker_count; i++) {
+        int64_t from = 0;
+        struct rate_sample sample;
+        if (run->nodes[i]->link_count > 0 && summary_next_rate(run->nodes[i], &from, &sample))
             return true;
+    }
     return false;
 }
 
-static bool any_steps(const struct run_set *set) {
+static bool has_waits(const struct run_data *run) {
+    for (int i = 0; i < run->worker_count; i++) {
+        const struct run_node *node = run->nodes[i];
+        if (node->link_count > 0 && node->links[node->link_count - 1].t_s > summary_start_s(node))
+            return true;
+    }
+    return false;
+}
+
+static bool any_losses(const struct run_set *set) {
     for (int i = 0; i < set->count; i++)
-        for (int k = 0; k < set->runs[i].worker_count; k++)
-            if (set->runs[i].nodes[k]->step_count > 0)
-                return true;
+        for (int k = 0; k < set->runs[i].worker_count; k++) {
+            const struct run_node *node = set->runs[i].nodes[k];
+            for (int64_t s = 0; s < node->step_count; s++)
+                if (isfinite(node->steps[s].loss))
+                    return true;
+        }
     return false;
 }
 
@@ -309,13 +331,12 @@ enum status plots_write(const struct run_set *set, const char *directory, struct
     enum status status = STATUS_OK;
     if (any_evals(set))
         status = loss_over_bytes(set, directory, list, error);
-    if (status == STATUS_OK && any_steps(set))
+    if (status == STATUS_OK && any_losses(set))
         status = loss_over_tokens(set, directory, list, error);
     for (int i = 0; i < set->count && status == STATUS_OK; i++) {
-        if (!has_links(&set->runs[i]))
-            continue;
-        status = is_plain(&set->runs[i]) ? STATUS_OK : rates_of_run(set, i, directory, list, error);
-        if (status == STATUS_OK)
+        if (has_rates(&set->runs[i]) && !is_plain(&set->runs[i]))
+            status = rates_of_run(set, i, directory, list, error);
+        if (status == STATUS_OK && has_waits(&set->runs[i]))
             status = waits_of_run(set, i, directory, list, error);
     }
     return status;

@@ -301,17 +301,15 @@ static const struct field_row outer_commit_rows[] = {
     MAY(run_log_outer_commit, open_us, FIELD_COUNT, "us since the log was opened: first whole contribution"),
     MAY(run_log_outer_commit, close_us, FIELD_COUNT, "us since the log was opened: round closed"),
 };
-static const struct field_row outer_link_rows[] = {
-    NEED(run_log_outer_link, slot, FIELD_COUNT, "of the worker"),
-    MAY(run_log_outer_link, wire_up, FIELD_COUNT, "bytes, as the worker told"),
-    MAY(run_log_outer_link, wire_down, FIELD_COUNT, "bytes, as the worker told"),
-};
 static const struct field_row outer_end_rows[] = {
     MAY(run_log_outer_end, reason, FIELD_TEXT, "why it ended"),
     MAY(run_log_outer_end, commits, FIELD_COUNT, "of all fragments"),
     MAY(run_log_outer_end, state_hash, FIELD_TEXT, "hex, of the final outer copies"),
     MAY(run_log_outer_end, eval_loss, FIELD_REAL, "held-out loss of the final model, nats per token"),
     MAY(run_log_outer_end, bits_per_byte, FIELD_REAL, "of the final model"),
+    MAY(run_log_outer_end, wire_up, FIELD_COUNT, "bytes sent to all workers, as the outer's kernel counts them"),
+    MAY(run_log_outer_end, wire_down, FIELD_COUNT, "bytes received from all workers, likewise"),
+    MAY(run_log_outer_end, foreign_sessions, FIELD_COUNT, "messages of ended sessions that were dropped"),
 };
 static const struct field_row member_rows[] = {
     NEED(run_log_member, slot, FIELD_INTEGER, "of the worker"),
@@ -321,6 +319,10 @@ static const struct field_row member_rows[] = {
 static const struct field_row refuse_rows[] = {
     MAY(run_log_refuse, what, FIELD_TEXT, "that was refused"),
     MAY(run_log_refuse, reason, FIELD_TEXT, "why"),
+    MAY(run_log_refuse, code, FIELD_COUNT, "the same as a number"),
+    MAY(run_log_refuse, slot, FIELD_COUNT, "of the worker whose contribution it was"),
+    MAY(run_log_refuse, fragment, FIELD_COUNT, "of the contribution"),
+    MAY(run_log_refuse, base_version, FIELD_COUNT, "that the contribution was measured from"),
 };
 static const struct field_row round_trip_rows[] = {
     NEED(run_log_round_trip, slot, FIELD_COUNT, "of the worker"),
@@ -358,8 +360,8 @@ static const struct event_row {
     [RUN_LOG_LINK] = {"link", WRITER_WORKER, ROWS(link_rows), "each second"},
     [RUN_LOG_END] = {"end", WRITER_WORKER, ROWS(end_rows), "last record"},
     [RUN_LOG_OUTER_COMMIT] = {"commit", WRITER_OUTER, ROWS(outer_commit_rows), "a round closed"},
-    [RUN_LOG_OUTER_LINK] = {"link", WRITER_OUTER, ROWS(outer_link_rows), "what a worker told of its link"},
     [RUN_LOG_OUTER_END] = {"end", WRITER_OUTER, ROWS(outer_end_rows), "last record"},
+    [RUN_LOG_START] = {"start", WRITER_OUTER, NULL, 0, "all workers are here, training starts"},
     [RUN_LOG_JOIN] = {"join", WRITER_OUTER, ROWS(member_rows), "a worker came"},
     [RUN_LOG_LEAVE] = {"leave", WRITER_OUTER, ROWS(member_rows), "a worker left or was lost"},
     [RUN_LOG_REFUSE] = {"refuse", WRITER_ANY, ROWS(refuse_rows), "somebody or something was refused"},

@@ -62,8 +62,8 @@ enum run_log_event {
     RUN_LOG_LINK,
     RUN_LOG_END,
     RUN_LOG_OUTER_COMMIT, /* "commit" in the outer's log: its `counted` is a list */
-    RUN_LOG_OUTER_LINK,   /* "link" in the outer's log: per slot */
     RUN_LOG_OUTER_END,    /* "end" in the outer's log */
+    RUN_LOG_START,
     RUN_LOG_JOIN,
     RUN_LOG_LEAVE,
     RUN_LOG_REFUSE,
@@ -199,18 +199,15 @@ struct run_log_outer_commit {
     int64_t close_us;
 };
 
-struct run_log_outer_link {
-    int64_t slot;
-    int64_t wire_up;
-    int64_t wire_down;
-};
-
 struct run_log_outer_end {
     char reason[RUN_LOG_REASON_BYTES];
     int64_t commits;
     char state_hash[RUN_LOG_HASH_BYTES];
     double eval_loss;
     double bits_per_byte;
+    int64_t wire_up;
+    int64_t wire_down;
+    int64_t foreign_sessions;
 };
 
 struct run_log_member { /* join and leave */
@@ -222,6 +219,10 @@ struct run_log_member { /* join and leave */
 struct run_log_refuse {
     char what[RUN_LOG_NAME_BYTES];
     char reason[RUN_LOG_REASON_BYTES];
+    int64_t code;
+    int64_t slot;
+    int64_t fragment;
+    int64_t base_version;
 };
 
 struct run_log_round_trip {
@@ -256,7 +257,6 @@ struct run_log_record {
         struct run_log_link link;
         struct run_log_end end;
         struct run_log_outer_commit outer_commit;
-        struct run_log_outer_link outer_link;
         struct run_log_outer_end outer_end;
         struct run_log_member member;
         struct run_log_refuse refuse;

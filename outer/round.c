@@ -117,15 +117,15 @@ static void close_round(struct round_machine *machine, uint32_t index, uint64_t 
     action->version = fragment->version + 1;
 }
 
-/* Not strict, and nobody trains any more: what is missing may never be sent, since a worker that has nothing unsent for this fragment may
- * wait for another one. Rounds then close with what they have, after a while. */
+/* Not strict, and somebody trains no more: what is missing may never be sent, since who has nothing unsent for this fragment may wait
+ * for a round of another one, and so on in a ring. Rounds then close with what they have, after a while. */
 static bool is_ending(const struct round_machine *machine) {
     if (machine->options.stale == 0)
         return false;
-    for (uint32_t slot = 0; !machine->ended && slot < machine->options.workers; slot++)
-        if (member_is_expected(&machine->members.slot[slot]) && !machine->members.slot[slot].reached)
-            return false;
-    return true;
+    for (uint32_t slot = 0; slot < machine->options.workers; slot++)
+        if (machine->members.slot[slot].reached && member_is_connected(&machine->members.slot[slot]))
+            return true;
+    return machine->ended;
 }
 
 static bool is_out_of_patience(const struct round_machine *machine, const struct round_fragment *fragment, uint64_t now_us) {

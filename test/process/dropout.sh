@@ -100,6 +100,7 @@ for k in 0 1 2 3; do
     worker_pids+=("$PID")
 done
 wait_for 30 "four workers that train" all_train "$directory" 4
+wait_for 10 "a send of the worker" has_event "$directory/worker-2/log.jsonl" sync_send
 asked=$(date +%s.%N)
 kill -TERM "${worker_pids[2]}"
 wait_exit "${worker_pids[2]}" 30 "the worker that was asked to leave"

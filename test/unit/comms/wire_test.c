@@ -232,7 +232,7 @@ static void test_bad_envelopes(void **state) {
     start_body(MESSAGE_PING, false);
     wrap_body(0);
     expect_error(message_bytes.at, message_bytes.count, "message: type: expected 1..25, found 0");
-    wrap_body(25);
+    wrap_body(26);
     expect_error(message_bytes.at, message_bytes.count, "message: type: expected 1..25, found 26");
     wrap_body((UINT64_C(1) << 32) + MESSAGE_PING);
     expect_error(message_bytes.at, message_bytes.count, "message: type: expected 1..25, found 4294967305");

@@ -88,22 +88,24 @@ static void tables(void **state) {
     hand_made_run("alpha", "r1");
     add("alpha");
     write_all();
-    assert_file("summary.csv",
-                "run,name,plain,parameters,fragments,workers,steps,planned_steps,every_steps,overlap_steps,keep_local,"
-                "codec_up,codec_down,error_feedback,seed,loss,bits_per_byte,loss_final,loss_step,tokens,tokens_per_s,"
-                "payload_bytes,wire_bytes,control_bytes,data_parallel_bytes,ratio_wire,ratio_payload,wait_share,commits,"
-                "refused,bad_lines\n"
-                "\"alpha\",\"by hand\",0,1000,3,2,4,4,2,1,0.5,\"e3m0\",\"bf16\",1,7,2.25,3.25,1,4,448,148,2950,3750,375,"
-                "14000,3.73333333,4.74576271,0.0292682927,2,1,1\n");
-    assert_file("workers.csv",
-                "run,node,slot,steps,tokens,tokens_per_s,train_loss,payload_up,payload_down,wire_up,wire_down,control_up,"
-                "control_down,retransmitted_up,data_parallel_bytes,ratio_wire,ratio_payload,elapsed_s,compute_share,"
-                "wait_share,eval_share,other_share,wait_us,up_peak_bytes_per_s,up_mean_bytes_per_s,down_peak_bytes_per_s,"
-                "down_mean_bytes_per_s,up_cap_bytes_per_s,down_cap_bytes_per_s,ended,reason,starts,bad_lines\n"
-                "\"alpha\",\"island_0\",0,4,256,128,3,3200,1600,4000,2000,400,200,25,16000,2.66666667,3.33333333,2.2,"
-                "0.318181818,0.15,0.1,0.431818182,330000,2000,1500,1000,750,5000,0,1,\"trained to the end\",1,0\n"
-                "\"alpha\",\"w1\",1,3,192,20,4,750,350,1000,500,100,50,3,12000,8,10.9090909,10.1,0.0396039604,"
-                "0.00297029703,0.01,0.947425743,30000,31.5789474,31.5789474,21.0526316,21.0526316,5000,0,0,\"\",2,1\n");
+    assert_file(
+        "summary.csv",
+        "run,name,plain,parameters,fragments,workers,steps,planned_steps,every_steps,overlap_steps,keep_local,"
+        "codec_up,codec_down,error_feedback,seed,loss,bits_per_byte,loss_final,loss_step,tokens,tokens_per_s,"
+        "payload_bytes,wire_bytes,control_bytes,data_parallel_bytes,ratio_wire,ratio_payload,wait_share,commits,"
+        "refused,bad_lines\n"
+        "\"alpha\",\"by hand\",0,1000,3,2,4,4,2,1,0.5,\"e3m0\",\"bf16\",1,7,2.25,3.25,1,4,448,148,2950,3750,375,"
+        "14000,3.73333333,4.74576271,0.0292682927,2,1,1\n");
+    assert_file(
+        "workers.csv",
+        "run,node,slot,steps,tokens,tokens_per_s,train_loss,payload_up,payload_down,wire_up,wire_down,control_up,"
+        "control_down,retransmitted_up,data_parallel_bytes,ratio_wire,ratio_payload,elapsed_s,compute_share,"
+        "wait_share,eval_share,other_share,wait_us,up_peak_bytes_per_s,up_mean_bytes_per_s,down_peak_bytes_per_s,"
+        "down_mean_bytes_per_s,up_cap_bytes_per_s,down_cap_bytes_per_s,ended,reason,starts,bad_lines\n"
+        "\"alpha\",\"island_0\",0,4,256,128,3,3200,1600,4000,2000,400,200,25,16000,2.66666667,3.33333333,2.2,"
+        "0.318181818,0.15,0.1,0.431818182,330000,2000,1500,1000,750,5000,0,1,\"trained to the end\",1,0\n"
+        "\"alpha\",\"w1\",1,3,192,20,4,750,350,1000,500,100,50,3,12000,8,10.9090909,10.1,0.0396039604,"
+        "0.00297029703,0.01,0.947425743,30000,31.5789474,31.5789474,21.0526316,21.0526316,5000,0,0,\"\",2,1\n");
 }
 
 /* Bins of steps when there are more than the plot has room for. */
@@ -165,6 +167,31 @@ static void quotes_in_scripts(void **state) {
     assert_file_has("01-o_neil.rates.gp", "title 'o_neil: wire rate of each worker, 1 s samples'");
 }
 
+/* gnuplot fails on a figure without a point: a run shorter than a rate sample, one without a finite loss. */
+static void short_and_diverged(void **state) {
+    (void)state;
+    static const char wall[] = "2026-01-02T12:00:00.000Z";
+    for (int worker = 0; worker < 2; worker++) {
+        const char *directory = worker == 0 ? "short" : "diverged";
+        hand_made_header(directory, wall, 0, directory, "\"role\": \"worker\", \"node\": \"w\"");
+        fixture_record(directory, wall, 100000, "step",
+                       worker == 0 ? ", \"step\": 1, \"loss\": 1, \"tokens\": 64, \"compute_us\": 9"
+                                   : ", \"step\": 1, \"loss\": null, \"tokens\": 64, \"compute_us\": 9");
+        fixture_record(directory, wall, 300000, "link", ", \"wire_up\": 1, \"wire_down\": 0, \"wait_us\": 0");
+        fixture_record(directory, wall, 600000, "link", ", \"wire_up\": 2, \"wire_down\": 0, \"wait_us\": 0");
+    }
+    add("short");
+    write_all();
+    assert_int_equal(plots.count, 2);
+    assert_string_equal(plots.plots[0].name, "loss_over_tokens");
+    assert_string_equal(plots.plots[1].name, "01-short.waits");
+    run_set_free(&set);
+    add("diverged");
+    write_all();
+    assert_int_equal(plots.count, 1);
+    assert_string_equal(plots.plots[0].name, "01-diverged.waits");
+}
+
 /* Nothing to show: no figure; and a directory that is not there is said. */
 static void without_data(void **state) {
     (void)state;
@@ -184,8 +211,10 @@ static void without_data(void **state) {
 int main(void) {
 #define RUN_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, teardown)
     const struct CMUnitTest tests[] = {
-        RUN_TEST(files_of_one_run), RUN_TEST(tables),       RUN_TEST(train_bins),
-        RUN_TEST(two_runs),         RUN_TEST(quotes_in_scripts), RUN_TEST(without_data),
+        RUN_TEST(files_of_one_run),  RUN_TEST(tables),
+        RUN_TEST(train_bins),        RUN_TEST(two_runs),
+        RUN_TEST(quotes_in_scripts), RUN_TEST(short_and_diverged),
+        RUN_TEST(without_data),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

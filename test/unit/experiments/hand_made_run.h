@@ -35,10 +35,12 @@ static inline void hand_made_header(const char *directory, const char *t_wall, i
 static inline void hand_made_worker_0(const char *directory, const char *run_id) {
     static const char wall[] = "2026-01-02T12:00:00.500Z"; /* only that of a header is looked at */
     hand_made_header(directory, wall, 500000, run_id, "\"role\": \"worker\", \"node\": \"island 0\", \"slot\": 0");
-    fixture_record(directory, wall, 1000000, "step", ", \"step\": 1, \"loss\": 4, \"tokens\": 64, \"compute_us\": 100000");
-    fixture_record(directory, wall, 1100000, "link",
-                   ", \"wire_up\": 1000, \"wire_down\": 500, \"payload_up\": 800, \"payload_down\": 400, \"wait_us\": 0, "
-                   "\"control_up\": 100, \"control_down\": 50, \"retransmitted_up\": 10");
+    fixture_record(directory, wall, 1000000, "step",
+                   ", \"step\": 1, \"loss\": 4, \"tokens\": 64, \"compute_us\": 100000");
+    fixture_record(
+        directory, wall, 1100000, "link",
+        ", \"wire_up\": 1000, \"wire_down\": 500, \"payload_up\": 800, \"payload_down\": 400, \"wait_us\": 0, "
+        "\"control_up\": 100, \"control_down\": 50, \"retransmitted_up\": 10");
     fixture_record(directory, wall, 1200000, "step",
                    ", \"step\": 2, \"loss\": 3, \"tokens\": 128, \"compute_us\": 150000");
     fixture_record(directory, wall, 1300000, "eval",
@@ -54,26 +56,30 @@ static inline void hand_made_worker_0(const char *directory, const char *run_id)
                    "\"wait_us\": 220000, \"eval_us\": 100000, \"retransmitted_up\": 25");
     fixture_record(directory, wall, 2900000, "step",
                    ", \"step\": 4, \"loss\": 2, \"tokens\": 256, \"compute_us\": 250000");
-    fixture_record(directory, wall, 3000000, "eval",
-                   ", \"step\": 4, \"loss\": 2.25, \"bits_per_byte\": 3.25, \"tokens\": 256, \"run_tokens\": 512, "
-                   "\"wire_up\": 4000, \"wire_down\": 2000, \"payload_up\": 3200, \"payload_down\": 1600, \"final\": true");
-    fixture_record(directory, wall, 3100000, "end",
-                   ", \"step\": 4, \"tokens\": 256, \"wait_us\": 330000, \"compute_us\": 700000, \"eval_us\": 220000, "
-                   "\"payload_up\": 3200, \"payload_down\": 1600, \"wire_up\": 4000, \"wire_down\": 2000, "
-                   "\"control_up\": 400, \"control_down\": 200, \"reason\": \"trained to the end\", \"state_hash\": \"aa\"");
+    fixture_record(
+        directory, wall, 3000000, "eval",
+        ", \"step\": 4, \"loss\": 2.25, \"bits_per_byte\": 3.25, \"tokens\": 256, \"run_tokens\": 512, "
+        "\"wire_up\": 4000, \"wire_down\": 2000, \"payload_up\": 3200, \"payload_down\": 1600, \"final\": true");
+    fixture_record(
+        directory, wall, 3100000, "end",
+        ", \"step\": 4, \"tokens\": 256, \"wait_us\": 330000, \"compute_us\": 700000, \"eval_us\": 220000, "
+        "\"payload_up\": 3200, \"payload_down\": 1600, \"wire_up\": 4000, \"wire_down\": 2000, "
+        "\"control_up\": 400, \"control_down\": 200, \"reason\": \"trained to the end\", \"state_hash\": \"aa\"");
 }
 
 static inline void hand_made_worker_1(const char *directory, const char *run_id) {
     static const char who[] = "\"role\": \"worker\", \"node\": \"w1\", \"slot\": 1";
     static const char wall[] = "2026-01-02T12:00:01.000Z", again[] = "2026-01-02T12:00:11.000Z";
     hand_made_header(directory, wall, 0, run_id, who);
-    fixture_record(directory, wall, 1000000, "step", ", \"step\": 1, \"loss\": 5, \"tokens\": 64, \"compute_us\": 100000");
+    fixture_record(directory, wall, 1000000, "step",
+                   ", \"step\": 1, \"loss\": 5, \"tokens\": 64, \"compute_us\": 100000");
     fixture_record(directory, wall, 1500000, "link",
                    ", \"wire_up\": 700, \"wire_down\": 300, \"payload_up\": 500, \"payload_down\": 200, "
                    "\"control_up\": 70, \"control_down\": 30, \"retransmitted_up\": 1, \"wait_us\": 10000");
     fixture_record(directory, wall, 2000000, "step",
                    ", \"step\": 2, \"loss\": 4, \"tokens\": 128, \"compute_us\": 100000");
-    fixture_record(directory, wall, 2100000, "step", ", \"step\": 3, \"loss\": \"4\", \"tokens\": 192, \"compute_us\": 1");
+    fixture_record(directory, wall, 2100000, "step",
+                   ", \"step\": 3, \"loss\": \"4\", \"tokens\": 192, \"compute_us\": 1");
     fixture_record(directory, wall, 2200000, "not_yet_invented", ", \"step\": -1");
     hand_made_header(directory, again, 0, run_id, who);
     fixture_record(directory, again, 500000, "step",
@@ -81,9 +87,10 @@ static inline void hand_made_worker_1(const char *directory, const char *run_id)
     fixture_record(directory, again, 600000, "eval",
                    ", \"step\": 3, \"loss\": 3, \"bits_per_byte\": null, \"tokens\": 192, \"run_tokens\": 384, "
                    "\"wire_up\": 100, \"wire_down\": 50, \"payload_up\": 80, \"payload_down\": 40");
-    fixture_record(directory, again, 1000000, "link",
-                   ", \"wire_up\": 300, \"wire_down\": 200, \"payload_up\": 250, \"payload_down\": 150, "
-                   "\"control_up\": 30, \"control_down\": 20, \"retransmitted_up\": 2, \"wait_us\": 20000, \"eval_us\": 101000");
+    fixture_record(
+        directory, again, 1000000, "link",
+        ", \"wire_up\": 300, \"wire_down\": 200, \"payload_up\": 250, \"payload_down\": 150, "
+        "\"control_up\": 30, \"control_down\": 20, \"retransmitted_up\": 2, \"wait_us\": 20000, \"eval_us\": 101000");
     fixture_append(directory, "log.jsonl", "{\"event\": \"end\", \"t_us\": 9", 28);
 }
 

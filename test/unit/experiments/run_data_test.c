@@ -190,8 +190,7 @@ static void many_records(void **state) {
 static void absurd_counts(void **state) {
     (void)state;
     static const char wall[] = "2026-01-02T12:00:00.000Z";
-    static const char step[] =
-        ", \"step\": 1, \"loss\": 1, \"tokens\": 64, \"compute_us\": 9007199254740992";
+    static const char step[] = ", \"step\": 1, \"loss\": 1, \"tokens\": 64, \"compute_us\": 9007199254740992";
     for (int i = 0; i < 1100; i++) {
         if (i % 100 == 0)
             hand_made_header("huge", wall, 0, "huge", "\"role\": \"worker\", \"node\": \"w\"");

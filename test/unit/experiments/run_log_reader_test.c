@@ -3,8 +3,9 @@
 #include "experiments/run_log_reader.h"
 
 static const char WALL[] = "2026-01-02T03:04:05.678Z";
-static const char HEADER[] = ", \"schema\": 1, \"role\": \"worker\", \"node\": \"w\", \"parameters\": 1, \"workers\": 1, "
-                             "\"tokens_per_step\": 64";
+static const char HEADER[] =
+    ", \"schema\": 1, \"role\": \"worker\", \"node\": \"w\", \"parameters\": 1, \"workers\": 1, "
+    "\"tokens_per_step\": 64";
 static const char OUTER_HEADER[] = ", \"schema\": 1, \"role\": \"outer\", \"node\": \"o\", \"parameters\": 1, "
                                    "\"workers\": 1, \"tokens_per_step\": 64";
 
@@ -218,9 +219,10 @@ static void many_lines(void **state) {
 int main(void) {
 #define LOG_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        LOG_TEST(missing_file),           LOG_TEST(follows),        LOG_TEST(torn_then_restarted), LOG_TEST(roles),
-        LOG_TEST(other_schema),           LOG_TEST(longer_than_a_megabyte), LOG_TEST(many_megabytes),
-        LOG_TEST(long_but_read),          LOG_TEST(binary),         LOG_TEST(many_lines),
+        LOG_TEST(missing_file),   LOG_TEST(follows),       LOG_TEST(torn_then_restarted),
+        LOG_TEST(roles),          LOG_TEST(other_schema),  LOG_TEST(longer_than_a_megabyte),
+        LOG_TEST(many_megabytes), LOG_TEST(long_but_read), LOG_TEST(binary),
+        LOG_TEST(many_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,8 +21,10 @@ static const struct sample {
 } samples[] = {
     {RUN_LOG_HEADER, false, "header",
      "'schema': 1, 'run_id': 'ab12', 'role': 'worker', 'node': 'w-0', 'slot': 3, "
-     "'build': {'version': '0.1.0', 'compiler': 'gcc', 'cpu': 'Z80', 'cores': 2}, 'blas_core': 'Zen', 'blas_threads': 4, "
-     "'name': 'tiny', 'parameters': 26816, 'fragments': [{}, {}, {}], 'workers': 5, 'steps': 60, 'tokens_per_step': 64, "
+     "'build': {'version': '0.1.0', 'compiler': 'gcc', 'cpu': 'Z80', 'cores': 2}, 'blas_core': 'Zen', 'blas_threads': "
+     "4, "
+     "'name': 'tiny', 'parameters': 26816, 'fragments': [{}, {}, {}], 'workers': 5, 'steps': 60, 'tokens_per_step': "
+     "64, "
      "'seed': 7, 'up_bytes_per_s': 1000, 'down_bytes_per_s': 2000, 'every_steps': 10, 'overlap_steps': -1, "
      "'keep_local': 0.5, 'codec_up': 'e3m0', 'codec_down': 'bf16', 'error_feedback': true, "
      "'outer_optimizer': 'nesterov', 'outer_lr': 0.4, 'outer_momentum': 0.9",
@@ -41,7 +43,8 @@ static const struct sample {
      "step fragment", ""},
     {RUN_LOG_EVAL, false, "eval",
      "'step': 60, 'loss': 2.25, 'bits_per_byte': 3.25, 'windows': 8, 'tokens': 3840, 'run_tokens': 7680, "
-     "'eval_us': 538, 'versions': [6, 6], 'wire_up': 1, 'wire_down': 2, 'payload_up': 3, 'payload_down': 4, 'final': true",
+     "'eval_us': 538, 'versions': [6, 6], 'wire_up': 1, 'wire_down': 2, 'payload_up': 3, 'payload_down': 4, 'final': "
+     "true",
      "step loss tokens run_tokens", ""},
     {RUN_LOG_LINK, false, "link",
      "'step': 60, 'payload_up': 1, 'payload_down': 2, 'wire_up': 3, 'wire_down': 4, 'control_up': 5, "
@@ -55,13 +58,17 @@ static const struct sample {
      "'fragment': 2, 'version': 6, 'run_step': 60, 'counted': [{}, {}], 'payload_bytes': 4177, 'state_hash': '8177', "
      "'open_us': 10, 'close_us': 20",
      "fragment version counted", ""},
-    {RUN_LOG_OUTER_LINK, true, "link", "'slot': 1, 'wire_up': 3, 'wire_down': 4", "slot", ""},
     {RUN_LOG_OUTER_END, true, "end",
-     "'reason': 'done', 'commits': 18, 'state_hash': '2c48', 'eval_loss': 2.25, 'bits_per_byte': 3.25", "", ""},
+     "'reason': 'done', 'commits': 18, 'state_hash': '2c48', 'eval_loss': 2.25, 'bits_per_byte': 3.25, "
+     "'wire_up': 5, 'wire_down': 6, 'foreign_sessions': 7",
+     "", ""},
+    {RUN_LOG_START, true, "start", "", "", ""},
     {RUN_LOG_JOIN, true, "join", "'slot': 1, 'node': 'w-1', 'reason': 'ready'", "slot", "slot"},
     {RUN_LOG_LEAVE, true, "leave", "'slot': -1, 'node': 'w-1', 'reason': 'link lost'", "slot", "slot"},
-    {RUN_LOG_REFUSE, true, "refuse", "'what': 'hello', 'reason': 'unlisted key'", "", ""},
-    {RUN_LOG_ROUND_TRIP, true, "round_trip", "'slot': 1, 'p50_us': 2, 'p99_us': 3, 'max_us': 4, 'count': 5", "slot", ""},
+    {RUN_LOG_REFUSE, true, "refuse",
+     "'what': 'hello', 'reason': 'stale', 'code': 1, 'slot': 2, 'fragment': 3, 'base_version': 4", "", ""},
+    {RUN_LOG_ROUND_TRIP, true, "round_trip", "'slot': 1, 'p50_us': 2, 'p99_us': 3, 'max_us': 4, 'count': 5", "slot",
+     ""},
     {RUN_LOG_LEDGER, true, "ledger",
      "'slot': 1, 'fragment': 2, 'processed': 100, 'applied': 40, 'in_flight': 30, 'unsent': 20, 'dropped': 10",
      "slot fragment", ""},
@@ -71,7 +78,8 @@ enum { SAMPLES = sizeof samples / sizeof samples[0] };
 /* JSON with ' for ". */
 static json_t *object_of(const char *quoted) {
     char text[2048];
-    snprintf(text, sizeof text, "{'t_wall': '2026-01-02T03:04:05.678Z', 't_us': 123, %s}", quoted);
+    snprintf(text, sizeof text, "{'t_wall': '2026-01-02T03:04:05.678Z', 't_us': 123%s%s}", quoted[0] ? ", " : "",
+             quoted);
     for (char *at = text; *at; at++)
         if (*at == '\'')
             *at = '"';
@@ -252,16 +260,15 @@ static void outer_events(void **state) {
     assert_int_equal(commit.open_us, 10);
     assert_int_equal(commit.close_us, 20);
 
-    struct run_log_outer_link link = read_sample(RUN_LOG_OUTER_LINK).outer_link;
-    assert_int_equal(link.slot, 1);
-    assert_int_equal(link.wire_up, 3);
-    assert_int_equal(link.wire_down, 4);
-
     struct run_log_outer_end end = read_sample(RUN_LOG_OUTER_END).outer_end;
     assert_string_equal(end.reason, "done");
     assert_int_equal(end.commits, 18);
     assert_string_equal(end.state_hash, "2c48");
     assert_true(end.eval_loss == 2.25 && end.bits_per_byte == 3.25);
+    assert_int_equal(end.wire_up, 5);
+    assert_int_equal(end.wire_down, 6);
+    assert_int_equal(end.foreign_sessions, 7);
+    read_sample(RUN_LOG_START);
 
     struct run_log_member join = read_sample(RUN_LOG_JOIN).member;
     assert_int_equal(join.slot, 1);
@@ -271,7 +278,11 @@ static void outer_events(void **state) {
 
     struct run_log_refuse refuse = read_sample(RUN_LOG_REFUSE).refuse;
     assert_string_equal(refuse.what, "hello");
-    assert_string_equal(refuse.reason, "unlisted key");
+    assert_string_equal(refuse.reason, "stale");
+    assert_int_equal(refuse.code, 1);
+    assert_int_equal(refuse.slot, 2);
+    assert_int_equal(refuse.fragment, 3);
+    assert_int_equal(refuse.base_version, 4);
 
     struct run_log_round_trip trip = read_sample(RUN_LOG_ROUND_TRIP).round_trip;
     assert_int_equal(trip.slot, 1);
@@ -440,7 +451,8 @@ static void texts(void **state) {
     char fields[1024], reason[600];
     memset(reason, 'x', sizeof reason);
     reason[sizeof reason - 1] = '\0';
-    snprintf(fields, sizeof fields, "'event': 'join', 'slot': 0, 'node': 'a\\u001b[2Jb\\u00e9', 'reason': '%s'", reason);
+    snprintf(fields, sizeof fields, "'event': 'join', 'slot': 0, 'node': 'a\\u001b[2Jb\\u00e9', 'reason': '%s'",
+             reason);
     assert_int_equal(parse(object_of(fields), true, &record, &error), RUN_LOG_LINE_RECORD);
     assert_string_equal(record.member.node, "a?[2Jb??"); /* e acute is two bytes */
     assert_int_equal(strlen(record.member.reason), RUN_LOG_REASON_BYTES - 1);
@@ -524,7 +536,8 @@ static void schema(void **state) {
     fclose(file);
     assert_non_null(strstr(text, "\nstep: one inner step (written by workers)\n"));
     assert_non_null(strstr(text, "\nheader: first record of each process (written by every node)\n"));
-    assert_non_null(strstr(text, "\nledger: where the tokens of one worker and fragment went (written by the outer)\n"));
+    assert_non_null(
+        strstr(text, "\nledger: where the tokens of one worker and fragment went (written by the outer)\n"));
     assert_non_null(strstr(text, "\n    grad_norm          real     before clipping (optional)\n"));
     for (int i = 0; i < SAMPLES; i++) {
         json_t *whole = sample_object(&samples[i]);
@@ -542,10 +555,10 @@ static void schema(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(header),         cmocka_unit_test(worker_events), cmocka_unit_test(outer_events),
-        cmocka_unit_test(absent_fields),  cmocka_unit_test(missing_fields), cmocka_unit_test(wrong_types),
-        cmocka_unit_test(not_a_record),   cmocka_unit_test(unknown),       cmocka_unit_test(texts),
-        cmocka_unit_test(rows_print),     cmocka_unit_test(rows_json),     cmocka_unit_test(schema),
+        cmocka_unit_test(header),        cmocka_unit_test(worker_events),  cmocka_unit_test(outer_events),
+        cmocka_unit_test(absent_fields), cmocka_unit_test(missing_fields), cmocka_unit_test(wrong_types),
+        cmocka_unit_test(not_a_record),  cmocka_unit_test(unknown),        cmocka_unit_test(texts),
+        cmocka_unit_test(rows_print),    cmocka_unit_test(rows_json),      cmocka_unit_test(schema),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

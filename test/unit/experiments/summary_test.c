@@ -168,7 +168,8 @@ static void plain_run(void **state) {
     struct run_summary run;
     struct worker_summary w;
     hand_made_header("off/worker-0", wall, 0, "", "\"role\": \"plain\", \"node\": \"worker-0\"");
-    fixture_record("off/worker-0", wall, 1000000, "step", ", \"step\": 1, \"loss\": 4, \"tokens\": 64, \"compute_us\": 500000");
+    fixture_record("off/worker-0", wall, 1000000, "step",
+                   ", \"step\": 1, \"loss\": 4, \"tokens\": 64, \"compute_us\": 500000");
     add("off");
     summary_of_run(&set.runs[0], &run);
     assert_true(run.plain);
@@ -247,21 +248,22 @@ static void table(void **state) {
     add("alpha");
     char *text = printed();
     assert_string_equal(
-        text, "alpha: 1000 parameters, 2 workers, 4 of 4 steps, 3 fragments every 2 steps, overlap 1, e3m0 up, bf16 down, "
-              "error feedback\n"
-              "  held-out loss     2.2500 nats per token, 3.2500 bits per byte (step 4, final model)\n"
-              "  payload           2.95 kB up and down per worker, 4.75x less than bf16 data-parallel\n"
-              "  wire              3.75 kB up and down per worker, 3.73x less than bf16 data-parallel\n"
-              "  bf16 data-par.    14.0 kB up and down per worker for the same steps\n"
-              "  speed             148 tokens/s, 448 tokens\n"
-              "  exposed wait      2.93 % of the workers' time\n"
-              "  warning           1 log lines could not be used\n"
-              "  worker           steps  tokens/s     payload up / down        wire up / down     control up / down   "
-              "wire vs DP     wait  end\n"
-              "  island_0             4       128     3.20 kB / 1.60 kB     4.00 kB / 2.00 kB         400 B / 200 B   "
-              "2.67x less  15.00 %  trained to the end\n"
-              "  w1                   3        20         750 B / 350 B       1.00 kB / 500 B          100 B / 50 B   "
-              "   8x less   0.30 %  no end record\n");
+        text,
+        "alpha: 1000 parameters, 2 workers, 4 of 4 steps, 3 fragments every 2 steps, overlap 1, e3m0 up, bf16 down, "
+        "error feedback\n"
+        "  held-out loss     2.2500 nats per token, 3.2500 bits per byte (step 4, final model)\n"
+        "  payload           2.95 kB up and down per worker, 4.75x less than bf16 data-parallel\n"
+        "  wire              3.75 kB up and down per worker, 3.73x less than bf16 data-parallel\n"
+        "  bf16 data-par.    14.0 kB up and down per worker for the same steps\n"
+        "  speed             148 tokens/s, 448 tokens\n"
+        "  exposed wait      2.93 % of the workers' time\n"
+        "  warning           1 log lines could not be used\n"
+        "  worker           steps  tokens/s     payload up / down        wire up / down     control up / down   "
+        "wire vs DP     wait  end\n"
+        "  island_0             4       128     3.20 kB / 1.60 kB     4.00 kB / 2.00 kB         400 B / 200 B   "
+        "2.67x less  15.00 %  trained to the end\n"
+        "  w1                   3        20         750 B / 350 B       1.00 kB / 500 B          100 B / 50 B   "
+        "   8x less   0.30 %  no end record\n");
     free(text);
 }
 
@@ -288,8 +290,10 @@ static void schema(void **state) {
     FILE *file = open_memstream(&text, &bytes);
     summary_print_schema(file);
     fclose(file);
-    assert_non_null(strstr(text, "\n    wait_share         real     exposed wait of all workers over their elapsed time\n"));
-    assert_non_null(strstr(text, "\n    workers_table      list     of its workers (also a row of workers.csv), each:\n"));
+    assert_non_null(
+        strstr(text, "\n    wait_share         real     exposed wait of all workers over their elapsed time\n"));
+    assert_non_null(
+        strstr(text, "\n    workers_table      list     of its workers (also a row of workers.csv), each:\n"));
     assert_non_null(strstr(text, "\n    ended              bool     its log has an end record\n"));
     free(text);
 }
@@ -297,9 +301,10 @@ static void schema(void **state) {
 int main(void) {
 #define RUN_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, teardown)
     const struct CMUnitTest tests[] = {
-        RUN_TEST(worker_0), RUN_TEST(worker_1),           RUN_TEST(whole_run), RUN_TEST(loss_of_the_outer),
-        RUN_TEST(plain_run), RUN_TEST(no_steps),          RUN_TEST(last_twenty_losses), RUN_TEST(json),
-        RUN_TEST(table),    RUN_TEST(table_of_others),    RUN_TEST(schema),
+        RUN_TEST(worker_0),           RUN_TEST(worker_1),  RUN_TEST(whole_run),
+        RUN_TEST(loss_of_the_outer),  RUN_TEST(plain_run), RUN_TEST(no_steps),
+        RUN_TEST(last_twenty_losses), RUN_TEST(json),      RUN_TEST(table),
+        RUN_TEST(table_of_others),    RUN_TEST(schema),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

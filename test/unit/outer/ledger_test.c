@@ -77,7 +77,8 @@ static void check_finds_what_does_not_add_up(void **state) {
     memset(&ledger, 0, sizeof ledger);
     ledger.entries[0][0] = (struct ledger_entry){.processed = 10, .applied = 5, .mark = 4};
     assert_false(ledger_check(&ledger));
-    ledger.entries[0][0] = (struct ledger_entry){.processed = 10, .applied = 5, .mark = 5, .in_flight = 4, .dropped = 2};
+    ledger.entries[0][0] =
+        (struct ledger_entry){.processed = 10, .applied = 5, .mark = 5, .in_flight = 4, .dropped = 2};
     assert_false(ledger_check(&ledger));
     ledger.entries[0][0].dropped = 1;
     assert_true(ledger_check(&ledger));

@@ -309,7 +309,8 @@ static void two_versions_late_is_the_limit(void **state) {
     }
     feed(WHOLE(2, 0, 0)), expect(""); /* 2 - 0 <= 2 */
     contributes(0, 0, 2), expect("CLOSE f0 v3 of 2 0");
-    feed(COMMITTED(0, 3)), expect("DISCARD 2 f0 v0, DISCARD 0 f0 v2, PUBLISH f0 v3, REFUSE 3 f0 v0 stale, DISCARD 3 f0 v0");
+    feed(COMMITTED(0, 3)),
+        expect("DISCARD 2 f0 v0, DISCARD 0 f0 v2, PUBLISH f0 v3, REFUSE 3 f0 v0 stale, DISCARD 3 f0 v0");
     feed(WHOLE(3, 0, 0)), expect("");
     feed(OFFER(3, 0, 0)), expect("REFUSE 3 f0 v0 stale");
     assert_int_equal(ledger_unsent(&machine.ledger.entries[3][0]), TRACE_TOKENS);
@@ -456,6 +457,31 @@ static void a_quorum_at_the_last_step_ends_training(void **state) {
     feed(LEAVE(1)), expect("MEMBERS, END");
 }
 
+/* Two workers, each alone in a round of another fragment, the third has nothing left: in strict mode that can't be, else patience ends. */
+static void the_end_does_not_wait_for_ever(void **state) {
+    (void)state;
+    run_with((struct round_options){.workers = 3, .fragments = 2, .stale = 2});
+    all_join();
+    contributes(0, 0, 0), expect("");
+    contributes(1, 1, 0), expect("");
+    after(1000000000), feed(TICK), expect("");
+    feed(DONE(2)), expect("");
+    assert_true(round_deadline_us(&machine) == UINT64_MAX);
+    feed(REACHED(1)), expect("");
+    assert_true(round_deadline_us(&machine) <= now_us);
+    feed(TICK), expect("CLOSE f0 v1 of 0, CLOSE f1 v1 of 1");
+    feed(COMMITTED(0, 1)), feed(COMMITTED(1, 1));
+    contributes(0, 0, 1), expect("");
+    assert_true(round_deadline_us(&machine) == now_us + ROUND_END_PATIENCE_US);
+    after(ROUND_END_PATIENCE_US - 1), feed(TICK), expect("");
+    after(1), feed(TICK), expect("CLOSE f0 v2 of 0");
+    run_of(2, 1); /* strict */
+    all_join();
+    contributes(0, 0, 0), feed(REACHED(0));
+    after(1000000000), feed(TICK), expect("");
+    assert_true(round_deadline_us(&machine) == UINT64_MAX);
+}
+
 /* ---- random events against an oracle ---- */
 
 /* It knows what was granted, became whole, was closed and committed, and nothing of rounds. */
@@ -556,7 +582,8 @@ static void oracle_feed(struct round_event event) {
             uint64_t in_flight = held->held ? held->contribution.tokens_to - held->contribution.tokens_from : 0;
             assert_int_equal(entry->applied, oracle.applied[s][f]);
             assert_int_equal(entry->in_flight, in_flight);
-            assert_int_equal(entry->processed, entry->applied + entry->in_flight + entry->dropped + ledger_unsent(entry));
+            assert_int_equal(entry->processed,
+                             entry->applied + entry->in_flight + entry->dropped + ledger_unsent(entry));
             assert_int_equal(machine.fragments[f].version, oracle.version[f]);
         }
     }
@@ -686,6 +713,7 @@ int main(void) {
         cmocka_unit_test(who_was_final_and_lost_its_link_is_final_again),
         cmocka_unit_test(who_returns_after_the_finish_changes_no_version),
         cmocka_unit_test(a_quorum_at_the_last_step_ends_training),
+        cmocka_unit_test(the_end_does_not_wait_for_ever),
         cmocka_unit_test(random_events_against_the_oracle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,7 +32,8 @@ static inline void run_of(uint32_t workers, uint32_t fragments) {
 }
 
 static inline void quorum_run_of(uint32_t workers, uint32_t quorum, int64_t grace_us) {
-    run_with((struct round_options){.workers = workers, .fragments = 1, .quorum = quorum, .grace_us = grace_us, .stale = 2});
+    run_with(
+        (struct round_options){.workers = workers, .fragments = 1, .quorum = quorum, .grace_us = grace_us, .stale = 2});
 }
 
 static inline void after(uint64_t us) {
@@ -41,20 +42,20 @@ static inline void after(uint64_t us) {
 
 /* ---- events ---- */
 
-#define EVENT(...) ((struct round_event){__VA_ARGS__})
-#define TICK EVENT(.kind = ROUND_EVENT_TICK)
-#define JOIN_AS(s, i) EVENT(.kind = ROUND_EVENT_JOIN, .slot = (s), .incarnation = (i), .has_validation = true)
-#define JOIN(s) JOIN_AS(s, 100u + (s))
-#define LEAVE(s) EVENT(.kind = ROUND_EVENT_LEAVE, .slot = (s))
-#define OFFERED(c) EVENT(.kind = ROUND_EVENT_OFFER, .slot = (c).slot, .contribution = (c))
-#define OFFER(s, f, base) OFFERED(contribution_of(s, f, base))
-#define WHOLE(s, f, base) EVENT(.kind = ROUND_EVENT_WHOLE, .slot = (s), .fragment = (f), .version = (base))
+#define EVENT(...)         ((struct round_event){__VA_ARGS__})
+#define TICK               EVENT(.kind = ROUND_EVENT_TICK)
+#define JOIN_AS(s, i)      EVENT(.kind = ROUND_EVENT_JOIN, .slot = (s), .incarnation = (i), .has_validation = true)
+#define JOIN(s)            JOIN_AS(s, 100u + (s))
+#define LEAVE(s)           EVENT(.kind = ROUND_EVENT_LEAVE, .slot = (s))
+#define OFFERED(c)         EVENT(.kind = ROUND_EVENT_OFFER, .slot = (c).slot, .contribution = (c))
+#define OFFER(s, f, base)  OFFERED(contribution_of(s, f, base))
+#define WHOLE(s, f, base)  EVENT(.kind = ROUND_EVENT_WHOLE, .slot = (s), .fragment = (f), .version = (base))
 #define BROKEN(s, f, base) EVENT(.kind = ROUND_EVENT_BROKEN, .slot = (s), .fragment = (f), .version = (base))
-#define COMMITTED(f, v) EVENT(.kind = ROUND_EVENT_COMMITTED, .fragment = (f), .version = (v))
-#define TOKENS(s, n) EVENT(.kind = ROUND_EVENT_TOKENS, .slot = (s), .tokens = (n))
-#define REACHED(s) EVENT(.kind = ROUND_EVENT_REACHED, .slot = (s))
-#define DONE(s) EVENT(.kind = ROUND_EVENT_DONE, .slot = (s), .tokens = machine.ledger.entries[s][0].mark)
-#define FINAL(s) EVENT(.kind = ROUND_EVENT_FINAL, .slot = (s))
+#define COMMITTED(f, v)    EVENT(.kind = ROUND_EVENT_COMMITTED, .fragment = (f), .version = (v))
+#define TOKENS(s, n)       EVENT(.kind = ROUND_EVENT_TOKENS, .slot = (s), .tokens = (n))
+#define REACHED(s)         EVENT(.kind = ROUND_EVENT_REACHED, .slot = (s))
+#define DONE(s)            EVENT(.kind = ROUND_EVENT_DONE, .slot = (s), .tokens = machine.ledger.entries[s][0].mark)
+#define FINAL(s)           EVENT(.kind = ROUND_EVENT_FINAL, .slot = (s))
 
 /* What an honest worker offers: all since its last counted send. */
 static inline struct contribution contribution_of(uint32_t slot, uint32_t fragment, uint64_t base) {
@@ -72,14 +73,15 @@ static inline struct contribution contribution_of(uint32_t slot, uint32_t fragme
 /* ---- answers ---- */
 
 static void tell(const struct round_action *a) {
-    static const char *const names[] = {"START", "MEMBERS", "GRANT", "REFUSE", "DISCARD", "CLOSE", "PUBLISH", "END", "FINISH", "LEAVE"};
+    static const char *const names[] = {"START", "MEMBERS", "GRANT", "REFUSE", "DISCARD",
+                                        "CLOSE", "PUBLISH", "END",   "FINISH", "LEAVE"};
     static const char *const why[] = {"", "stale", "duplicate", "malformed", "hash", "not finite"};
     char *end = answer + strlen(answer);
     size_t room = sizeof answer - strlen(answer);
     const char *comma = end == answer ? "" : ", ";
     if (a->kind == ROUND_ACTION_GRANT || a->kind == ROUND_ACTION_DISCARD || a->kind == ROUND_ACTION_REFUSE_OFFER)
-        snprintf(end, room, "%s%s %u f%u v%u%s%s", comma, names[a->kind], a->slot, a->fragment, (unsigned)a->version, a->code ? " " : "",
-                 why[a->code]);
+        snprintf(end, room, "%s%s %u f%u v%u%s%s", comma, names[a->kind], a->slot, a->fragment, (unsigned)a->version,
+                 a->code ? " " : "", why[a->code]);
     else if (a->kind == ROUND_ACTION_CLOSE || a->kind == ROUND_ACTION_PUBLISH)
         snprintf(end, room, "%s%s f%u v%u", comma, names[a->kind], a->fragment, (unsigned)a->version);
     else

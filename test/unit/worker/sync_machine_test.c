@@ -132,7 +132,8 @@ static void a_record_outlives_commits_without_us_up_to_stale(void **state) {
     ready(0, false), step(10), expect("SHIFT f0 v1");
     ready(0, false), step(11), expect("SHIFT f0 v2");
     assert_true(machine.fragments[0].record.active);
-    ready(0, true), step(12), expect("COUNTED f0 v3"); /* late, but it counts: 3 - 0 is made from base 0 while the version was 2 */
+    ready(0, true), step(12),
+        expect("COUNTED f0 v3"); /* late, but it counts: 3 - 0 is made from base 0 while the version was 2 */
     assert_int_equal(machine.fragments[0].applied_tokens, 90);
     step(18), expect("SEND f0 v3 tokens 90-180");
     ready(0, false), step(19), expect("SHIFT f0 v4");
@@ -183,7 +184,8 @@ static void an_unresolved_record_keeps_a_due_step_from_sending(void **state) {
     (void)state;
     automatic(6, 1);
     step(6), expect("SEND f0 v0 tokens 0-60");
-    feed((struct sync_event){.kind = SYNC_EVENT_STEP, .step = 12, .tokens = 120}), expect("WAIT f0"); /* a jump of the run clock */
+    feed((struct sync_event){.kind = SYNC_EVENT_STEP, .step = 12, .tokens = 120}),
+        expect("WAIT f0"); /* a jump of the run clock */
     ready(0, true), boundary(), expect("COUNTED f0 v1");
     assert_int_equal(sync_unsent_tokens(&machine, 0), 60);
 }
@@ -202,7 +204,7 @@ static void the_end_resolves_sends_and_takes(void **state) {
     end(), expect("WAIT f0");
     ready(0, true), end(), expect("TAKE f0 v2");
     end(), expect("DONE");
-    end(), expect(""); /* once */
+    end(), expect("");                            /* once */
     ready(1, false), end(), expect("TAKE f1 v2"); /* a slower worker's last */
     end(), expect("");
 }

@@ -25,7 +25,8 @@ static void open_run(struct sync_machine_options options) {
 }
 
 static inline void strict(uint64_t every_steps, uint32_t fragments, uint64_t overlap_steps) {
-    open_run((struct sync_machine_options){.schedule = {fragments, every_steps}, .strict = true, .overlap_steps = overlap_steps});
+    open_run((struct sync_machine_options){
+        .schedule = {fragments, every_steps}, .strict = true, .overlap_steps = overlap_steps});
 }
 
 static inline void automatic(uint64_t every_steps, uint32_t fragments) {
@@ -90,7 +91,8 @@ static inline void end(void) {
 
 static inline void ready(uint32_t fragment, bool counts_me) {
     uint64_t version = machine.fragments[fragment].version + 1;
-    feed((struct sync_event){.kind = SYNC_EVENT_READY, .fragment = fragment, .version = version, .counts_me = counts_me});
+    feed((struct sync_event){
+        .kind = SYNC_EVENT_READY, .fragment = fragment, .version = version, .counts_me = counts_me});
 }
 
 #define expect(text) assert_string_equal(answer, text)

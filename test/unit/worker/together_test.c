@@ -15,7 +15,7 @@
 
 enum {
     FIRST_SEED = 1,
-    RUNS = 1500,
+    RUNS = 400,
     WORKERS_MAX = 5,
     FRAGMENTS_MAX = 4,
     STEP_TOKENS = 10,
@@ -29,7 +29,17 @@ enum {
 
 /* ---- mail: three lanes per worker, each first in, first out ---- */
 
-enum mail_kind { MAIL_OFFER, MAIL_BYTES, MAIL_REPORT, MAIL_DONE, MAIL_FINAL, MAIL_GRANT, MAIL_COMMIT, MAIL_END, MAIL_FINISH };
+enum mail_kind {
+    MAIL_OFFER,
+    MAIL_BYTES,
+    MAIL_REPORT,
+    MAIL_DONE,
+    MAIL_FINAL,
+    MAIL_GRANT,
+    MAIL_COMMIT,
+    MAIL_END,
+    MAIL_FINISH
+};
 
 struct mail {
     enum mail_kind kind;
@@ -256,7 +266,8 @@ static void island_hears(uint32_t slot, const struct mail *mail) {
     switch (mail->kind) {
     case MAIL_GRANT:
         if (island->uploading[mail->fragment] && island->upload[mail->fragment].base_version == mail->version)
-            post(slot, LANE_BULK, (struct mail){.kind = MAIL_BYTES, .fragment = mail->fragment, .version = mail->version});
+            post(slot, LANE_BULK,
+                 (struct mail){.kind = MAIL_BYTES, .fragment = mail->fragment, .version = mail->version});
         break;
     case MAIL_COMMIT:
         if (mail->version == island->heard[mail->fragment] + 1) /* else known: replayed, or said twice */
@@ -289,8 +300,9 @@ static void prepare(uint32_t slot) {
                 assert_int_equal(made->counted[i].base_version, fragment->record.base);
                 assert_int_equal(made->counted[i].tokens_to, fragment->record.tokens_to);
             }
-        island_feed(slot, (struct sync_event){
-                              .kind = SYNC_EVENT_READY, .fragment = f, .version = fragment->version + 1, .counts_me = mine});
+        island_feed(slot,
+                    (struct sync_event){
+                        .kind = SYNC_EVENT_READY, .fragment = f, .version = fragment->version + 1, .counts_me = mine});
     }
 }
 
@@ -309,7 +321,8 @@ static void island_turn(uint32_t slot) {
     prepare(slot);
     if (world.now % REPORT_TURNS == slot)
         post(slot, LANE_UP, (struct mail){.kind = MAIL_REPORT, .version = island->machine.tokens});
-    bool stops = island->machine.step == world.last_step || (island->ended && !island->wants_boundary) || island->finished;
+    bool stops =
+        island->machine.step == world.last_step || (island->ended && !island->wants_boundary) || island->finished;
     if (island->training && island->wants_boundary && !island->finished) {
         island_feed(slot, (struct sync_event){.kind = SYNC_EVENT_BOUNDARY});
     } else if (island->training && stops) {
@@ -462,8 +475,8 @@ static void run(uint64_t seed, bool strict, bool quorum, bool deaths, bool break
             return;
     }
     if (!world.left)
-        fail_msg("seed %lu stands still: %u workers, %u fragments, last step %lu", (unsigned long)seed, world.workers, world.fragments,
-                 (unsigned long)world.last_step);
+        fail_msg("seed %lu stands still: %u workers, %u fragments, last step %lu", (unsigned long)seed, world.workers,
+                 world.fragments, (unsigned long)world.last_step);
     check_the_end(breaks);
 }
 
