@@ -133,9 +133,8 @@ static enum status check_run_file(const struct check_values *values, struct erro
     if (!run)
         return error_set(error, STATUS_NO_MEMORY, "no memory to read %s", values->run_file);
     struct plan plan;
-    enum status status = run_file_load(values->run_file, values->set.items, values->set.count, run, error);
-    if (status == STATUS_OK && (run->data.train_count || run->data.val_count))
-        status = run_file_check_data(run, error);
+    enum status status =
+        run_file_load(values->run_file, values->set.items, values->set.count, RUN_FILE_DATA_NAMED, run, error);
     if (status == STATUS_OK && values->print_effective) {
         char *text = run_file_text(run, false, false);
         fputs(text, stdout);

@@ -78,8 +78,7 @@ static enum status load(struct local_run *local, struct error *error) {
         snprintf(workers, sizeof workers, "workers=%lld", (long long)values->workers);
         overrides[count++] = workers;
     }
-    enum status status = run_file_load(values->run_file, overrides, count, &local->run, error);
-    return status == STATUS_OK ? run_file_check_data(&local->run, error) : status;
+    return run_file_load(values->run_file, overrides, count, RUN_FILE_DATA_NEEDED, &local->run, error);
 }
 
 static bool is_taken(const char *directory) {

@@ -188,7 +188,7 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     if (status == STATUS_OK)
         status = parse_listen(values->listen, host, &port, error);
     if (status == STATUS_OK)
-        status = run_file_load(values->run_file, values->set.items, values->set.count, &outer->run, error);
+        status = run_file_load(values->run_file, values->set.items, values->set.count, RUN_FILE_DATA_IGNORED, &outer->run, error);
     if (status != STATUS_OK)
         return status;
     if (outer->run.sync.off)

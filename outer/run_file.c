@@ -123,9 +123,95 @@ static void check_sync_off(struct settings *settings, struct run_file *run) {
     run->sync.off = true;
 }
 
-enum status run_file_parse(const char *text, size_t bytes, const char *label, const char *base_directory,
-                           const char *const *overrides, int override_count, struct run_file *run,
-                           struct error *error) {
+/* base_directory taken literally, the pattern as one: glob(3) honours backslashes. */
+static void absolute_pattern(const struct run_file *run, const char *pattern, char *out, size_t out_bytes) {
+    if (pattern[0] == '/') {
+        snprintf(out, out_bytes, "%s", pattern);
+        return;
+    }
+    size_t used = 0;
+    for (const char *c = run->base_directory; *c; c++) {
+        if (strchr("*?[\\", *c))
+            out[used++] = '\\';
+        out[used++] = *c;
+    }
+    CHECK(used + strlen(pattern) + 2 <= out_bytes);
+    snprintf(out + used, out_bytes - used, "/%s", pattern);
+}
+
+/* What is wrong with the files of one key, joined: a key is reported once. */
+struct complaints {
+    char text[2048];
+    size_t used;
+};
+
+static void complain(struct complaints *complaints, const char *format, ...) PRINTF_LIKE(2, 3);
+static void complain(struct complaints *complaints, const char *format, ...) {
+    va_list arguments;
+    if (complaints->used + 3 > sizeof complaints->text)
+        return;
+    if (complaints->used > 0)
+        complaints->used += (size_t)snprintf(complaints->text + complaints->used, 3, "; ");
+    va_start(arguments, format);
+    int length = vsnprintf(complaints->text + complaints->used, sizeof complaints->text - complaints->used, format,
+                           arguments);
+    va_end(arguments);
+    size_t most = sizeof complaints->text - 1 - complaints->used;
+    complaints->used += (size_t)length < most ? (size_t)length : most;
+}
+
+static void check_file(struct complaints *complaints, const char *path) {
+    struct stat facts;
+    if (stat(path, &facts) != 0)
+        complain(complaints, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(facts.st_mode))
+        complain(complaints, "%s is not a file (name the files in it: %s/*)", path, path);
+    else if (facts.st_size == 0)
+        complain(complaints, "%s is empty", path);
+    else if (access(path, R_OK) != 0)
+        complain(complaints, "%s: %s", path, strerror(errno));
+}
+
+/* A directory that is not there matches nothing; one that may not be read is an error. */
+static int glob_error(const char *path, int reason) {
+    (void)path;
+    errno = reason;
+    return reason != ENOENT && reason != ENOTDIR;
+}
+
+static void check_globs(struct settings *settings, const struct run_file *run, const char *key,
+                        const char globs[][DATA_GLOB_BYTES], int64_t count) {
+    struct complaints complaints = {.used = 0};
+    for (int64_t i = 0; i < count; i++) {
+        char pattern[2 * RUN_PATH_BYTES + DATA_GLOB_BYTES];
+        absolute_pattern(run, globs[i], pattern, sizeof pattern);
+        glob_t found;
+        int result = glob(pattern, 0, glob_error, &found);
+        if (result == GLOB_NOMATCH)
+            complain(&complaints, "no file matches '%s' in %s", globs[i], run->base_directory);
+        else if (result != 0)
+            complain(&complaints, "cannot look for '%s' in %s: %s", globs[i], run->base_directory, strerror(errno));
+        else
+            for (size_t f = 0; f < found.gl_pathc; f++)
+                check_file(&complaints, found.gl_pathv[f]);
+        globfree(&found);
+    }
+    if (complaints.used > 0)
+        settings_report(settings, key, "%s", complaints.text);
+}
+
+static void check_data(struct settings *settings, const struct run_file *run, enum run_file_data data) {
+    if (data == RUN_FILE_DATA_IGNORED || settings_broken(settings, "data"))
+        return;
+    if (data == RUN_FILE_DATA_NEEDED && run->data.train_count == 0)
+        settings_report(settings, "data.train", "no files are named (such as data: {train: [text/*.txt]})");
+    check_globs(settings, run, "data.train", run->data.train, run->data.train_count);
+    check_globs(settings, run, "data.val", run->data.val, run->data.val_count);
+}
+
+static enum status parse(const char *text, size_t bytes, const char *label, const char *base_directory,
+                         const char *const *overrides, int override_count, enum run_file_data data,
+                         struct run_file *run, struct error *error) {
     if (strlen(base_directory) >= RUN_PATH_BYTES)
         return error_set(error, STATUS_CONFIG, "%.60s...: a directory of more than %d bytes", base_directory,
                          RUN_PATH_BYTES - 1);
@@ -144,11 +230,18 @@ enum status run_file_parse(const char *text, size_t bytes, const char *label, co
     else
         check_sync(settings, read);
     snprintf(read->base_directory, sizeof read->base_directory, "%s", base_directory);
+    check_data(settings, read, data);
     enum status status = settings_end(settings, error);
     if (status == STATUS_OK)
         *run = *read;
     free(read);
     return status;
+}
+
+enum status run_file_parse(const char *text, size_t bytes, const char *label, const char *base_directory,
+                           const char *const *overrides, int override_count, struct run_file *run,
+                           struct error *error) {
+    return parse(text, bytes, label, base_directory, overrides, override_count, RUN_FILE_DATA_IGNORED, run, error);
 }
 
 /* The absolute directory that holds `path`. */
@@ -167,8 +260,8 @@ static enum status directory_of(const char *path, char directory[PATH_MAX], stru
     return STATUS_OK;
 }
 
-enum status run_file_load(const char *path, const char *const *overrides, int override_count, struct run_file *run,
-                          struct error *error) {
+enum status run_file_load(const char *path, const char *const *overrides, int override_count,
+                          enum run_file_data data, struct run_file *run, struct error *error) {
     char directory[PATH_MAX];
     uint8_t *text;
     size_t bytes;
@@ -180,92 +273,9 @@ enum status run_file_load(const char *path, const char *const *overrides, int ov
     }
     status = directory_of(path, directory, error);
     if (status == STATUS_OK)
-        status = run_file_parse((const char *)text, bytes, path, directory, overrides, override_count, run, error);
+        status = parse((const char *)text, bytes, path, directory, overrides, override_count, data, run, error);
     free(text);
     return status;
-}
-
-/* Data files */
-
-/* base_directory taken literally, the pattern as one: glob(3) honours backslashes. */
-static void absolute_pattern(const struct run_file *run, const char *pattern, char *out, size_t out_bytes) {
-    if (pattern[0] == '/') {
-        snprintf(out, out_bytes, "%s", pattern);
-        return;
-    }
-    size_t used = 0;
-    for (const char *c = run->base_directory; *c; c++) {
-        if (strchr("*?[\\", *c))
-            out[used++] = '\\';
-        out[used++] = *c;
-    }
-    CHECK(used + strlen(pattern) + 2 <= out_bytes);
-    snprintf(out + used, out_bytes - used, "/%s", pattern);
-}
-
-struct lines {
-    char text[ERROR_TEXT_BYTES];
-    size_t used;
-};
-
-static void add_line(struct lines *lines, const char *format, ...) PRINTF_LIKE(2, 3);
-static void add_line(struct lines *lines, const char *format, ...) {
-    char line[2048];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    if (lines->used + strlen(line) + 2 <= sizeof lines->text)
-        lines->used += (size_t)snprintf(lines->text + lines->used, sizeof lines->text - lines->used, "%s%s",
-                                        lines->used ? "\n" : "", line);
-}
-
-static void check_file(struct lines *lines, const char *key, const char *path) {
-    struct stat facts;
-    if (stat(path, &facts) != 0)
-        add_line(lines, "%s: %s: %s", key, path, strerror(errno));
-    else if (!S_ISREG(facts.st_mode))
-        add_line(lines, "%s: %s is not a file (name the files in it: %s/*)", key, path, path);
-    else if (facts.st_size == 0)
-        add_line(lines, "%s: %s is empty", key, path);
-    else if (access(path, R_OK) != 0)
-        add_line(lines, "%s: %s: %s", key, path, strerror(errno));
-}
-
-/* A directory that is not there matches nothing; one that may not be read is an error. */
-static int glob_error(const char *path, int reason) {
-    (void)path;
-    errno = reason;
-    return reason != ENOENT && reason != ENOTDIR;
-}
-
-static void check_globs(struct lines *lines, const struct run_file *run, const char *key,
-                        const char globs[][DATA_GLOB_BYTES], int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
-        char pattern[2 * RUN_PATH_BYTES + DATA_GLOB_BYTES];
-        absolute_pattern(run, globs[i], pattern, sizeof pattern);
-        glob_t found;
-        int result = glob(pattern, 0, glob_error, &found);
-        if (result == GLOB_NOMATCH)
-            add_line(lines, "%s: no file matches '%s' in %s", key, globs[i], run->base_directory);
-        else if (result != 0)
-            add_line(lines, "%s: cannot look for '%s' in %s: %s", key, globs[i], run->base_directory, strerror(errno));
-        else
-            for (size_t f = 0; f < found.gl_pathc; f++)
-                check_file(lines, key, found.gl_pathv[f]);
-        globfree(&found);
-    }
-}
-
-enum status run_file_check_data(const struct run_file *run, struct error *error) {
-    struct lines lines = {.used = 0};
-    if (run->data.train_count == 0)
-        add_line(&lines, "data.train: no files are named (such as data: {train: [text/*.txt]})");
-    check_globs(&lines, run, "data.train", run->data.train, run->data.train_count);
-    check_globs(&lines, run, "data.val", run->data.val, run->data.val_count);
-    if (lines.used)
-        return error_set(error, STATUS_CONFIG, "%s", lines.text);
-    return STATUS_OK;
 }
 
 /* Texts */

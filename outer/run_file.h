@@ -59,11 +59,18 @@ struct run_file {
     char base_directory[RUN_PATH_BYTES]; /* absolute directory of the file: data paths are relative to it. Not a key. */
 };
 
+/* What a node wants of the files that data.train and data.val name: each glob must match readable, non-empty files. */
+enum run_file_data {
+    RUN_FILE_DATA_IGNORED, /* the outer: needs none */
+    RUN_FILE_DATA_NAMED,   /* those that are named must be there */
+    RUN_FILE_DATA_NEEDED,  /* and there must be some to train on */
+};
+
 /* run_file_load: read, apply `overrides` ("key=value" strings of --set, values in YAML), check everything, fill derived fields
  * (kv_heads, head_dim, vocab, data.parts). All errors in one go, a line each:
  *   run.yaml:LINE:COL: key: what is wrong (what was meant)
- * STATUS_CONFIG (exit 78). Missing data files are not looked for here (run_file_check_data). */
-MUST_USE enum status run_file_load(const char *path, const char *const *overrides, int override_count,
+ * STATUS_CONFIG (exit 78). */
+MUST_USE enum status run_file_load(const char *path, const char *const *overrides, int override_count, enum run_file_data data,
                                    struct run_file *run, struct error *error);
 
 /* The same from memory: what a worker does with the WELCOME's text; `label` stands for the path in error texts, base_directory is
@@ -71,10 +78,6 @@ MUST_USE enum status run_file_load(const char *path, const char *const *override
 MUST_USE enum status run_file_parse(const char *text, size_t bytes, const char *label, const char *base_directory,
                                     const char *const *overrides, int override_count, struct run_file *run,
                                     struct error *error);
-
-/* run_file_check_data: data.train names something, and every glob of data.train and data.val matches readable, non-empty files.
- * STATUS_CONFIG: a line for each that does not, with key, glob and directory. A node without data (the outer) does not call it. */
-MUST_USE enum status run_file_check_data(const struct run_file *run, struct error *error);
 
 /* run_file_text: the effective file as YAML, malloc'ed, NUL-terminated; loads again to an equal run. run_wide_only leaves the node
  * keys out: that text is what WELCOME carries and what the hash is taken over. Data paths are printed absolute when

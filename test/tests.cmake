@@ -26,6 +26,9 @@ else()
   atoll_process_test(admission $<TARGET_FILE:atoll> $<TARGET_FILE:process_peer> $<TARGET_FILE:sequential_ref>)
   atoll_process_test(dropout $<TARGET_FILE:atoll>)
   atoll_process_test(machines $<TARGET_FILE:atoll> $<TARGET_FILE:process_peer>)
+  atoll_process_test(commands $<TARGET_FILE:atoll>)
+  atoll_process_test(report $<TARGET_FILE:atoll>)
+  atoll_process_test(quickstart $<TARGET_FILE:atoll>)
 endif()
 
 # ---- structure: who includes whom, and the purity of the protocol ----

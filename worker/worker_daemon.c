@@ -378,7 +378,10 @@ static enum status run_island(struct island *island, struct error *error) {
     if (status == STATUS_OK && complete)
         status = conclude(island, state_hex, error);
     enum status stopped = sync_thread_verdict(island->sync, &orderly, &verdict);
-    if (status == STATUS_OK && stopped != STATUS_OK)
+    /* Who holds the final versions has done its part, also when the farewell is lost with the outer. */
+    if (complete && stopped == STATUS_UNREACHABLE)
+        log_say(LOG_LEVEL_WARN, "%s", verdict.text);
+    else if (status == STATUS_OK && stopped != STATUS_OK)
         status = error_set(error, stopped, "%s", verdict.text);
     const char *reason = status != STATUS_OK ? error->text
                          : complete          ? "trained to the end"

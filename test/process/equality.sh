@@ -28,7 +28,7 @@ one() {
     shift
     for setting in "$@"; do sets+=(--set "$setting"); done
     wanted=$("$REFERENCE" "$WORK/run.yaml" "${sets[@]}" | awk '/^state_hash/ {print $2}')
-    timeout 60 "$ATOLL" train "$WORK/run.yaml" --dir "$WORK/$name" "${sets[@]}" >"$WORK/$name.out" 2>"$WORK/$name.err" </dev/null || code=$?
+    timeout 60 "$ATOLL" train "$WORK/run.yaml" --dir "$WORK/$name" "${sets[@]}" >"$WORK/$name.out" 2>"$WORK/$name.log" </dev/null || code=$?
     found=$(final_hash "$WORK/$name/outer/log.jsonl" || true)
     merges=$(events "$WORK/$name/outer/log.jsonl" commit .fragment | sort | uniq -c | awk '{print $1}' | sort -n | head -n 1)
     echo "$code $wanted ${found:-none} ${merges:-0} $*" >"$WORK/$name.result"
@@ -56,7 +56,7 @@ wait
 declare -A seen
 for i in $(seq "$n"); do
     read -r code wanted found merges settings <"$WORK/run-$i.result" || fail "run $i left no result"
-    [ "$code" = 0 ] || { cp "$WORK/run-$i.err" "$WORK/failed.err"; fail "atoll train with $settings: exit code $code"; }
+    [ "$code" = 0 ] || { mv "$WORK/run-$i.log" "$WORK/run-$i.err"; fail "atoll train with $settings: exit code $code"; }
     [ ${#wanted} = 32 ] || fail "the reference gave no hash with $settings"
     [ "$merges" -ge 3 ] || fail "$settings: a fragment has only $merges commits"
     equal "$settings" "$wanted" "$found"

@@ -360,7 +360,7 @@ static void parse(struct reference *r, int argc, char **argv) {
         exit(64);
     }
     struct error error = {0};
-    if (run_file_load(path, overrides, override_count, &r->run, &error) != STATUS_OK)
+    if (run_file_load(path, overrides, override_count, RUN_FILE_DATA_NEEDED, &r->run, &error) != STATUS_OK)
         die(path, &error);
     const struct sync_options *sync = &r->run.sync;
     if (sync->off || sync->overlap_steps == SYNC_OVERLAP_AUTO || sync->quorum != SYNC_QUORUM_ALL) {

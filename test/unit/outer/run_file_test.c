@@ -463,30 +463,34 @@ static void load_from_disk_and_check_data(void **state) {
     files_join(path, sizeof path, directory, "sub");
     assert_int_equal(mkdir(path, 0755), 0);
     files_join(path, sizeof path, directory, "run.yaml");
-    assert_int_equal(run_file_load(path, NULL, 0, &run, &error), STATUS_OK);
+    assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_IGNORED, &run, &error), STATUS_OK);
     assert_string_equal(run.base_directory, directory);
-    assert_int_equal(run_file_check_data(&run, &error), STATUS_CONFIG);
+    assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NAMED, &run, &error), STATUS_CONFIG);
     snprintf(text, sizeof text,
-             "data.train: no file matches 'none/*.txt' in %s\n"
-             "data.val: %s/empty.txt is empty\n"
-             "data.val: %s/sub is not a file (name the files in it: %s/sub/*)\n"
-             "data.val: no file matches '/nonexistent.txt' in %s",
-             directory, directory, directory, directory, directory);
+             "%s:1:8: data.train: no file matches 'none/*.txt' in %s\n"
+             "%s:1:37: data.val: %s/empty.txt is empty; %s/sub is not a file (name the files in it: %s/sub/*); "
+             "no file matches '/nonexistent.txt' in %s",
+             path, directory, path, directory, directory, directory, directory);
     assert_string_equal(error.text, text);
-    static const char *const fine[] = {"data={train: [a*.txt], val: a1.txt}"};
-    assert_int_equal(run_file_load(path, fine, 1, &run, &error), STATUS_OK);
-    assert_int_equal(run_file_check_data(&run, &error), STATUS_OK);
-    static const char *const nothing[] = {"data.train=[]"};
+    /* Beside other errors, all in one go. */
+    put("run.yaml", "sync: {every_steps: none}\ndata: {train: [none/*.txt]}\n");
+    assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NEEDED, &run, &error), STATUS_CONFIG);
+    snprintf(text, sizeof text, "%s:2:8: data.train: no file matches 'none/*.txt' in %s", path, directory);
+    assert_non_null(strstr(error.text, text));
+    assert_non_null(strstr(error.text, ":1:21: sync.every_steps: "));
+    put("run.yaml", "data: {train: [a*.txt], val: a1.txt}\n");
+    assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NEEDED, &run, &error), STATUS_OK);
     put("run.yaml", "name: x\n");
-    assert_int_equal(run_file_load(path, nothing, 1, &run, &error), STATUS_OK);
-    assert_int_equal(run_file_check_data(&run, &error), STATUS_CONFIG);
-    assert_string_equal(error.text, "data.train: no files are named (such as data: {train: [text/*.txt]})");
+    assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NAMED, &run, &error), STATUS_OK);
+    assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NEEDED, &run, &error), STATUS_CONFIG);
+    snprintf(text, sizeof text, "%s: data.train: no files are named (such as data: {train: [text/*.txt]})", path);
+    assert_string_equal(error.text, text);
     put("run.yaml", "nam: x\n");
-    assert_int_equal(run_file_load(path, NULL, 0, &run, &error), STATUS_CONFIG);
+    assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NAMED, &run, &error), STATUS_CONFIG);
     snprintf(text, sizeof text, "%s:1:1: nam: unknown key (did you mean 'name'?)", path);
     assert_string_equal(error.text, text);
     files_join(path, sizeof path, directory, "none.yaml");
-    assert_int_equal(run_file_load(path, NULL, 0, &run, &error), STATUS_CONFIG);
+    assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NAMED, &run, &error), STATUS_CONFIG);
     snprintf(text, sizeof text, "cannot open %s: No such file or directory (the run file)", path);
     assert_string_equal(error.text, text);
 }
