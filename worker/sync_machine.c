@@ -73,7 +73,8 @@ static void on_step(struct sync_machine *machine, const struct sync_event *event
     machine->tokens = event->tokens;
     for (uint32_t index = 0; index < machine->options.schedule.fragments; index++) {
         struct sync_fragment *fragment = &machine->fragments[index];
-        if (!schedule_due(&machine->options.schedule, index, event->step) || fragment->record.active ||
+        bool passed = machine->options.lockstep && fragment->run_step >= event->step;
+        if (!schedule_due(&machine->options.schedule, index, event->step) || fragment->record.active || passed ||
             machine->tokens == fragment->applied_tokens)
             continue;
         /* A commit that counts others only must be in theta before the difference is taken: the base is the newest version. */
@@ -149,6 +150,7 @@ static void on_ready(struct sync_machine *machine, const struct sync_event *even
     CHECK(!event->counts_me || fragment->record.active);
     fragment->ready = true;
     fragment->ready_counts_me = event->counts_me;
+    fragment->run_step = event->run_step;
 }
 
 static void on_merged(struct sync_machine *machine, const struct sync_event *event) {

@@ -35,6 +35,8 @@ struct sync_machine_options {
     bool strict;            /* overlap_steps is a number: merge at exactly t + overlap_steps */
     uint64_t overlap_steps; /* strict only, 0 .. every_steps - 1 */
     uint64_t stale;         /* 0 in strict mode, else 2 */
+    bool lockstep;          /* quorum all: a due step is one round for all; who comes back behind the others does not send for those
+                             * that have passed, or it would wait for others who wait for it */
     uint64_t last_step;     /* T */
 };
 
@@ -49,7 +51,7 @@ enum sync_event_kind {
     SYNC_EVENT_STEP,     /* step, tokens: an inner update is done. Answer: sends, then merges or WAIT */
     SYNC_EVENT_BOUNDARY, /* again, after WAIT: the merges that are still due */
     SYNC_EVENT_END,      /* training stops here (t = T, or told to stop): like BOUNDARY, call again after WAIT until DONE */
-    SYNC_EVENT_READY,    /* fragment, version, counts_me: the new outer copy is prepared aside, its hash was right */
+    SYNC_EVENT_READY,    /* fragment, version, counts_me, run_step: the new outer copy is prepared aside, its hash was right */
     SYNC_EVENT_MERGED,   /* fragment: COUNTED, SHIFT or TAKE was carried out */
 };
 
@@ -60,6 +62,7 @@ struct sync_event {
     uint32_t fragment;
     uint64_t version;
     bool counts_me;
+    uint64_t run_step; /* READY: of the commit */
 };
 
 enum sync_action_kind {
@@ -96,6 +99,7 @@ struct sync_record {
 
 struct sync_fragment {
     uint64_t version; /* of the outer copy that theta was last merged with */
+    uint64_t run_step;       /* of the newest commit: the largest send step that it counts */
     uint64_t applied_tokens; /* upper end of the newest counted interval */
     struct sync_record record;
     bool ready; /* a commit of version + 1 is prepared */

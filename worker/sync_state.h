@@ -1,5 +1,5 @@
-/* sync_state: what the two halves of the sync thread share; private to sync_thread.c (the compute thread's side) and sync_net.c (the
- * thread itself). */
+/* sync_state: what the two halves of the sync thread share; private to sync_thread.c (the compute thread's side) and sync_net.c,
+ * sync_upload.c and sync_download.c (the thread itself). */
 #ifndef ATOLL_WORKER_SYNC_STATE_H
 #define ATOLL_WORKER_SYNC_STATE_H
 
@@ -92,6 +92,28 @@ struct sync_thread {
 
 /* sync_net.c */
 void *sync_net_main(void *sync);
+float *sync_packed_at(struct sync_thread *sync, float *block, uint32_t fragment);
+/* The island must stop (takes the lock). */
+void sync_stop(struct sync_thread *sync, bool orderly, enum status status, const char *text);
+/* One control message in the present session. Lost with the link: what matters is said again after the next WELCOME. */
+void sync_say(struct sync_thread *sync, struct message *message);
+/* What the compute thread has asked for so far. */
+void sync_do_jobs(struct sync_thread *sync);
+
+/* sync_upload.c */
+void sync_upload_send(struct sync_thread *sync, const struct sync_action *action);
+void sync_upload_offer(struct sync_thread *sync, uint32_t fragment);
+void sync_upload_grant(struct sync_thread *sync, const struct message_grant *grant);
+/* Send what credit and pace allow; microseconds until more could go. */
+uint64_t sync_upload_pump(struct sync_thread *sync, uint64_t now_us);
+
+/* sync_download.c */
+void sync_download_commit(struct sync_thread *sync, const struct commit *commit);
+void sync_download_chunk(struct sync_thread *sync, const struct chunk *chunk, const uint8_t *payload);
+/* A new session: ask again from where each payload stands. */
+void sync_download_resume(struct sync_thread *sync, uint32_t fragment);
+/* Prepare what is whole and has its staging place free. */
+void sync_download_prepare(struct sync_thread *sync);
 
 /* Under the lock: wake the compute thread if it stands still. */
 void sync_changed_locked(struct sync_thread *sync);

@@ -11,7 +11,7 @@ cat >"$WORK/run.yaml" <<YAML
 name: admission
 model: {layers: 2, width: 32, heads: 4, kv_heads: 2, ffn: 64, context: 32}
 data: {train: [corpus.txt], val: [held_out.txt], tokenizer: bytes}
-inner: {lr: 3e-3, warmup_steps: 4, steps: 600, batch_per_worker: 8, threads: 1}
+inner: {lr: 3e-3, warmup_steps: 4, steps: 3000, batch_per_worker: 8, threads: 1}
 sync: {every_steps: 6, fragment_layers: 1, overlap_steps: 1, keep_local: 0.5}
 eval: {every_steps: 0, windows: 4}
 workers: 2
@@ -89,7 +89,9 @@ worker stranger-5 "$WORK/prolonged.token"
 refused "expired token, prolonged by its holder" 77 "expired" prolonged-token "${WORKER[@]}"
 
 refused "REGISTER of another protocol version" 78 "protocol version.*1.*2|protocol version.*2.*1" register-version "$PEER" register-version "$TOKEN"
-refused "HELLO of another protocol version" 78 "protocol version.*1.*2|protocol version.*2.*1" hello-version "$PEER" hello-version "$TOKEN" "$WORK/worker-0"
+refused "HELLO of another protocol version" 78 "protocol version.*1.*2|protocol version.*2.*1" hello-version "$PEER" hello "$TOKEN" "$WORK/worker-0" version
+refused "HELLO of another run" 78 "this is run .*worker's directory is of run" hello-run "$PEER" hello "$TOKEN" "$WORK/worker-0" run
+refused "HELLO with other run-wide keys" 78 "run-wide keys differ: hash .* here, .* on the worker" hello-keys "$PEER" hello "$TOKEN" "$WORK/worker-0" keys
 
 mkdir -p "$WORK/old"
 free_port=$((control_port < 40000 ? 41000 + RANDOM % 9000 : 21000 + RANDOM % 9000))
@@ -111,12 +113,15 @@ start stray "${WORKER[@]}"
 stray_pid=$PID
 wait_for 10 "registration at the other run" grep -qs . "$WORK/another/keys/workers.json"
 wait_for 10 "the other run's worker to have its certificate" test -s "$WORK/stray/log.jsonl"
+cp -r "$WORK/stray" "$WORK/copied" && rm -f "$WORK/copied/lock"
+worker copied "$WORK/another/join.token"
+refused "a copied worker directory while its owner lives" 77 "another process is live with this worker's key" copied "${WORKER[@]}"
 kill -TERM "$stray_pid"
 wait_exit "$stray_pid" 10 "the worker of the other run"
 kill -TERM "$another_pid"
 wait_exit "$another_pid" 10 "the other outer"
 worker stray "$TOKEN"
-refused "a worker directory of another run" 78 "belongs to run .* the token to run" stray-again "${WORKER[@]}"
+refused "a worker directory of another run" 78 "belongs to run another .*the token is for run admission" stray-again "${WORKER[@]}"
 
 # -- the run itself: one use each, then no more -------------------------------------------------------------------------------------------
 more_token single --uses 1
@@ -138,6 +143,7 @@ for port in "$control_port" "$bulk_port"; do
     refused "plain-text client during the run, port $port" 77 "handshake was refused" "plain-again-$port" "$PEER" plain 127.0.0.1 "$port"
 done
 refused "unlisted key during the run" 77 "does not know this worker's key" unlisted-again "$PEER" unlisted "$TOKEN"
+gone "$worker_0" && fail "the run was over before the last intruder: make it longer"
 
 wait_exit "$worker_0" 60 "worker-0"
 equal "worker 0 ends normally" 0 "$EXIT_CODE"
@@ -146,6 +152,7 @@ equal "worker 1 ends normally" 0 "$EXIT_CODE"
 wait_exit "$outer_pid" 20 "the outer"
 equal "the outer ends normally" 0 "$EXIT_CODE"
 check "ledger adds up" ledger_adds_up "$WORK/outer/log.jsonl"
+holds "the old session's GOODBYE and chunk were dropped and counted" "$(events "$WORK/outer/log.jsonl" end .foreign_sessions) >= 2"
 wanted=$("$REFERENCE" "$WORK/run.yaml" | awk '/^state_hash/ {print $2}')
 equal "the run was not harmed: its state is the sequential reference's" "$wanted" "$(final_hash "$WORK/outer/log.jsonl")"
 test_end

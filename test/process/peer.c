@@ -7,7 +7,7 @@
  *     peer plain HOST PORT                     DEALER without CURVE
  *     peer unlisted TOKENFILE                  a worker's connections with a key that nobody knows
  *     peer register-version TOKENFILE          REGISTER of another protocol version
- *     peer hello-version TOKENFILE DIRECTORY   REGISTER as ever, then HELLO of another protocol version
+ *     peer hello TOKENFILE DIRECTORY WHAT      REGISTER as ever, then HELLO of another protocol version, run or keys (WHAT)
  *     peer old-session TOKENFILE DIRECTORY     HELLO twice, then GOODBYE and a chunk that bear the first session
  *     peer old-outer DIRECTORY CONTROL BULK    an outer of another protocol version: prints a token, refuses, until killed
  *     peer offloads-off INTERFACE              segmentation offloads off (what ethtool -K does) */
@@ -147,12 +147,14 @@ static int enrol(const struct token *token, const struct node_keys *keys) {
     return result;
 }
 
-static void say_hello(struct worker_link *link, uint64_t incarnation) {
+static void say_hello(struct worker_link *link, uint64_t incarnation, const uint8_t *keys_hash) {
     memset(&out, 0, sizeof out);
     out.type = MESSAGE_HELLO;
     struct message_hello *hello = &out.body.hello;
     hello->protocol_version = MESSAGE_PROTOCOL_VERSION;
     memcpy(hello->run_id, certificate.run_id, sizeof hello->run_id);
+    if (keys_hash)
+        memcpy(hello->keys_hash, keys_hash, sizeof hello->keys_hash);
     hello->slot = certificate.slot;
     hello->incarnation = incarnation;
     memcpy(hello->name, certificate.name, sizeof hello->name);
@@ -165,7 +167,7 @@ static struct worker_link *welcomed(const struct token *token, const struct node
         struct worker_link *link = open_link(token, &keys->curve, PEER_ROLE_WORKER);
         if (!wait_kind(link, LINK_EVENT_CONNECTED, 0))
             exit(other_ending("connection"));
-        say_hello(link, incarnation);
+        say_hello(link, incarnation, NULL);
         if (wait_kind(link, LINK_EVENT_MESSAGE, MESSAGE_WELCOME)) {
             *session = event.message.session;
             return link;
@@ -232,7 +234,8 @@ static int old_session(const struct token *token, const char *directory) {
     return first != second && pings >= 3 && late == 0 ? 0 : 1;
 }
 
-static int hello_version(const struct token *token, const char *directory) {
+static int hello(const struct token *token, const char *directory, const char *what) {
+    static const uint8_t other_keys[MESSAGE_HASH_BYTES] = {1};
     struct node_keys keys;
     struct error error = {0};
     must(keys_open(directory, &keys, &error), &error);
@@ -242,8 +245,11 @@ static int hello_version(const struct token *token, const char *directory) {
     struct worker_link *link = open_link(token, &keys.curve, PEER_ROLE_WORKER);
     if (!wait_kind(link, LINK_EVENT_CONNECTED, 0))
         return other_ending("connection");
-    spoken_version = MESSAGE_PROTOCOL_VERSION + 1;
-    say_hello(link, 1);
+    if (strcmp(what, "version") == 0)
+        spoken_version = MESSAGE_PROTOCOL_VERSION + 1;
+    if (strcmp(what, "run") == 0)
+        certificate.run_id[0] ^= 1;
+    say_hello(link, 1, strcmp(what, "keys") == 0 ? other_keys : NULL);
     code = wait_kind(link, LINK_EVENT_MESSAGE, MESSAGE_REFUSE) ? refusal() : other_ending("REFUSE");
     worker_link_close(link);
     return code;
@@ -411,8 +417,8 @@ int main(int argc, char **argv) {
         spoken_version = MESSAGE_PROTOCOL_VERSION + 1;
         return enrol(&token, &keys);
     }
-    if (strcmp(verb, "hello-version") == 0 && argc == 4)
-        return hello_version(&token, argv[3]);
+    if (strcmp(verb, "hello") == 0 && argc == 5)
+        return hello(&token, argv[3], argv[4]);
     if (strcmp(verb, "old-session") == 0 && argc == 4)
         return old_session(&token, argv[3]);
     fprintf(stderr, "peer: no verb '%s'\n", verb);

@@ -6,7 +6,7 @@
  *             step1 link  step2 eval  link  step3 link  step4 eval  end
  *     loss    4.0         3.0   2.5         null        2.0   2.25
  *     compute .1          .15               .2          .25               .7
- *     wire up       1000        1000  3000        3400        4000  4000          down: half of it
+ *     wire up       1000        1000  3000        3600        4000  4000          down: half of it
  *     wait          0                 .22         .22               .33
  *   w1, slot 1    starts at 1.0 (header at once), again at 11.0 with all counters at zero; a torn last line
  *     t       2.0   2.5   3.0               11.5  11.6  12.0
@@ -52,7 +52,7 @@ static inline void hand_made_worker_0(const char *directory, const char *run_id)
     fixture_record(directory, wall, 2200000, "step",
                    ", \"step\": 3, \"loss\": null, \"tokens\": 192, \"compute_us\": 200000, \"applied\": false");
     fixture_record(directory, wall, 2300000, "link",
-                   ", \"wire_up\": 3400, \"wire_down\": 1700, \"payload_up\": 2700, \"payload_down\": 1350, "
+                   ", \"wire_up\": 3600, \"wire_down\": 1800, \"payload_up\": 2700, \"payload_down\": 1350, "
                    "\"wait_us\": 220000, \"eval_us\": 100000, \"retransmitted_up\": 25");
     fixture_record(directory, wall, 2900000, "step",
                    ", \"step\": 4, \"loss\": 2, \"tokens\": 256, \"compute_us\": 250000");

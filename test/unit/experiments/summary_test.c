@@ -49,7 +49,7 @@ static void worker_0(void **state) {
     assert_near(w.eval_share, 0.1);
     assert_near(w.other_share, 1 - 0.7 / 2.2 - 0.15 - 0.1);
     assert_int_equal(w.wait_us, 330000);
-    /* 1.1 to 2.1: 2000 in 1 s; 2.3 is too near to 2.1; 2.1 to 3.1: 1000 in 1 s. All: 3000 in 2 s. Down: the half. */
+    /* 1.1 to 2.1: 2000 in 1 s; 2.3 is too near to 2.1 (it would be 3000 bytes/s); 2.1 to 3.1: 1000 in 1 s. All: 3000 in 2 s. Down: the half. */
     assert_near(w.up_peak_bytes_per_s, 2000);
     assert_near(w.up_mean_bytes_per_s, 1500);
     assert_near(w.down_peak_bytes_per_s, 1000);

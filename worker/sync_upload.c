@@ -1,0 +1,109 @@
+/* sync_upload: a contribution on its way out: encode, offer, chunks. The sync thread's. */
+#include <stdio.h>
+#include "base/check.h"
+#include "base/clock.h"
+#include "quant/residual.h"
+#include "worker/sync_state.h"
+
+enum { IDLE_US = 50000 };
+
+void sync_upload_offer(struct sync_thread *sync, uint32_t f) {
+    struct message message = {.type = MESSAGE_OFFER};
+    message.body.offer = sync->uploads[f].contribution;
+    if (sync->session != 0)
+        sync_say(sync, &message);
+}
+
+/* x = (g - theta) + e; payload = Q(x); e' = x - decode(payload). */
+static enum status encode(struct sync_thread *sync, uint32_t f, size_t payload_bytes) {
+    const struct outer_copy *copy = sync->options.copy;
+    const struct fragment *fragment = &copy->fragments->list[f];
+    float *x = sync_packed_at(sync, sync->difference, f);
+    float *pending = sync_packed_at(sync, sync->pending, f);
+    uint8_t *payload = sync->uploads[f].payload;
+    bool feedback = sync->options.run->sync.error_feedback;
+    if (feedback)
+        residual_add(x, sync_packed_at(sync, sync->residual, f), fragment->count);
+    enum status status = codec_encode_spans(copy->codec_up, fragment->spans, fragment->span_count, x, payload);
+    if (status != STATUS_OK || !feedback)
+        return status;
+    status = codec_decode_spans(copy->codec_up, fragment->spans, fragment->span_count, payload, payload_bytes, pending);
+    residual_left_out(x, pending, pending, fragment->count);
+    return status;
+}
+
+void sync_upload_send(struct sync_thread *sync, const struct sync_action *action) {
+    uint32_t f = action->fragment;
+    struct sync_upload *upload = &sync->uploads[f];
+    uint64_t started_us = clock_now_us();
+    size_t bytes = outer_copy_payload_up(sync->options.copy, (int)f);
+    if (encode(sync, f, bytes) != STATUS_OK) {
+        char text[MESSAGE_TEXT_BYTES];
+        snprintf(text, sizeof text, "fragment %u (%s) holds values that are not finite at step %llu: this island diverged; lower inner.lr", f,
+                 sync->options.copy->fragments->list[f].name, (unsigned long long)action->step);
+        sync_stop(sync, false, STATUS_NOT_FINITE, text);
+        return;
+    }
+    upload->contribution = (struct contribution){.slot = sync->options.hello.slot,
+                                                 .incarnation = sync->options.hello.incarnation,
+                                                 .fragment = f,
+                                                 .base_version = action->version,
+                                                 .send_step = action->step,
+                                                 .tokens_from = action->tokens_from,
+                                                 .tokens_to = action->tokens_to,
+                                                 .payload_bytes = bytes};
+    transfer_payload_hash(upload->payload, bytes, upload->contribution.payload_hash);
+    struct transfer_key key = {TRANSFER_CONTRIBUTION, 0, f, action->version};
+    transfer_sender_open(&upload->sender, key, upload->payload, bytes);
+    upload->active = true;
+    log_event(sync->options.log, "sync_send",
+              json_pack("{s:I, s:i, s:I, s:I, s:I, s:I, s:I}", "step", (json_int_t)action->step, "fragment", (int)f, "base_version",
+                        (json_int_t)action->version, "tokens_from", (json_int_t)action->tokens_from, "tokens_to",
+                        (json_int_t)action->tokens_to, "payload_bytes", (json_int_t)bytes, "encode_us",
+                        (json_int_t)(clock_now_us() - started_us)));
+    sync_upload_offer(sync, f);
+}
+
+/* One chunk of an upload; false when none may go now, *delay_us lowered to when one could. */
+static bool pump_one(struct sync_thread *sync, uint64_t now_us, uint64_t *delay_us) {
+    uint32_t fragments = (uint32_t)sync->options.copy->fragments->count;
+    for (uint32_t i = 0; i < fragments; i++) {
+        uint32_t f = (sync->next_upload + i) % fragments;
+        struct sync_upload *upload = &sync->uploads[f];
+        struct transfer_sender before = upload->sender;
+        struct chunk chunk;
+        if (!upload->active || !transfer_sender_next(&upload->sender, sync->chunk_bytes, &chunk))
+            continue;
+        uint64_t delay = pace_delay_us(&sync->pace, chunk.bytes, now_us);
+        chunk.session = sync->session;
+        if (delay == 0 && worker_link_send_chunk(sync->options.link, &chunk, upload->payload + chunk.offset) == STATUS_OK) {
+            CHECK(pace_take(&sync->pace, chunk.bytes, now_us));
+            sync->payload_up += chunk.bytes;
+            sync->next_upload = f;
+            return true;
+        }
+        upload->sender = before;
+        if (delay == 0)
+            delay = 10000; /* bulk queue full, or its connection is not up yet */
+        *delay_us = delay < *delay_us ? delay : *delay_us;
+        return false;
+    }
+    return false;
+}
+
+uint64_t sync_upload_pump(struct sync_thread *sync, uint64_t now_us) {
+    uint64_t delay_us = IDLE_US;
+    for (int i = 0; sync->session != 0 && i < 8; i++) {
+        if (!pump_one(sync, now_us, &delay_us))
+            return delay_us;
+    }
+    return sync->session != 0 ? 0 : delay_us;
+}
+
+void sync_upload_grant(struct sync_thread *sync, const struct message_grant *grant) {
+    if (grant->key.kind != TRANSFER_CONTRIBUTION || grant->key.fragment >= (uint32_t)sync->options.copy->fragments->count)
+        return;
+    struct sync_upload *upload = &sync->uploads[grant->key.fragment];
+    if (upload->active && upload->sender.key.version == grant->key.version)
+        (void)transfer_sender_grant(&upload->sender, grant->offset, grant->limit);
+}
