@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "quant/residual.h"
 #include "worker/enrol.h"
 #include "worker/sync_state.h"
 
