@@ -41,7 +41,7 @@ struct link_event {
 };
 
 /* TCP payload bytes of the kernel's own count (TCP_INFO bytes_sent, bytes_received) over all connections so far, closed ones included, with
- * everything that TCP carries: greetings, handshakes, CURVE, framing, heartbeats. `up` contains retransmitted_up. */
+ * everything that TCP carries: greetings, handshakes, CURVE, framing. `up` contains retransmitted_up. */
 struct link_bytes {
     uint64_t control_up, control_down;
     uint64_t bulk_up, bulk_down;

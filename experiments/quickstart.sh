@@ -11,7 +11,7 @@ unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 require_packages "${build_packages[@]}" gnuplot-nox
 echo "== building"
-cmake --preset release -DBUILD_TESTING=OFF > /dev/null
+[ -f build/release/build.ninja ] || cmake --preset release -DBUILD_TESTING=OFF > /dev/null
 cmake --build --preset release --target atoll
 
 text=runs/quickstart-text

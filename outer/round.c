@@ -117,10 +117,11 @@ static void close_round(struct round_machine *machine, uint32_t index, uint64_t 
     action->version = fragment->version + 1;
 }
 
-/* Not strict, and somebody trains no more: what is missing may never be sent, since who has nothing unsent for this fragment may wait
- * for a round of another one, and so on in a ring. Rounds then close with what they have, after a while. */
+/* Not strict (or no longer in step, since a member came back), and somebody trains no more: what is missing may never be sent, since who
+ * has nothing unsent for this fragment may wait for a round of another one, and so on in a ring. Rounds then close with what they have,
+ * after a while. */
 static bool is_ending(const struct round_machine *machine) {
-    if (machine->options.stale == 0)
+    if (machine->options.stale == 0 && !machine->uneven)
         return false;
     for (uint32_t slot = 0; slot < machine->options.workers; slot++)
         if (machine->members.slot[slot].reached && member_is_connected(&machine->members.slot[slot]))
@@ -216,6 +217,7 @@ static void on_join(struct round_machine *machine, const struct round_event *eve
         return;
     /* After FINISH the versions stand: who returns fetches them, nothing of it is expected or counted any more. */
     enum member_state state = machine->finished ? MEMBER_DONE : MEMBER_LIVE;
+    machine->uneven = machine->uneven || back;
     *member = (struct member){.state = state, .incarnation = event->incarnation, .has_validation = event->has_validation};
     consider_start(machine, actions);
     if (machine->started)

@@ -11,8 +11,8 @@
  *
  * Invariants kept here: a contribution (slot, incarnation, fragment, base) is counted at most once and only when whole; versions only
  * grow, by one; nothing is published before COMMITTED; the death of a worker ends its expectation at once, not its whole
- * contribution; no commit without contributions. Once somebody has trained to the end and the mode is not strict, a round waits for
- * the missing ROUND_END_PATIENCE_US at most. The token ledger is part of the machine. */
+ * contribution; no commit without contributions. Once somebody has trained to the end, and the mode is not strict or a member came back
+ * before, a round waits for the missing ROUND_END_PATIENCE_US at most. The token ledger is part of the machine. */
 #ifndef ATOLL_OUTER_ROUND_H
 #define ATOLL_OUTER_ROUND_H
 
@@ -112,6 +112,7 @@ struct round_machine {
     struct members members;
     struct ledger ledger;
     bool started;
+    bool uneven;   /* a member came back: not all send at the same steps any more */
     bool ended;    /* END given */
     bool finished; /* FINISH given */
     bool left;     /* LEAVE given */

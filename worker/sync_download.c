@@ -126,7 +126,8 @@ static bool prepare(struct sync_thread *sync, uint32_t f) {
         sync_say(sync, &message);
     commit_hash(commit, sync->heads[f]);
     sync->prepared[f] = commit->version;
-    struct sync_event ready = {.kind = SYNC_EVENT_READY, .fragment = f, .version = commit->version, .counts_me = mine};
+    struct sync_event ready = {.kind = SYNC_EVENT_READY, .fragment = f, .version = commit->version, .counts_me = mine,
+                               .run_step = commit->run_step};
     free(incoming->payload);
     incoming->payload = NULL;
     sync->incoming_first[f] = (sync->incoming_first[f] + 1) % SYNC_COMMITS_QUEUED;

@@ -197,6 +197,20 @@ void sync_step(struct sync_machine *machine, const struct sync_event *event, str
     CHECK(sync_ledger_check(machine));
 }
 
+uint64_t sync_run_clock(const struct sync_machine *machine) {
+    const struct schedule *schedule = &machine->options.schedule;
+    uint64_t run_step = 0, open = UINT64_MAX; /* R; the first due step that no commit has passed */
+    for (uint32_t index = 0; index < schedule->fragments; index++) {
+        uint64_t passed = machine->fragments[index].run_step;
+        uint64_t due = schedule_next_due(schedule, index, passed > machine->step ? passed : machine->step);
+        run_step = passed > run_step ? passed : run_step;
+        open = due < open ? due : open;
+    }
+    if (!machine->options.lockstep || run_step <= machine->step)
+        return machine->step;
+    return run_step < open ? run_step : open - 1;
+}
+
 bool sync_ledger_check(const struct sync_machine *machine) {
     for (uint32_t index = 0; index < machine->options.schedule.fragments; index++) {
         const struct sync_fragment *fragment = &machine->fragments[index];

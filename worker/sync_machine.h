@@ -122,6 +122,10 @@ void sync_open(struct sync_machine *machine, const struct sync_machine_options *
  * MERGED event before the next STEP, BOUNDARY or END. */
 void sync_step(struct sync_machine *machine, const struct sync_event *event, struct sync_actions *actions);
 
+/* The step to go on from: the own one; in lockstep, after the others went on without this worker, the run clock R (the largest send
+ * step that a commit counts), but not past a due step that no commit has passed, where this worker is waited for. */
+uint64_t sync_run_clock(const struct sync_machine *machine);
+
 /* Invariant 3 of the worker's side; also CHECKed inside. */
 bool sync_ledger_check(const struct sync_machine *machine);
 

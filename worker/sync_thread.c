@@ -45,6 +45,7 @@ static void open_machine(struct sync_thread *sync) {
         .strict = strict,
         .overlap_steps = strict ? (uint64_t)run->sync.overlap_steps : 0,
         .stale = strict && run->sync.quorum == SYNC_QUORUM_ALL ? 0 : 2,
+        .lockstep = run->sync.quorum == SYNC_QUORUM_ALL,
         .last_step = (uint64_t)run->inner.steps};
     sync_open(&sync->machine, &options);
 }
@@ -137,6 +138,13 @@ bool sync_thread_is_ended(struct sync_thread *sync) {
     bool is = sync->ended || sync->finished;
     pthread_mutex_unlock(&sync->lock);
     return is;
+}
+
+uint64_t sync_thread_run_clock(struct sync_thread *sync) {
+    pthread_mutex_lock(&sync->lock);
+    uint64_t clock = sync_run_clock(&sync->machine);
+    pthread_mutex_unlock(&sync->lock);
+    return clock;
 }
 
 bool sync_thread_is_evaluator(struct sync_thread *sync) {

@@ -61,6 +61,9 @@ void sync_thread_send_final(struct sync_thread *sync, const struct message_final
 /* The outer said END or FINISH: the run stops here, before the last step of this worker. */
 bool sync_thread_is_ended(struct sync_thread *sync);
 
+/* The step to go on from: above the own one only after the others went on without this worker (sync_run_clock). */
+uint64_t sync_thread_run_clock(struct sync_thread *sync);
+
 bool sync_thread_is_evaluator(struct sync_thread *sync);
 void sync_thread_set_eval(struct sync_thread *sync, uint64_t step, double loss, uint64_t eval_us);
 

@@ -323,6 +323,17 @@ static enum status evaluate(struct island *island, bool final, struct evaluation
     return STATUS_OK;
 }
 
+/* Who was away goes on where the others are. */
+static void follow_run_clock(struct island *island) {
+    uint64_t clock = sync_thread_run_clock(island->sync), step = island->loop.step;
+    if (clock <= step)
+        return;
+    log_say(LOG_LEVEL_INFO, "the others are at step %llu: going on from there, not from %llu", (unsigned long long)clock,
+            (unsigned long long)step);
+    log_event(island->log, "recover", json_pack("{s:s, s:I, s:I}", "what", "run clock", "from_step", (json_int_t)step, "step", (json_int_t)clock));
+    island->loop.step = clock;
+}
+
 static enum status train(struct island *island, bool *complete, struct error *error) {
     const struct run_file *run = &island->run;
     uint64_t last = (uint64_t)run->inner.steps, every = (uint64_t)run->eval.every_steps;
@@ -333,6 +344,7 @@ static enum status train(struct island *island, bool *complete, struct error *er
             return status;
         if (!sync_thread_step(island->sync, island->loop.step, island->loop.tokens, island->loop.loss))
             return STATUS_OK; /* the verdict says why */
+        follow_run_clock(island);
         bool due = every > 0 && island->loop.step % every == 0 && island->loop.step < last;
         if (due && island->loop.held_out != NULL && sync_thread_is_evaluator(island->sync)) {
             status = evaluate(island, false, &evaluation, error);

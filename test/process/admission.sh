@@ -105,6 +105,9 @@ run_command 30 old-session "$PEER" old-session "$TOKEN" "$WORK/worker-0"
 say "$(tr '\n' ';' <"$WORK/old-session.out")"
 equal "messages of an old session are dropped, of the new one heard" 0 "$EXIT_CODE"
 
+run_command 40 takeover "$PEER" takeover "$TOKEN" "$WORK/worker-0"
+equal "connections of one key take each other over, the outer stands" 0 "$EXIT_CODE"
+
 # -- a directory of another run -------------------------------------------------------------------------------------------------------
 outer another "$WORK/another.yaml"
 another_pid=$OUTER_PID

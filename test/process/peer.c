@@ -9,6 +9,7 @@
  *     peer register-version TOKENFILE          REGISTER of another protocol version
  *     peer hello TOKENFILE DIRECTORY WHAT      REGISTER as ever, then HELLO of another protocol version, run or keys (WHAT)
  *     peer old-session TOKENFILE DIRECTORY     HELLO twice, then GOODBYE and a chunk that bear the first session
+ *     peer takeover TOKENFILE DIRECTORY        one key on two links: the older goes on talking, then both go; is the outer still there?
  *     peer old-outer DIRECTORY CONTROL BULK    an outer of another protocol version: prints a token, refuses, until killed
  *     peer offloads-off INTERFACE              segmentation offloads off (what ethtool -K does) */
 #include <errno.h>
@@ -234,6 +235,34 @@ static int old_session(const struct token *token, const char *directory) {
     return first != second && pings >= 3 && late == 0 ? 0 : 1;
 }
 
+/* libzmq 4.3.4 aborts when a heartbeat falls due on a connection that another one with the same routing id replaced, that then brought
+ * more input, and then closed. An outer that sets ZMQ_HEARTBEAT_IVL dies here. */
+static int takeover(const struct token *token, const char *directory) {
+    struct node_keys keys;
+    struct error error = {0};
+    must(keys_open(directory, &keys, &error), &error);
+    int code = enrol(token, &keys);
+    if (code)
+        return code;
+    uint64_t session;
+    struct worker_link *first = welcomed(token, &keys, 1, &session);
+    struct worker_link *second = open_link(token, &keys.curve, PEER_ROLE_WORKER);
+    if (!wait_kind(second, LINK_EVENT_CONNECTED, 0))
+        return other_ending("connection");
+    for (int i = 0; i < 20; i++) {
+        say_hello(first, 1, NULL);
+        usleep(20000);
+    }
+    worker_link_close(first);
+    worker_link_close(second);
+    sleep(7); /* longer than a heartbeat's interval */
+    struct worker_link *third = welcomed(token, &keys, 2, &session);
+    send_goodbye(third, session);
+    count_pings(third, session, SECOND_US / 2);
+    worker_link_close(third);
+    return 0;
+}
+
 static int hello(const struct token *token, const char *directory, const char *what) {
     static const uint8_t other_keys[MESSAGE_HASH_BYTES] = {1};
     struct node_keys keys;
@@ -421,6 +450,8 @@ int main(int argc, char **argv) {
         return hello(&token, argv[3], argv[4]);
     if (strcmp(verb, "old-session") == 0 && argc == 4)
         return old_session(&token, argv[3]);
+    if (strcmp(verb, "takeover") == 0 && argc == 4)
+        return takeover(&token, argv[3]);
     fprintf(stderr, "peer: no verb '%s'\n", verb);
     return 64;
 }

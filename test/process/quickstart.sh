@@ -34,8 +34,15 @@ SHIM
 shim cmake <<'SHIM'
 #!/bin/sh
 echo "$*" >>"$SHIMS_STATE/cmake"
-[ "$1" = --build ] || exit 0
-mkdir -p build/release && cp -u "$PREBUILT" build/release/atoll
+mkdir -p build/release
+[ "$1" = --build ] || exec touch build/release/build.ninja
+cp -u "$PREBUILT" build/release/atoll
+SHIM
+shim ctest <<'SHIM'
+#!/bin/sh
+echo "$*" >>"$SHIMS_STATE/ctest"
+echo "1/1 Test #1: process.machines ....... $CTEST_SAYS"
+[ "$CTEST_SAYS" != "***Failed" ]
 SHIM
 missing() { printf '%s\n' "$@" >"$WORK/state/missing"; }
 
@@ -64,7 +71,7 @@ equal "root: stops where the build fails" 9 "$EXIT_CODE"
 equal "root: says what it installs" "== installing libyaml-dev gnuplot-nox" "$(head -n 1 "$WORK/root.out")"
 equal "root: apt-get" "update -qq|install -y -qq --no-install-recommends libyaml-dev gnuplot-nox" "$(paste -sd '|' "$WORK/state/apt-get")"
 mv "$SHIMS/true-cmake" "$SHIMS/cmake"
-rm -f "$SHIMS/id" "$WORK/state/missing" "$WORK/state/apt-get"
+rm -f "$SHIMS/id" "$WORK/state/missing" "$WORK/state/apt-get" "$WORK/state/cmake"
 
 # ---- everything is there: the whole road, a few steps of it ----
 command -v gnuplot >/dev/null || fail "gnuplot is missing (apt-get install gnuplot-nox)"
@@ -87,6 +94,7 @@ run_command 120 second "${as_user[@]}" "$TREE/experiments/quickstart.sh" "${few[
 equal "a second run: exit code" 0 "$EXIT_CODE"
 check "a second run: no corpus again" test -z "$(grep 'making a corpus' "$WORK/second.out")"
 equal "a second run: the text is untouched" "$before" "$(cd "$TREE/runs/quickstart-text" && stat -c '%n %Y %Z %i %s' -- *)"
+equal "a second run: configures nothing" "--preset release -DBUILD_TESTING=OFF" "$(grep -v '^--build' "$WORK/state/cmake")"
 check "a second run: installs nothing" test ! -e "$WORK/state/apt-get"
 check "a second run: its own directory" test -s "$TREE/runs/quickstart-2/report/loss_over_bytes.png"
 check "and the first one's is untouched" test ! -e "$TREE/runs/quickstart-3"
@@ -97,4 +105,16 @@ equal "a wrong setting: exit code" 78 "$EXIT_CODE"
 says "a wrong setting: said" "$WORK/third.err" "inner.stepz.*did you mean 'steps'"
 says "a corpus that is not whole is made again" "$WORK/third.out" "^== making a corpus"
 equal "the same headers give the same text" "$(cut -d' ' -f1,5 <<<"$before")" "$(cd "$TREE/runs/quickstart-text" && stat -c '%n %s' -- *)"
+
+# ---- test/run.sh in the same tree: tests are switched on again, a failure is one, what was skipped is said ----
+rm "$WORK/state/cmake"
+run_command 20 passed "${as_user[@]}" CTEST_SAYS=Passed "$TREE/test/run.sh"
+equal "test/run.sh: exit code" 0 "$EXIT_CODE"
+equal "test/run.sh: tests are configured" "release asan tsan" "$(sed -n 's/^--preset \([a-z]*\) -DBUILD_TESTING=ON$/\1/p' "$WORK/state/cmake" | xargs)"
+equal "test/run.sh: no tests are no success" 3 "$(grep -c -- '--no-tests=error' "$WORK/state/ctest")"
+equal "test/run.sh: its last word" "nothing was skipped" "$(tail -n 1 "$WORK/passed.out")"
+run_command 20 skipped "${as_user[@]}" CTEST_SAYS='***Skipped' "$TREE/test/run.sh"
+says "test/run.sh: skipped tests are said loudly" "$WORK/skipped.out" "^NOT EVERYTHING RAN"
+run_command 20 failed "${as_user[@]}" CTEST_SAYS='***Failed' "$TREE/test/run.sh"
+check "test/run.sh: a failed test fails it" test "$EXIT_CODE" -ne 0
 test_end

@@ -43,6 +43,9 @@ import json, sys
 train, report = (json.load(open(f"{sys.argv[1]}/{name}.out")) for name in ("train", "first"))
 assert train["runs"][0] == report["runs"][0]
 PYTHON
+"$ATOLL" report --schema >"$WORK/schema.txt"
+check "every event and field of the logs is in report --schema" python3 "$HERE/report_schema.py" "$WORK/schema.txt" "$WORK"/{run,plain}/*/log.jsonl
+
 # Torn: the last record of each log without its end; then garbage behind whole logs. Neither changes a number.
 for log in "$WORK"/run/*/log.jsonl; do
     printf '{"event":"step","t_wall":"2099-01-02T03:04:05.678Z","t_us":99999999999,"step":9999,"loss":1,"tok' >>"$log"

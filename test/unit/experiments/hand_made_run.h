@@ -91,7 +91,8 @@ static inline void hand_made_worker_1(const char *directory, const char *run_id)
         directory, again, 1000000, "link",
         ", \"wire_up\": 300, \"wire_down\": 200, \"payload_up\": 250, \"payload_down\": 150, "
         "\"control_up\": 30, \"control_down\": 20, \"retransmitted_up\": 2, \"wait_us\": 20000, \"eval_us\": 101000");
-    fixture_append(directory, "log.jsonl", "{\"event\": \"end\", \"t_us\": 9", 28);
+    static const char torn[] = "{\"event\": \"end\", \"t_us\": 9";
+    fixture_append(directory, "log.jsonl", torn, strlen(torn));
 }
 
 static inline void hand_made_outer(const char *directory, const char *run_id) {

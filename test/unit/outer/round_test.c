@@ -225,6 +225,7 @@ static void foreign_and_malformed_offers(void **state) {
     feed(WHOLE(0, 0, 0)), expect("");                     /* never offered */
     feed(OFFER(0, 0, 0)), expect("GRANT 0 f0 v0");
     feed(WHOLE(0, 0, 1)), expect(""); /* of another base */
+    assert_int_equal(machine.fragments[0].places[0].state, ROUND_PLACE_RECEIVING);
     feed(WHOLE(1, 0, 0)), expect("");
     feed(WHOLE(0, 0, 0)), expect("");
     feed(WHOLE(0, 0, 0)), expect(""); /* twice */
@@ -377,6 +378,19 @@ static void automatic_grace(void **state) {
     contributes(0, 0, 5);
     contributes(1, 0, 5), expect("");
     assert_true(round_deadline_us(&machine) == now_us + 17000 / 4);
+}
+
+static void grace_is_the_90th_percentile(void **state) {
+    (void)state;
+    static const uint64_t lateness_us[10] = {7000, 1000, 10000, 3000, 9000, 2000, 8000, 4000, 6000, 5000};
+    quorum_run_of(3, 2, ROUND_GRACE_AUTO);
+    all_join();
+    memcpy(machine.lateness_us, lateness_us, sizeof lateness_us);
+    machine.lateness_count = 10;
+    machine.fragments[0].period_us = 1000000;
+    contributes(0, 0, 0);
+    contributes(1, 0, 0), expect("");
+    assert_true(round_deadline_us(&machine) == now_us + 9000);
 }
 
 /* ---- the end ---- */
@@ -708,6 +722,7 @@ int main(void) {
         cmocka_unit_test(the_quorum_is_at_most_the_live_ones),
         cmocka_unit_test(a_return_can_undo_a_quorum),
         cmocka_unit_test(automatic_grace),
+        cmocka_unit_test(grace_is_the_90th_percentile),
         cmocka_unit_test(done_finish_final_leave),
         cmocka_unit_test(leaving_during_the_end),
         cmocka_unit_test(who_was_final_and_lost_its_link_is_final_again),

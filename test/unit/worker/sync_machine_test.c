@@ -190,6 +190,36 @@ static void an_unresolved_record_keeps_a_due_step_from_sending(void **state) {
     assert_int_equal(sync_unsent_tokens(&machine, 0), 60);
 }
 
+/* The others went on without us to step 8: what we would send for our step 6 is of a round that has passed. */
+static void who_is_behind_does_not_send_for_steps_that_have_passed(void **state) {
+    (void)state;
+    open_run((struct sync_machine_options){.schedule = {1, 6}, .strict = true, .overlap_steps = 2, .lockstep = true});
+    step(4);
+    feed((struct sync_event){.kind = SYNC_EVENT_READY, .version = 1, .run_step = 6});
+    step(6), expect("");
+    step(12), expect("SEND f0 v1 tokens 0-120");
+    automatic(6, 1); /* quorum mode: to be late is no reason not to send */
+    step(4);
+    feed((struct sync_event){.kind = SYNC_EVENT_READY, .version = 1, .run_step = 6});
+    step(5), step(6), expect("SEND f0 v1 tokens 0-60");
+}
+
+/* H = 6, offsets 0 2 4: due at 6, 8, 10, 12, ... */
+static void the_run_clock_skips_what_has_passed(void **state) {
+    (void)state;
+    open_run((struct sync_machine_options){.schedule = {3, 6}, .strict = true, .overlap_steps = 1, .lockstep = true});
+    step(4);
+    assert_int_equal(sync_run_clock(&machine), 4);
+    feed((struct sync_event){.kind = SYNC_EVENT_READY, .fragment = 0, .version = 1, .run_step = 6});
+    assert_int_equal(sync_run_clock(&machine), 6);
+    feed((struct sync_event){.kind = SYNC_EVENT_READY, .fragment = 2, .version = 1, .run_step = 10});
+    assert_int_equal(sync_run_clock(&machine), 7); /* step 8 is waited for */
+    feed((struct sync_event){.kind = SYNC_EVENT_READY, .fragment = 1, .version = 1, .run_step = 8});
+    assert_int_equal(sync_run_clock(&machine), 10);
+    machine.options.lockstep = false;
+    assert_int_equal(sync_run_clock(&machine), 4);
+}
+
 /* ---- the end ---- */
 
 static void the_end_resolves_sends_and_takes(void **state) {
@@ -329,6 +359,8 @@ int main(void) {
         cmocka_unit_test(shift_before_send_waits_with_tau_0),
         cmocka_unit_test(a_shift_does_not_end_the_wait_of_a_record_that_stays),
         cmocka_unit_test(an_unresolved_record_keeps_a_due_step_from_sending),
+        cmocka_unit_test(who_is_behind_does_not_send_for_steps_that_have_passed),
+        cmocka_unit_test(the_run_clock_skips_what_has_passed),
         cmocka_unit_test(the_end_resolves_sends_and_takes),
         cmocka_unit_test(the_end_with_nothing_to_send),
         cmocka_unit_test(the_end_before_any_send),

@@ -21,6 +21,7 @@ enum {
     STEP_TOKENS = 10,
     MAIL_MAX = 512,
     TURN_US = 10000,
+    HEALED = 300, /* the turn from which on nothing breaks any more: then all must come to an end */
     TURNS_MAX = 60000,
     COMMITS_MAX = 128, /* per fragment */
     REPLAYED_MAX = 3,  /* commits that the outer still has for who returns */
@@ -45,7 +46,7 @@ struct mail {
     enum mail_kind kind;
     uint64_t due;
     uint32_t fragment;
-    uint64_t version; /* or a number of tokens */
+    uint64_t version; /* or a number of tokens; a report's step is in contribution.send_step */
     struct contribution contribution;
 };
 
@@ -58,6 +59,7 @@ enum { LANE_UP, LANE_DOWN, LANE_BULK, LANES };
 
 struct made_commit {
     uint32_t count;
+    uint64_t run_step;
     struct counted counted[WORKERS_MAX];
 };
 
@@ -122,6 +124,8 @@ static void on_close(const struct round_action *a) {
     const struct counted *counted = round_counted(&world.outer, a->fragment, &made->count);
     assert_true(made->count > 0);
     memcpy(made->counted, counted, made->count * sizeof *counted);
+    for (uint32_t i = 0; i < made->count; i++)
+        made->run_step = counted[i].send_step > made->run_step ? counted[i].send_step : made->run_step;
     world.job_done[a->fragment] = world.now + 1 + below(&world.dice, 6);
     for (uint32_t i = 0; i < made->count; i++)
         world.counted_tokens[counted[i].slot][a->fragment] += counted[i].tokens_to - counted[i].tokens_from;
@@ -175,7 +179,7 @@ static void outer_hears(uint32_t slot, const struct mail *mail) {
         break;
     case MAIL_REPORT:
         outer_feed((struct round_event){.kind = ROUND_EVENT_TOKENS, .slot = slot, .tokens = mail->version});
-        if (mail->version < world.last_step * STEP_TOKENS)
+        if (mail->contribution.send_step < world.last_step)
             return;
         event = (struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot};
         break;
@@ -300,9 +304,11 @@ static void prepare(uint32_t slot) {
                 assert_int_equal(made->counted[i].base_version, fragment->record.base);
                 assert_int_equal(made->counted[i].tokens_to, fragment->record.tokens_to);
             }
-        island_feed(slot,
-                    (struct sync_event){
-                        .kind = SYNC_EVENT_READY, .fragment = f, .version = fragment->version + 1, .counts_me = mine});
+        island_feed(slot, (struct sync_event){.kind = SYNC_EVENT_READY,
+                                              .fragment = f,
+                                              .version = fragment->version + 1,
+                                              .counts_me = mine,
+                                              .run_step = made->run_step});
     }
 }
 
@@ -313,6 +319,16 @@ static bool has_final_versions(const struct island *island) {
     return island->finished;
 }
 
+/* One inner step; who was away first takes the run clock for its own. */
+static void next_step(uint32_t slot) {
+    struct sync_machine *machine = &world.islands[slot].machine;
+    uint64_t step = sync_run_clock(machine);
+    if (step < world.last_step)
+        step++;
+    island_feed(slot,
+                (struct sync_event){.kind = SYNC_EVENT_STEP, .step = step, .tokens = machine->tokens + STEP_TOKENS});
+}
+
 static void island_turn(uint32_t slot) {
     struct island *island = &world.islands[slot];
     struct mail mail;
@@ -320,7 +336,10 @@ static void island_turn(uint32_t slot) {
         island_hears(slot, &mail);
     prepare(slot);
     if (world.now % REPORT_TURNS == slot)
-        post(slot, LANE_UP, (struct mail){.kind = MAIL_REPORT, .version = island->machine.tokens});
+        post(slot, LANE_UP,
+             (struct mail){.kind = MAIL_REPORT,
+                           .version = island->machine.tokens,
+                           .contribution.send_step = island->machine.step});
     bool stops =
         island->machine.step == world.last_step || (island->ended && !island->wants_boundary) || island->finished;
     if (island->training && island->wants_boundary && !island->finished) {
@@ -329,9 +348,7 @@ static void island_turn(uint32_t slot) {
         island->training = false;
     } else if (island->training) {
         if (below(&world.dice, island->slowness) == 0)
-            island_feed(slot, (struct sync_event){.kind = SYNC_EVENT_STEP,
-                                                  .step = island->machine.step + 1,
-                                                  .tokens = island->machine.tokens + STEP_TOKENS});
+            next_step(slot);
     } else if (!has_final_versions(island)) {
         island_feed(slot, (struct sync_event){.kind = SYNC_EVENT_END});
     } else if (!island->final_said) {
@@ -422,6 +439,7 @@ static void open_world(uint64_t seed, bool strict, bool quorum) {
                                         .strict = strict,
                                         .overlap_steps = strict ? below(&world.dice, (uint32_t)every) : 0,
                                         .stale = options.stale,
+                                        .lockstep = !quorum,
                                         .last_step = world.last_step};
     for (uint32_t s = 0; s < world.workers; s++) {
         struct island *island = &world.islands[s];
@@ -470,7 +488,8 @@ static void run(uint64_t seed, bool strict, bool quorum, bool deaths, bool break
                 comes_back(s);
             island_turn(s);
         }
-        misfortune(deaths, breaks);
+        if (world.now < HEALED)
+            misfortune(deaths, breaks);
         if (breaks && living() == 0)
             return;
     }
