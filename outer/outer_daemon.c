@@ -198,11 +198,11 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     else
         snprintf(outer->directory, sizeof outer->directory, "runs/%s-outer", outer->run.name);
     files_join(log_path, sizeof log_path, outer->directory, "log.jsonl");
-    if (files_exists(log_path))
-        return error_set(error, STATUS_CONFIG, "%s holds an earlier run; choose another --dir, or remove it", outer->directory);
     status = files_make_directory(outer->directory, 0755, error);
     if (status == STATUS_OK)
         status = files_lock(outer->directory, error);
+    if (status == STATUS_OK && files_exists(log_path))
+        status = error_set(error, STATUS_CONFIG, "%s holds an earlier run; choose another --dir, or remove it", outer->directory);
     if (status == STATUS_OK)
         status = log_open(&outer->log, log_path, error);
     if (status == STATUS_OK)

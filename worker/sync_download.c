@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "worker/sync_state.h"
 
 enum { DOWNLOAD_WINDOW_BYTES = 1 << 20 };
@@ -132,6 +133,7 @@ static bool prepare(struct sync_thread *sync, uint32_t f) {
     incoming->payload = NULL;
     sync->incoming_first[f] = (sync->incoming_first[f] + 1) % SYNC_COMMITS_QUEUED;
     sync->incoming_count[f]--;
+    sync_meter(sync, clock_now_us());
     struct sync_actions none = {0};
     pthread_mutex_lock(&sync->lock);
     sync_step(&sync->machine, &ready, &none);

@@ -149,6 +149,7 @@ static void on_refuse(struct sync_thread *sync, const struct message_refuse *ref
 static void on_finish(struct sync_thread *sync, const struct message_finish *finish) {
     if (finish->version_count != (uint32_t)sync->options.copy->fragments->count)
         return;
+    sync_meter(sync, clock_now_us()); /* the final evaluation logs the bytes that it cost */
     pthread_mutex_lock(&sync->lock);
     sync->finished = true;
     memcpy(sync->final_versions, finish->versions, sizeof sync->final_versions);
@@ -258,8 +259,7 @@ static void on_event(struct sync_thread *sync, const struct link_event *event) {
 
 /* ---- reports ---- */
 
-/* The kernel's counters and the running rate, into what the compute thread logs with an evaluation. */
-static void meter(struct sync_thread *sync, uint64_t now_us) {
+void sync_meter(struct sync_thread *sync, uint64_t now_us) {
     static const uint64_t minute_us = 60000000;
     struct link_bytes bytes;
     worker_link_bytes(sync->options.link, &bytes);
@@ -321,7 +321,7 @@ void *sync_net_main(void *argument) {
         sync_download_prepare(sync);
         uint64_t now_us = clock_now_us();
         if (now_us >= next_meter_us) {
-            meter(sync, now_us);
+            sync_meter(sync, now_us);
             next_meter_us = now_us + METER_US;
         }
         if (now_us >= sync->next_report_us) {
@@ -340,7 +340,7 @@ void *sync_net_main(void *argument) {
     if (sync->session != 0)
         sync_say(sync, &goodbye);
     sync->session = 0; /* what follows is for the log only */
-    meter(sync, clock_now_us());
+    sync_meter(sync, clock_now_us());
     report(sync);
     free(event);
     return NULL;

@@ -97,6 +97,8 @@ float *sync_packed_at(struct sync_thread *sync, float *block, uint32_t fragment)
 void sync_stop(struct sync_thread *sync, bool orderly, enum status status, const char *text);
 /* One control message in the present session. Lost with the link: what matters is said again after the next WELCOME. */
 void sync_say(struct sync_thread *sync, struct message *message);
+/* The kernel's counters and the running rate, into the telemetry: what the compute thread logs with an evaluation. */
+void sync_meter(struct sync_thread *sync, uint64_t now_us);
 /* What the compute thread has asked for so far. */
 void sync_do_jobs(struct sync_thread *sync);
 

@@ -57,6 +57,13 @@ TOKEN=$WORK/outer/join.token
 eval "$("$PEER" show "$TOKEN")"
 say "outer at $host:$control_port, $bulk_port"
 
+# Takes 13 s, so it runs beside the rest, at an outer of its own: connections of one key that take each other over.
+outer another "$WORK/another.yaml"
+another_pid=$OUTER_PID
+mkdir -p "$WORK/takeover"
+start takeover "$PEER" takeover "$WORK/another/join.token" "$WORK/takeover"
+takeover_pid=$PID
+
 # -- at the door -------------------------------------------------------------------------------------------------------------------
 for port in "$control_port" "$bulk_port"; do
     for i in 1 2 3; do connect "$port"; done # idle to the end of the test
@@ -105,12 +112,7 @@ run_command 30 old-session "$PEER" old-session "$TOKEN" "$WORK/worker-0"
 say "$(tr '\n' ';' <"$WORK/old-session.out")"
 equal "messages of an old session are dropped, of the new one heard" 0 "$EXIT_CODE"
 
-run_command 40 takeover "$PEER" takeover "$TOKEN" "$WORK/worker-0"
-equal "connections of one key take each other over, the outer stands" 0 "$EXIT_CODE"
-
 # -- a directory of another run -------------------------------------------------------------------------------------------------------
-outer another "$WORK/another.yaml"
-another_pid=$OUTER_PID
 worker stray "$WORK/another/join.token"
 start stray "${WORKER[@]}"
 stray_pid=$PID
@@ -121,8 +123,6 @@ worker copied "$WORK/another/join.token"
 refused "a copied worker directory while its owner lives" 77 "another process is live with this worker's key" copied "${WORKER[@]}"
 kill -TERM "$stray_pid"
 wait_exit "$stray_pid" 10 "the worker of the other run"
-kill -TERM "$another_pid"
-wait_exit "$another_pid" 10 "the other outer"
 worker stray "$TOKEN"
 refused "a worker directory of another run" 78 "belongs to run another .*the token is for run admission" stray-again "${WORKER[@]}"
 
@@ -154,6 +154,11 @@ wait_exit "$worker_1" 60 "worker-1"
 equal "worker 1 ends normally" 0 "$EXIT_CODE"
 wait_exit "$outer_pid" 20 "the outer"
 equal "the outer ends normally" 0 "$EXIT_CODE"
+wait_exit "$takeover_pid" 40 "takeover"
+equal "connections of one key took each other over, the other outer stands" 0 "$EXIT_CODE"
+kill -TERM "$another_pid"
+wait_exit "$another_pid" 10 "the other outer"
+equal "the other outer stops normally" 0 "$EXIT_CODE"
 check "ledger adds up" ledger_adds_up "$WORK/outer/log.jsonl"
 holds "the old session's GOODBYE and chunk were dropped and counted" "$(events "$WORK/outer/log.jsonl" end .foreign_sessions) >= 2"
 wanted=$("$REFERENCE" "$WORK/run.yaml" | awk '/^state_hash/ {print $2}')

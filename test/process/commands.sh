@@ -190,7 +190,7 @@ equal "token create: exit code" 0 "$EXIT_CODE"
 says "token create: a line to paste" token.out "^atoll worker --join atoll1\.[A-Za-z0-9_-]{40,}$"
 run_command 20 token-json "$ATOLL" token create live --json
 check "token create --json" jq -e '.token | startswith("atoll1.")' token-json.out >/dev/null
-refused "a second outer on the directory" 78 "live/outer holds an earlier run" second-outer "$ATOLL" outer run.yaml --dir live/outer
+refused "a second outer on the directory" 75 "live/outer is in use by process [0-9]+ .live/outer/lock.: stop it, or choose another --dir" second-outer "$ATOLL" outer run.yaml --dir live/outer
 refused "a second worker on the directory" 75 "live/worker-0 is in use by process [0-9]+ .live/worker-0/lock.: stop it, or choose another --dir" second-worker "$ATOLL" worker --join live/outer/join.token --dir live/worker-0
 refused "a second train on the directory" 78 "live holds an earlier run" second-train "$ATOLL" train run.yaml --dir live
 gone "$live_pid" && fail "the live run is harmed by none of these"

@@ -255,7 +255,7 @@ static int takeover(const struct token *token, const char *directory) {
     }
     worker_link_close(first);
     worker_link_close(second);
-    sleep(7); /* longer than a heartbeat's interval */
+    sleep(12); /* two heartbeats of 5 s: the first draws a reset, the second would abort */
     struct worker_link *third = welcomed(token, &keys, 2, &session);
     send_goodbye(third, session);
     count_pings(third, session, SECOND_US / 2);
