@@ -9,11 +9,13 @@
 
 /* files_read: the whole file, at most max_bytes, plus a NUL past the end. *bytes_out is malloc'ed, the caller frees it.
  * STATUS_NOT_FOUND, STATUS_IO, STATUS_DATA (larger than max_bytes): the text names the path and the reason. */
-MUST_USE enum status files_read(const char *path, size_t max_bytes, uint8_t **bytes_out, size_t *count_out, struct error *error);
+MUST_USE enum status files_read(const char *path, size_t max_bytes, uint8_t **bytes_out, size_t *count_out,
+                                struct error *error);
 
 /* files_write_atomic: temporary name in the same directory, write, fsync, rename, fsync of the directory. On failure the old file
  * is untouched. mode such as 0600. */
-MUST_USE enum status files_write_atomic(const char *path, const void *bytes, size_t count, unsigned mode, struct error *error);
+MUST_USE enum status files_write_atomic(const char *path, const void *bytes, size_t count, unsigned mode,
+                                        struct error *error);
 
 /* files_make_directory: like mkdir -p. */
 MUST_USE enum status files_make_directory(const char *path, unsigned mode, struct error *error);

@@ -28,11 +28,11 @@ enum {
     MESSAGE_CONTROL_BYTES_MAX = 65536, /* one control message, encoded */
     MESSAGE_WORKERS_MAX = 64,
     MESSAGE_FRAGMENTS_MAX = 128,
-    MESSAGE_NAME_BYTES = 64,    /* with the NUL; printable ASCII without spaces */
-    MESSAGE_TEXT_BYTES = 512,   /* short human texts, with the NUL; printable UTF-8 */
+    MESSAGE_NAME_BYTES = 64,       /* with the NUL; printable ASCII without spaces */
+    MESSAGE_TEXT_BYTES = 512,      /* short human texts, with the NUL; printable UTF-8 */
     MESSAGE_LONG_TEXT_MAX = 60000, /* without the NUL */
     MESSAGE_KEY_BYTES = 32,
-    MESSAGE_HASH_BYTES = 32,    /* BLAKE2b-256: run id, payload hash, commit hash */
+    MESSAGE_HASH_BYTES = 32,       /* BLAKE2b-256: run id, payload hash, commit hash */
     MESSAGE_STATE_HASH_BYTES = 16, /* XXH3-128 of g and u */
     MESSAGE_SIGNATURE_BYTES = 64,
     MESSAGE_TOKEN_ID_BYTES = 8,
@@ -191,7 +191,8 @@ struct message_welcome {
     uint8_t run_id[MESSAGE_HASH_BYTES];
     uint8_t keys_hash[MESSAGE_HASH_BYTES];
     bool started;
-    const char *run_text; /* the outer's effective run file, data paths absolute; NUL-terminated, borrowed. Node keys in it are defaults */
+    const char *
+        run_text; /* the outer's effective run file, data paths absolute; NUL-terminated, borrowed. Node keys in it are defaults */
 };
 struct message_ready {
     uint8_t initial_hash[MESSAGE_STATE_HASH_BYTES]; /* over the state hashes of all fragments */
@@ -203,7 +204,7 @@ struct message_start {
     uint32_t evaluator_slot;
 };
 struct message_members {
-    uint64_t live_mask; /* bit slot */
+    uint64_t live_mask;      /* bit slot */
     uint32_t evaluator_slot; /* UINT32_MAX = nobody has the text */
 };
 struct message_ping { /* PING and PONG: echoed as it came */

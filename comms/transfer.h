@@ -51,7 +51,8 @@ struct transfer_receiver {
     uint64_t granted_most; /* the largest limit ever granted: chunks up to there may still be under way */
     uint64_t window;       /* credit that may be outstanding */
     uint8_t expected_hash[MESSAGE_HASH_BYTES];
-    uint8_t hash_state[TRANSFER_HASH_STATE_BYTES]; /* BLAKE2b of [0, received), so that no long pass is left for the end */
+    uint8_t
+        hash_state[TRANSFER_HASH_STATE_BYTES]; /* BLAKE2b of [0, received), so that no long pass is left for the end */
 };
 /* CHECKs bytes >= 1 and window >= 1. The struct may be moved and copied; it holds no pointer into itself. */
 void transfer_receiver_open(struct transfer_receiver *receiver, struct transfer_key key, uint8_t *buffer,

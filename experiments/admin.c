@@ -28,7 +28,8 @@ static enum status find_outer(const char *directory, char path[PATH_BYTES], stru
         if (files_exists(seed))
             return STATUS_OK;
     }
-    return error_set(error, STATUS_NOT_FOUND, "%s: no outer's run directory (no join.token in it, nor in %s/outer)", directory, directory);
+    return error_set(error, STATUS_NOT_FOUND, "%s: no outer's run directory (no join.token in it, nor in %s/outer)",
+                     directory, directory);
 }
 
 enum status admin_open(const char *directory, struct admin **out, struct error *error) {
@@ -77,7 +78,8 @@ static enum status receive(struct admin *admin, struct error *error) {
     return STATUS_OK;
 }
 
-enum status admin_ask(struct admin *admin, const char *verb, const json_t *arguments, json_t **answer, struct error *error) {
+enum status admin_ask(struct admin *admin, const char *verb, const json_t *arguments, json_t **answer,
+                      struct error *error) {
     struct message request = {.type = MESSAGE_ADMIN_REQUEST};
     char *text = arguments == NULL ? NULL : json_dumps(arguments, JSON_COMPACT);
     enum status status = STATUS_OK;
@@ -93,7 +95,8 @@ enum status admin_ask(struct admin *admin, const char *verb, const json_t *argum
         if (clock_now_us() > until_us)
             return error_set(error, STATUS_UNREACHABLE, "the outer does not answer");
         status = receive(admin, error);
-        if (status != STATUS_OK || admin->event.kind != LINK_EVENT_MESSAGE || admin->event.message.type != MESSAGE_ADMIN_REPLY)
+        if (status != STATUS_OK || admin->event.kind != LINK_EVENT_MESSAGE ||
+            admin->event.message.type != MESSAGE_ADMIN_REPLY)
             continue;
         const struct message_admin_reply *reply = &admin->event.message.body.admin_reply;
         if (!reply->ok)

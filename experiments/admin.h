@@ -14,6 +14,7 @@ void admin_close(struct admin *admin);
 
 /* admin_ask: one request, one answer (new reference). arguments may be NULL. STATUS_UNREACHABLE: the outer does not run;
  * STATUS_USAGE: it refused, with its text. */
-MUST_USE enum status admin_ask(struct admin *admin, const char *verb, const json_t *arguments, json_t **answer, struct error *error);
+MUST_USE enum status admin_ask(struct admin *admin, const char *verb, const json_t *arguments, json_t **answer,
+                               struct error *error);
 
 #endif

@@ -21,18 +21,21 @@ struct eval_values {
 static const struct option_row eval_rows[] = {
     OPTION_POSITIONAL(struct eval_values, model, "MODEL", "directory with model.safetensors and config.json"),
     OPTION_LIST(struct eval_values, data, "data", 0, "GLOB", "held-out files"),
-    OPTION_INTEGER(struct eval_values, windows, "windows", 0, "N", 0, 1e12, "how many windows, evenly spaced (default 0: all)"),
+    OPTION_INTEGER(struct eval_values, windows, "windows", 0, "N", 0, 1e12,
+                   "how many windows, evenly spaced (default 0: all)"),
     OPTION_FLAG(struct eval_values, json, "json", 0, "print the same numbers as JSON"),
     OPTION_END,
 };
 static const struct option_command eval_options = {"eval", "held-out loss of a model", eval_rows, NULL};
 
-static enum status evaluate_files(const struct eval_values *values, struct evaluation *evaluation, struct error *error) {
+static enum status evaluate_files(const struct eval_values *values, struct evaluation *evaluation,
+                                  struct error *error) {
     struct model *model;
     struct dataset *held_out;
     enum tokenizer_kind tokenizer;
     if (values->data.count == 0 || values->data.count > DATA_GLOBS_MAX)
-        return error_set(error, STATUS_USAGE, "--data GLOB is needed, once to %d times: the text to evaluate on", DATA_GLOBS_MAX);
+        return error_set(error, STATUS_USAGE, "--data GLOB is needed, once to %d times: the text to evaluate on",
+                         DATA_GLOBS_MAX);
     enum status status = model_open(values->model, EVAL_BATCH, &model, &tokenizer, error);
     if (status != STATUS_OK)
         return status;
@@ -62,14 +65,14 @@ int eval_command(int argc, char **argv) {
     }
     if (values.json) {
         json_t *json = json_pack("{s:o, s:o, s:I, s:I}", "loss", log_real(evaluation.loss), "bits_per_byte",
-                                 log_real(evaluation.bits_per_byte), "windows", (json_int_t)evaluation.windows, "tokens",
-                                 (json_int_t)evaluation.tokens);
+                                 log_real(evaluation.bits_per_byte), "windows", (json_int_t)evaluation.windows,
+                                 "tokens", (json_int_t)evaluation.tokens);
         json_dumpf(json, stdout, JSON_INDENT(2));
         putchar('\n');
         json_decref(json);
     } else {
-        printf("loss %.4f nats per token, %.4f bits per byte, over %llu windows (%llu tokens)\n", evaluation.loss, evaluation.bits_per_byte,
-               (unsigned long long)evaluation.windows, (unsigned long long)evaluation.tokens);
+        printf("loss %.4f nats per token, %.4f bits per byte, over %llu windows (%llu tokens)\n", evaluation.loss,
+               evaluation.bits_per_byte, (unsigned long long)evaluation.windows, (unsigned long long)evaluation.tokens);
     }
     return 0;
 }

@@ -18,7 +18,13 @@
 #include "outer/run_file.h"
 #include "worker/plain.h"
 
-enum { TURN_US = 100000, TOKEN_US = 60000000, OUTER_LEAVES_US = 20000000, CHILDREN_MAX = MESSAGE_WORKERS_MAX + 1, TAIL_BYTES = 1500 };
+enum {
+    TURN_US = 100000,
+    TOKEN_US = 60000000,
+    OUTER_LEAVES_US = 20000000,
+    CHILDREN_MAX = MESSAGE_WORKERS_MAX + 1,
+    TAIL_BYTES = 1500
+};
 
 static volatile sig_atomic_t stop_signals;
 
@@ -38,14 +44,16 @@ struct train_values {
 static const struct option_row train_rows[] = {
     OPTION_POSITIONAL(struct train_values, run_file, "RUN.yaml", "the run file"),
     OPTION_TEXT(struct train_values, directory, "dir", 0, "D", "run directory (default runs/NAME, runs/NAME-2, ...)"),
-    OPTION_INTEGER(struct train_values, workers, "workers", 0, "N", 1, MESSAGE_WORKERS_MAX, "short for --set workers=N"),
+    OPTION_INTEGER(struct train_values, workers, "workers", 0, "N", 1, MESSAGE_WORKERS_MAX,
+                   "short for --set workers=N"),
     OPTION_LIST(struct train_values, set, "set", 0, "KEY=VALUE", "change one key of the run file"),
     OPTION_FLAG(struct train_values, quiet, "quiet", 0, "no progress lines"),
     OPTION_FLAG(struct train_values, json, "json", 0, "print the final numbers as JSON"),
     OPTION_END,
 };
-static const struct option_command train_options = {"train", "train on this machine: one outer and its workers, real processes", train_rows,
-                                                    "Plots afterwards: atoll report D -o OUT"};
+static const struct option_command train_options = {"train",
+                                                    "train on this machine: one outer and its workers, real processes",
+                                                    train_rows, "Plots afterwards: atoll report D -o OUT"};
 
 struct child {
     char name[32]; /* "outer", "worker-3" */
@@ -92,7 +100,8 @@ static enum status choose_directory(struct local_run *local, struct error *error
     if (local->values->directory != NULL) {
         snprintf(directory, RUN_PATH_BYTES, "%s", local->values->directory);
         if (is_taken(directory))
-            return error_set(error, STATUS_CONFIG, "%s holds an earlier run; choose another --dir, or remove it", directory);
+            return error_set(error, STATUS_CONFIG, "%s holds an earlier run; choose another --dir, or remove it",
+                             directory);
         return STATUS_OK;
     }
     snprintf(directory, RUN_PATH_BYTES, "runs/%s", local->run.name);
@@ -162,8 +171,8 @@ static void reap(struct local_run *local) {
         child->exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
         if (child->exit_code != 0 && stop_signals == 0) {
             progress_clear(&local->progress);
-            fprintf(stderr, "%s ended with exit code %d; its output is in %s/%s/stderr.log\n", child->name, child->exit_code,
-                    local->directory, child->name);
+            fprintf(stderr, "%s ended with exit code %d; its output is in %s/%s/stderr.log\n", child->name,
+                    child->exit_code, local->directory, child->name);
         }
     }
 }
@@ -296,8 +305,8 @@ static void print_results(const struct local_run *local) {
         json_decref(json);
     } else {
         summary_print(set, stdout);
-        printf("model: %s/%s/model   plots: atoll report %s -o %s/report\n", local->directory, local->run.sync.off ? "worker-0" : "outer",
-               local->directory, local->directory);
+        printf("model: %s/%s/model   plots: atoll report %s -o %s/report\n", local->directory,
+               local->run.sync.off ? "worker-0" : "outer", local->directory, local->directory);
     }
     fflush(stdout);
     run_set_free(set);
@@ -316,9 +325,10 @@ static enum status run_local(struct local_run *local, int *exit_code, struct err
     if (status != STATUS_OK)
         return status;
     if (!local->values->quiet)
-        fprintf(stderr, "run %s in %s: %lld worker%s, %lld steps\n", local->run.name, local->directory, (long long)local->run.workers,
-                local->run.workers == 1 ? "" : "s", (long long)local->run.inner.steps);
-    progress_open(&local->progress, local->directory, (int)local->run.workers, local->run.inner.steps, local->values->quiet);
+        fprintf(stderr, "run %s in %s: %lld worker%s, %lld steps\n", local->run.name, local->directory,
+                (long long)local->run.workers, local->run.workers == 1 ? "" : "s", (long long)local->run.inner.steps);
+    progress_open(&local->progress, local->directory, (int)local->run.workers, local->run.inner.steps,
+                  local->values->quiet);
     status = start(local, error);
     if (status != STATUS_OK)
         signal_children(local, SIGTERM, 0);

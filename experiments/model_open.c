@@ -3,7 +3,8 @@
 
 enum { CONTEXT_MAX = 4096 };
 
-enum status model_open(const char *directory, int64_t batch, struct model **model, enum tokenizer_kind *tokenizer, struct error *error) {
+enum status model_open(const char *directory, int64_t batch, struct model **model, enum tokenizer_kind *tokenizer,
+                       struct error *error) {
     struct model_options options = {.inner = {.batch_per_worker = batch, .accumulate = 1, .seed = 1, .threads = 1}};
     enum status status = model_files_load_shape(directory, &options.shape, tokenizer, error);
     if (status != STATUS_OK)

@@ -15,7 +15,8 @@ void progress_open(struct progress *progress, const char *directory, int workers
     progress->live = isatty(STDERR_FILENO);
     progress->held_out = NAN;
     for (int k = 0; k < workers; k++) {
-        snprintf(progress->worker[k].path, sizeof progress->worker[k].path, "%.4000s/worker-%d/log.jsonl", directory, k);
+        snprintf(progress->worker[k].path, sizeof progress->worker[k].path, "%.4000s/worker-%d/log.jsonl", directory,
+                 k);
         progress->worker[k].loss = NAN;
     }
 }
@@ -37,7 +38,8 @@ void progress_clear(struct progress *progress) {
     progress->line_open = false;
 }
 
-static void take_record(struct progress *progress, struct progress_worker *worker, const struct run_log_record *record) {
+static void take_record(struct progress *progress, struct progress_worker *worker,
+                        const struct run_log_record *record) {
     switch (record->event) {
     case RUN_LOG_STEP:
         worker->step = record->step.step;
@@ -94,9 +96,11 @@ static void print_line(struct progress *progress, const struct totals *t, uint64
     double rate = seconds > 0 ? (double)(t->tokens - progress->first_tokens) / seconds : 0;
     int64_t tokens_per_step = t->step > 0 ? t->tokens / t->step : 0;
     if (rate > 0)
-        units_format_duration((uint64_t)((double)((progress->steps - t->step) * tokens_per_step) / rate) * 1000000, left);
+        units_format_duration((uint64_t)((double)((progress->steps - t->step) * tokens_per_step) / rate) * 1000000,
+                              left);
     if (isfinite(progress->held_out))
-        snprintf(held_out, sizeof held_out, "  held-out %.3f @%lld", progress->held_out, (long long)progress->held_out_step);
+        snprintf(held_out, sizeof held_out, "  held-out %.3f @%lld", progress->held_out,
+                 (long long)progress->held_out_step);
     fprintf(stderr, "%sstep %lld/%lld  loss %.3f%s  %.1fk tokens/s", progress->live ? "\r" : "", (long long)t->step,
             (long long)progress->steps, t->loss, held_out, rate / 1e3);
     if (t->wire_up > 0)

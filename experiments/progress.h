@@ -21,7 +21,7 @@ struct progress {
     int workers;
     int64_t steps; /* to train */
     bool quiet, live;
-    uint64_t first_us;      /* the first step was seen */
+    uint64_t first_us; /* the first step was seen */
     int64_t first_tokens;
     uint64_t next_print_us;
     bool line_open; /* the live line stands on the terminal */

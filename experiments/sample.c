@@ -21,8 +21,10 @@ static const struct option_row sample_rows[] = {
     OPTION_POSITIONAL(struct sample_values, model, "MODEL", "directory with model.safetensors and config.json"),
     OPTION_TEXT(struct sample_values, prompt, "prompt", 0, "TEXT", "what to continue (default: a line feed)"),
     OPTION_INTEGER(struct sample_values, length, "length", 0, "N", 1, 1000000, "tokens to write (default 400)"),
-    OPTION_REAL(struct sample_values, temperature, "temperature", 0, "X", 0, 100, "0 takes the likeliest token (default 0.8)"),
-    OPTION_INTEGER(struct sample_values, top_k, "top-k", 0, "K", 0, 1e9, "only the K likeliest tokens; 0 = all (default 40)"),
+    OPTION_REAL(struct sample_values, temperature, "temperature", 0, "X", 0, 100,
+                "0 takes the likeliest token (default 0.8)"),
+    OPTION_INTEGER(struct sample_values, top_k, "top-k", 0, "K", 0, 1e9,
+                   "only the K likeliest tokens; 0 = all (default 40)"),
     OPTION_INTEGER(struct sample_values, seed, "seed", 0, "S", 0, 9e15, "of the random numbers (default 1)"),
     OPTION_END,
 };
@@ -37,8 +39,8 @@ static void print_token(enum tokenizer_kind tokenizer, int32_t id) {
     fflush(stdout);
 }
 
-static enum status first_tokens(const struct sample_values *values, enum tokenizer_kind tokenizer, int32_t *tokens, int64_t *count,
-                                struct error *error) {
+static enum status first_tokens(const struct sample_values *values, enum tokenizer_kind tokenizer, int32_t *tokens,
+                                int64_t *count, struct error *error) {
     size_t length = strlen(values->prompt);
     if (tokenizer != TOKENIZER_BYTES) {
         tokens[0] = 0;
@@ -62,7 +64,8 @@ static enum status write_sample(const struct sample_values *values, struct error
         return status;
     int32_t *tokens = calloc(strlen(values->prompt) + (size_t)values->length + 1, sizeof *tokens);
     CHECK(tokens != NULL);
-    struct sample_options options = {.temperature = values->temperature, .top_k = values->top_k, .seed = (uint64_t)values->seed};
+    struct sample_options options = {
+        .temperature = values->temperature, .top_k = values->top_k, .seed = (uint64_t)values->seed};
     status = sample_open(model, &options, &sampler, error);
     if (status == STATUS_OK)
         status = first_tokens(values, tokenizer, tokens, &count, error);

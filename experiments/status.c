@@ -51,13 +51,16 @@ static void versions_text(const json_t *versions, char *text, size_t bytes) {
 }
 
 static void print_worker(const json_t *worker) {
-    char loss[32], rate[32], held_out[32], up[UNITS_TEXT_BYTES], down[UNITS_TEXT_BYTES], wait[UNITS_TEXT_BYTES], versions[40];
+    char loss[32], rate[32], held_out[32], up[UNITS_TEXT_BYTES], down[UNITS_TEXT_BYTES], wait[UNITS_TEXT_BYTES],
+        versions[40];
     versions_text(json_object_get(worker, "versions"), versions, sizeof versions);
     const char *name = text_of(worker, "node");
-    printf("%-4lld %-16.16s %-7s %8lld %9s %8s %8s %11s %11s %9s  %s\n", integer_of(worker, "slot"), name[0] ? name : "-",
-           text_of(worker, "state"), integer_of(worker, "step"), real_text(worker, "tokens_per_s", "%.0f", rate),
-           real_text(worker, "loss", "%.3f", loss), real_text(worker, "eval_loss", "%.3f", held_out),
-           units_format_bytes((uint64_t)integer_of(worker, "wire_up"), up), units_format_bytes((uint64_t)integer_of(worker, "wire_down"), down),
+    printf("%-4lld %-16.16s %-7s %8lld %9s %8s %8s %11s %11s %9s  %s\n", integer_of(worker, "slot"),
+           name[0] ? name : "-", text_of(worker, "state"), integer_of(worker, "step"),
+           real_text(worker, "tokens_per_s", "%.0f", rate), real_text(worker, "loss", "%.3f", loss),
+           real_text(worker, "eval_loss", "%.3f", held_out),
+           units_format_bytes((uint64_t)integer_of(worker, "wire_up"), up),
+           units_format_bytes((uint64_t)integer_of(worker, "wire_down"), down),
            units_format_duration((uint64_t)integer_of(worker, "wait_us"), wait), versions);
     if (text_of(worker, "last_error")[0] != 0)
         printf("     last error: %s\n", text_of(worker, "last_error"));
@@ -65,14 +68,14 @@ static void print_worker(const json_t *worker) {
 
 static void print_table(const json_t *status) {
     char uptime[UNITS_TEXT_BYTES];
-    const char *phase = json_is_true(json_object_get(status, "finished")) ? "final evaluation"
+    const char *phase = json_is_true(json_object_get(status, "finished"))  ? "final evaluation"
                         : json_is_true(json_object_get(status, "started")) ? "training"
                                                                            : "waiting for workers";
-    printf("run %s (%.16s): %s, step %lld of %lld committed, %lld commits, up %s\n", text_of(status, "name"), text_of(status, "run_id"), phase,
-           integer_of(status, "run_step"), integer_of(status, "steps"), integer_of(status, "commits"),
-           units_format_duration((uint64_t)integer_of(status, "uptime_us"), uptime));
-    printf("%-4s %-16s %-7s %8s %9s %8s %8s %11s %11s %9s  %s\n", "slot", "worker", "state", "step", "tokens/s", "loss", "held-out", "wire up",
-           "wire down", "wait", "versions");
+    printf("run %s (%.16s): %s, step %lld of %lld committed, %lld commits, up %s\n", text_of(status, "name"),
+           text_of(status, "run_id"), phase, integer_of(status, "run_step"), integer_of(status, "steps"),
+           integer_of(status, "commits"), units_format_duration((uint64_t)integer_of(status, "uptime_us"), uptime));
+    printf("%-4s %-16s %-7s %8s %9s %8s %8s %11s %11s %9s  %s\n", "slot", "worker", "state", "step", "tokens/s", "loss",
+           "held-out", "wire up", "wire down", "wait", "versions");
     size_t index;
     const json_t *worker;
     json_array_foreach(json_object_get(status, "workers"), index, worker) print_worker(worker);
@@ -138,11 +141,13 @@ static const struct option_row token_rows[] = {
     OPTION_POSITIONAL(struct token_values, verb, "create", "make a fresh token"),
     OPTION_POSITIONAL(struct token_values, directory, "DIR", "the outer's directory, or that of `atoll train`"),
     OPTION_DURATION(struct token_values, ttl_us, "ttl", 0, "TIME", "how long it may register workers (default 24h)"),
-    OPTION_INTEGER(struct token_values, uses, "uses", 0, "N", 1, 1000000, "how many workers it may register (default: workers of the run)"),
+    OPTION_INTEGER(struct token_values, uses, "uses", 0, "N", 1, 1000000,
+                   "how many workers it may register (default: workers of the run)"),
     OPTION_FLAG(struct token_values, json, "json", 0, "print it as JSON"),
     OPTION_END,
 };
-static const struct option_command token_options = {"token", "make a fresh line that starts a worker", token_rows, NULL};
+static const struct option_command token_options = {"token", "make a fresh line that starts a worker", token_rows,
+                                                    NULL};
 
 int token_command(int argc, char **argv) {
     struct token_values values = {0};

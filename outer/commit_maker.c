@@ -6,7 +6,8 @@
 
 static const float VALUE_MAX = 0x1p60f;
 
-enum status commit_maker_open(struct commit_maker *maker, struct outer_copy *copy, bool error_feedback, struct error *error) {
+enum status commit_maker_open(struct commit_maker *maker, struct outer_copy *copy, bool error_feedback,
+                              struct error *error) {
     size_t packed = copy->packed_floats * sizeof(float);
     size_t largest = copy->fragments->largest_count * sizeof(float);
     *maker = (struct commit_maker){.copy = copy, .error_feedback = error_feedback};
@@ -32,14 +33,15 @@ HOT_LOOP static size_t count_out_of_range(const float *values, size_t count) {
 
 enum status commit_maker_check(struct commit_maker *maker, int fragment, const uint8_t *payload, size_t bytes) {
     const struct fragment *f = &maker->copy->fragments->list[fragment];
-    enum status status = codec_decode_spans(maker->copy->codec_up, f->spans, f->span_count, payload, bytes, maker->decoded);
+    enum status status =
+        codec_decode_spans(maker->copy->codec_up, f->spans, f->span_count, payload, bytes, maker->decoded);
     if (status != STATUS_OK)
         return status;
     return count_out_of_range(maker->decoded, f->count) == 0 ? STATUS_OK : STATUS_NOT_FINITE;
 }
 
-void commit_maker_make(struct commit_maker *maker, int fragment, const struct commit_part *parts, int count, uint8_t *payload,
-                       struct state_hash *hash) {
+void commit_maker_make(struct commit_maker *maker, int fragment, const struct commit_part *parts, int count,
+                       uint8_t *payload, struct state_hash *hash) {
     struct outer_copy *copy = maker->copy;
     const struct fragment *f = &copy->fragments->list[fragment];
     float *g = copy->g + copy->offsets[fragment];
@@ -48,8 +50,8 @@ void commit_maker_make(struct commit_maker *maker, int fragment, const struct co
     uint64_t tokens = 0;
     mean_begin(maker->sum, f->count);
     for (int i = 0; i < count; i++) {
-        CHECK(codec_decode_spans(copy->codec_up, f->spans, f->span_count, parts[i].payload, parts[i].bytes, maker->decoded) ==
-              STATUS_OK);
+        CHECK(codec_decode_spans(copy->codec_up, f->spans, f->span_count, parts[i].payload, parts[i].bytes,
+                                 maker->decoded) == STATUS_OK);
         mean_add(maker->sum, maker->decoded, parts[i].tokens, f->count);
         tokens += parts[i].tokens;
     }

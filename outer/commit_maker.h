@@ -15,7 +15,8 @@ struct commit_maker {
     struct arena arena;
 };
 
-MUST_USE enum status commit_maker_open(struct commit_maker *maker, struct outer_copy *copy, bool error_feedback, struct error *error);
+MUST_USE enum status commit_maker_open(struct commit_maker *maker, struct outer_copy *copy, bool error_feedback,
+                                       struct error *error);
 void commit_maker_close(struct commit_maker *maker);
 
 /* commit_maker_check: does this payload decode, to finite values of at most 2^60? Larger ones could overflow the sum of 64 workers with
@@ -30,7 +31,7 @@ struct commit_part {
 
 /* commit_maker_make: parts in the order of the sum -> payload (outer_copy_payload_down bytes, caller's), the copy's g, u and the residual
  * stepped, hash of the new state. CHECKs that the parts were checked before. */
-void commit_maker_make(struct commit_maker *maker, int fragment, const struct commit_part *parts, int count, uint8_t *payload,
-                       struct state_hash *hash);
+void commit_maker_make(struct commit_maker *maker, int fragment, const struct commit_part *parts, int count,
+                       uint8_t *payload, struct state_hash *hash);
 
 #endif

@@ -12,11 +12,11 @@
 #include "comms/message.h"
 
 struct ledger_entry {
-    uint64_t processed; /* highest counter seen */
-    uint64_t applied;   /* tokens that entered commits */
-    uint64_t in_flight; /* tokens of the contribution that is held and not yet in a commit */
-    uint64_t dropped;   /* tokens that will never enter one */
-    uint64_t mark;      /* upper end of the newest applied interval */
+    uint64_t processed;  /* highest counter seen */
+    uint64_t applied;    /* tokens that entered commits */
+    uint64_t in_flight;  /* tokens of the contribution that is held and not yet in a commit */
+    uint64_t dropped;    /* tokens that will never enter one */
+    uint64_t mark;       /* upper end of the newest applied interval */
     uint64_t offered_to; /* upper end of the interval in flight, 0 = none */
 };
 

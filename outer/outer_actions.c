@@ -12,7 +12,8 @@ static void start(struct outer_run *outer) {
     outer_broadcast(outer, &message);
     log_say(LOG_LEVEL_INFO, "all %lld workers are here: training starts", (long long)outer->run.workers);
     if (message.body.start.evaluator_slot == UINT32_MAX)
-        log_say(LOG_LEVEL_WARN, "no worker has held-out text: nothing will be evaluated (data.val, or --val on a worker)");
+        log_say(LOG_LEVEL_WARN,
+                "no worker has held-out text: nothing will be evaluated (data.val, or --val on a worker)");
     log_event(outer->log, "start", json_object());
 }
 
@@ -32,7 +33,8 @@ static void grant(struct outer_run *outer, const struct round_action *action) {
         upload->buffer = malloc(c->payload_bytes);
         CHECK(upload->buffer != NULL);
         struct transfer_key key = {TRANSFER_CONTRIBUTION, 0, action->fragment, c->base_version};
-        transfer_receiver_open(&upload->receiver, key, upload->buffer, c->payload_bytes, OUTER_UPLOAD_WINDOW_BYTES, c->payload_hash);
+        transfer_receiver_open(&upload->receiver, key, upload->buffer, c->payload_bytes, OUTER_UPLOAD_WINDOW_BYTES,
+                               c->payload_hash);
         upload->open = true;
         upload->bad_hashes = 0;
     } else {
@@ -44,13 +46,15 @@ static void grant(struct outer_run *outer, const struct round_action *action) {
 }
 
 static void refuse_offer(struct outer_run *outer, const struct round_action *action) {
-    static const char *const reasons[OFFER_REFUSED_CODE_COUNT] = {"", "stale", "duplicate", "malformed", "hash", "not finite"};
+    static const char *const reasons[OFFER_REFUSED_CODE_COUNT] = {"",          "stale", "duplicate",
+                                                                  "malformed", "hash",  "not finite"};
     struct message message = {.type = MESSAGE_OFFER_REFUSED};
     message.body.offer_refused = (struct message_offer_refused){action->fragment, action->version, action->code};
     outer->refused_offers++;
     log_event(outer->log, "refuse",
               json_pack("{s:s, s:s, s:i, s:i, s:I}", "what", "contribution", "reason", reasons[action->code], "slot",
-                        (int)action->slot, "fragment", (int)action->fragment, "base_version", (json_int_t)action->version));
+                        (int)action->slot, "fragment", (int)action->fragment, "base_version",
+                        (json_int_t)action->version));
     outer_send(outer, action->slot, &message);
 }
 
@@ -73,10 +77,12 @@ static struct outer_commit *commit_place(struct outer_run *outer, uint32_t fragm
 static void close_round(struct outer_run *outer, const struct round_action *action) {
     uint32_t count;
     const struct counted *counted = round_counted(&outer->machine, action->fragment, &count);
-    struct outer_job job = {.kind = OUTER_JOB_COMMIT, .fragment = action->fragment, .version = action->version, .part_count = (int)count};
+    struct outer_job job = {
+        .kind = OUTER_JOB_COMMIT, .fragment = action->fragment, .version = action->version, .part_count = (int)count};
     for (uint32_t i = 0; i < count; i++) {
         const struct outer_upload *upload = &outer->uploads[counted[i].slot][action->fragment];
-        job.parts[i] = (struct commit_part){upload->buffer, upload->receiver.bytes, counted[i].tokens_to - counted[i].tokens_from};
+        job.parts[i] =
+            (struct commit_part){upload->buffer, upload->receiver.bytes, counted[i].tokens_to - counted[i].tokens_from};
     }
     struct outer_commit *place = commit_place(outer, action->fragment, action->version);
     /* Members still fetching the version that this place held are told to catch up from newer ones no more: drop their senders. */
@@ -102,13 +108,13 @@ static void log_commit(struct outer_run *outer, const struct commit *commit) {
     for (uint32_t i = 0; i < commit->counted_count; i++) {
         const struct counted *c = &commit->counted[i];
         json_array_append_new(counted, json_pack("{s:i, s:I, s:I, s:I}", "slot", (int)c->slot, "base_version",
-                                                 (json_int_t)c->base_version, "tokens_from", (json_int_t)c->tokens_from, "tokens_to",
-                                                 (json_int_t)c->tokens_to));
+                                                 (json_int_t)c->base_version, "tokens_from", (json_int_t)c->tokens_from,
+                                                 "tokens_to", (json_int_t)c->tokens_to));
     }
     log_event(outer->log, "commit",
               json_pack("{s:i, s:I, s:I, s:o, s:I, s:s, s:I, s:I}", "fragment", (int)commit->fragment, "version",
-                        (json_int_t)commit->version, "run_step", (json_int_t)commit->run_step, "counted", counted, "payload_bytes",
-                        (json_int_t)commit->payload_bytes, "state_hash", hash, "open_us",
+                        (json_int_t)commit->version, "run_step", (json_int_t)commit->run_step, "counted", counted,
+                        "payload_bytes", (json_int_t)commit->payload_bytes, "state_hash", hash, "open_us",
                         (json_int_t)(fragment->open_us - outer->opened_us), "close_us",
                         (json_int_t)(fragment->close_us - outer->opened_us)));
 }
@@ -229,7 +235,8 @@ static void on_check_done(struct outer_run *outer, const struct outer_job *job) 
     /* Its rounds would wait for a contribution that can't come: the member has to go. */
     struct message stop = {.type = MESSAGE_STOP};
     snprintf(stop.body.text.text, sizeof stop.body.text.text,
-             "the contribution of fragment %u holds values that are not finite or above 2^60: this worker diverged", job->fragment);
+             "the contribution of fragment %u holds values that are not finite or above 2^60: this worker diverged",
+             job->fragment);
     outer_send(outer, job->slot, &stop);
     outer_session_lost(outer, job->slot, "contribution not finite");
 }
@@ -240,5 +247,6 @@ void outer_on_job(struct outer_run *outer, const struct outer_job *job) {
         return;
     }
     keep_commit(outer, job);
-    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_COMMITTED, .fragment = job->fragment, .version = job->version});
+    outer_feed(outer,
+               (struct round_event){.kind = ROUND_EVENT_COMMITTED, .fragment = job->fragment, .version = job->version});
 }

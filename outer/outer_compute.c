@@ -46,7 +46,8 @@ static struct job_node *queue_pop(struct job_queue *queue) {
 
 static void work(struct outer_compute *compute, struct outer_job *job) {
     if (job->kind == OUTER_JOB_CHECK) {
-        job->status = commit_maker_check(compute->maker, (int)job->fragment, job->parts[0].payload, job->parts[0].bytes);
+        job->status =
+            commit_maker_check(compute->maker, (int)job->fragment, job->parts[0].payload, job->parts[0].bytes);
         return;
     }
     commit_maker_make(compute->maker, (int)job->fragment, job->parts, job->part_count, job->payload, &job->state_hash);

@@ -16,17 +16,20 @@ static json_t *worker_json(const struct outer_run *outer, uint32_t slot) {
     json_t *versions = json_array();
     for (uint32_t f = 0; f < t->version_count; f++)
         json_array_append_new(versions, json_integer((json_int_t)t->versions[f]));
-    json_t *json = json_pack("{s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:I, s:I}", "slot", (int)slot, "node", session->name, "state",
-                             member_state_name(outer->machine.members.slot[slot].state), "connected", session->connected, "step",
-                             (json_int_t)t->step, "tokens", (json_int_t)t->tokens, "loss", log_real(t->loss), "tokens_per_s",
-                             log_real(t->tokens_per_s), "versions", versions, "wait_us", (json_int_t)t->wait_us, "eval_us",
-                             (json_int_t)t->eval_us);
-    json_object_update_new(json, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "payload_up", (json_int_t)t->payload_up,
-                                           "payload_down", (json_int_t)t->payload_down, "wire_up", (json_int_t)t->wire_up, "wire_down",
-                                           (json_int_t)t->wire_down, "control_up", (json_int_t)t->control_up, "control_down",
-                                           (json_int_t)t->control_down, "last_error", session->last_error));
+    json_t *json =
+        json_pack("{s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:I, s:I}", "slot", (int)slot, "node", session->name,
+                  "state", member_state_name(outer->machine.members.slot[slot].state), "connected", session->connected,
+                  "step", (json_int_t)t->step, "tokens", (json_int_t)t->tokens, "loss", log_real(t->loss),
+                  "tokens_per_s", log_real(t->tokens_per_s), "versions", versions, "wait_us", (json_int_t)t->wait_us,
+                  "eval_us", (json_int_t)t->eval_us);
+    json_object_update_new(json,
+                           json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "payload_up", (json_int_t)t->payload_up,
+                                     "payload_down", (json_int_t)t->payload_down, "wire_up", (json_int_t)t->wire_up,
+                                     "wire_down", (json_int_t)t->wire_down, "control_up", (json_int_t)t->control_up,
+                                     "control_down", (json_int_t)t->control_down, "last_error", session->last_error));
     if (t->has_eval)
-        json_object_update_new(json, json_pack("{s:I, s:o}", "eval_step", (json_int_t)t->eval_step, "eval_loss", log_real(t->eval_loss)));
+        json_object_update_new(
+            json, json_pack("{s:I, s:o}", "eval_step", (json_int_t)t->eval_step, "eval_loss", log_real(t->eval_loss)));
     return json;
 }
 
@@ -35,9 +38,10 @@ static json_t *status_json(struct outer_run *outer) {
     bytes_to_hex(outer->run_id, MESSAGE_HASH_BYTES, run_id);
     json_t *fragments = json_array();
     for (int f = 0; f < outer->fragments.count; f++)
-        json_array_append_new(fragments, json_pack("{s:i, s:s, s:I, s:b}", "index", f, "name", outer->fragments.list[f].name, "version",
-                                                   (json_int_t)outer->machine.fragments[f].version, "open",
-                                                   outer->machine.fragments[f].open_us != 0));
+        json_array_append_new(fragments,
+                              json_pack("{s:i, s:s, s:I, s:b}", "index", f, "name", outer->fragments.list[f].name,
+                                        "version", (json_int_t)outer->machine.fragments[f].version, "open",
+                                        outer->machine.fragments[f].open_us != 0));
     json_t *workers = json_array();
     for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++)
         json_array_append_new(workers, worker_json(outer, slot));
@@ -45,15 +49,19 @@ static json_t *status_json(struct outer_run *outer) {
     outer_link_drops(outer->link, &drops);
     drops.wrong_session = outer->foreign_sessions;
     json_t *dropped = json_pack("{s:I, s:I, s:I, s:I, s:I}", "malformed", (json_int_t)drops.malformed, "wrong_identity",
-                                (json_int_t)drops.wrong_identity, "wrong_session", (json_int_t)drops.wrong_session, "rejected_handshakes",
-                                (json_int_t)drops.rejected_handshakes, "refused_offers", (json_int_t)outer->refused_offers);
-    return json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "run_id", run_id, "name", outer->run.name, "started",
-                     outer->machine.started, "finished", outer->machine.finished, "run_step", (json_int_t)outer->machine.run_step, "steps",
-                     (json_int_t)outer->run.inner.steps, "commits", (json_int_t)outer->commit_count, "uptime_us",
-                     (json_int_t)(clock_now_us() - outer->opened_us), "fragments", fragments, "workers", workers, "dropped", dropped);
+                                (json_int_t)drops.wrong_identity, "wrong_session", (json_int_t)drops.wrong_session,
+                                "rejected_handshakes", (json_int_t)drops.rejected_handshakes, "refused_offers",
+                                (json_int_t)outer->refused_offers);
+    return json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "run_id", run_id, "name",
+                     outer->run.name, "started", outer->machine.started, "finished", outer->machine.finished,
+                     "run_step", (json_int_t)outer->machine.run_step, "steps", (json_int_t)outer->run.inner.steps,
+                     "commits", (json_int_t)outer->commit_count, "uptime_us",
+                     (json_int_t)(clock_now_us() - outer->opened_us), "fragments", fragments, "workers", workers,
+                     "dropped", dropped);
 }
 
-enum status outer_make_token(struct outer_run *outer, uint64_t ttl_s, uint32_t uses, char text[TOKEN_TEXT_BYTES], struct error *error) {
+enum status outer_make_token(struct outer_run *outer, uint64_t ttl_s, uint32_t uses, char text[TOKEN_TEXT_BYTES],
+                             struct error *error) {
     struct token token = {.expires_s = clock_wall_s() + ttl_s, .uses = uses, .address_count = 1};
     token_make_secret(&token);
     memcpy(token.outer_key, outer->keys.curve.public_key, sizeof token.outer_key);

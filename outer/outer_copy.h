@@ -21,8 +21,8 @@ struct outer_copy {
 };
 
 /* outer_copy_open: takes its memory, copies g from `block` (laid out by the tensor table). STATUS_NO_MEMORY. */
-MUST_USE enum status outer_copy_open(struct outer_copy *copy, const struct fragments *fragments, const struct run_file *run,
-                                     const float *block, struct error *error);
+MUST_USE enum status outer_copy_open(struct outer_copy *copy, const struct fragments *fragments,
+                                     const struct run_file *run, const float *block, struct error *error);
 void outer_copy_close(struct outer_copy *copy);
 
 /* Hash of one fragment's (g, u), where g may be the next one prepared aside (packed, at the fragment's start). */

@@ -45,8 +45,10 @@ struct outer_values {
 static const struct option_row outer_rows[] = {
     OPTION_POSITIONAL(struct outer_values, run_file, "RUN.yaml", "the run file"),
     OPTION_TEXT(struct outer_values, directory, "dir", 0, "D", "run directory (default runs/NAME-outer)"),
-    OPTION_TEXT(struct outer_values, listen, "listen", 0, "HOST:PORT", "control port, bulk is PORT+1; port 0 = any (default 0.0.0.0:7070)"),
-    OPTION_TEXT(struct outer_values, advertise, "advertise", 0, "HOST", "the name or address that workers dial (default: the listen host, or this machine's first address)"),
+    OPTION_TEXT(struct outer_values, listen, "listen", 0, "HOST:PORT",
+                "control port, bulk is PORT+1; port 0 = any (default 0.0.0.0:7070)"),
+    OPTION_TEXT(struct outer_values, advertise, "advertise", 0, "HOST",
+                "the name or address that workers dial (default: the listen host, or this machine's first address)"),
     OPTION_LIST(struct outer_values, set, "set", 0, "KEY=VALUE", "change one key of the run file"),
     OPTION_END,
 };
@@ -66,7 +68,8 @@ static enum status parse_listen(const char *text, char host[TOKEN_HOST_BYTES], u
         length -= 2;
     }
     if (length == 0 || length >= TOKEN_HOST_BYTES || value > 65534 || *end != 0 || colon[1] == 0)
-        return error_set(error, STATUS_USAGE, "--listen %s: expected HOST:PORT with a port of 0 to 65534, such as 0.0.0.0:7070", text);
+        return error_set(error, STATUS_USAGE,
+                         "--listen %s: expected HOST:PORT with a port of 0 to 65534, such as 0.0.0.0:7070", text);
     memcpy(host, text, length);
     host[length] = 0;
     *port = (uint16_t)value;
@@ -81,7 +84,8 @@ static void choose_advertised(const char *listen_host, char host[TOKEN_HOST_BYTE
         return;
     snprintf(host, TOKEN_HOST_BYTES, "127.0.0.1");
     for (const struct ifaddrs *i = list; i != NULL; i = i->ifa_next) {
-        if (i->ifa_addr == NULL || i->ifa_addr->sa_family != AF_INET || (i->ifa_flags & IFF_LOOPBACK) != 0 || (i->ifa_flags & IFF_UP) == 0)
+        if (i->ifa_addr == NULL || i->ifa_addr->sa_family != AF_INET || (i->ifa_flags & IFF_LOOPBACK) != 0 ||
+            (i->ifa_flags & IFF_UP) == 0)
             continue;
         struct sockaddr_in address;
         memcpy(&address, i->ifa_addr, sizeof address);
@@ -89,7 +93,8 @@ static void choose_advertised(const char *listen_host, char host[TOKEN_HOST_BYTE
         break;
     }
     freeifaddrs(list);
-    log_say(LOG_LEVEL_INFO, "workers will dial %s; if that is not how they reach this machine, say --advertise HOST", host);
+    log_say(LOG_LEVEL_INFO, "workers will dial %s; if that is not how they reach this machine, say --advertise HOST",
+            host);
 }
 
 static enum status open_state(struct outer_run *outer, struct error *error) {
@@ -97,12 +102,13 @@ static enum status open_state(struct outer_run *outer, struct error *error) {
     enum status status = tensors_table_create(&run->model, &outer->table, error);
     if (status != STATUS_OK)
         return status;
-    status = fragments_create(&outer->table, run->model.layers, run->sync.fragment_layers, (enum fragment_pattern)run->sync.pattern,
-                              &outer->fragments, error);
+    status = fragments_create(&outer->table, run->model.layers, run->sync.fragment_layers,
+                              (enum fragment_pattern)run->sync.pattern, &outer->fragments, error);
     if (status != STATUS_OK)
         return status;
     if (outer->fragments.count > MESSAGE_FRAGMENTS_MAX)
-        return error_set(error, STATUS_CONFIG, "sync.fragment_layers: %d fragments, at most %d; take more layers per fragment",
+        return error_set(error, STATUS_CONFIG,
+                         "sync.fragment_layers: %d fragments, at most %d; take more layers per fragment",
                          outer->fragments.count, MESSAGE_FRAGMENTS_MAX);
     float *block = aligned_alloc(ARENA_ALIGNMENT, outer->table.block_floats * sizeof(float));
     if (block == NULL)
@@ -125,11 +131,12 @@ static enum status open_state(struct outer_run *outer, struct error *error) {
 
 static void open_rounds(struct outer_run *outer) {
     const struct sync_options *sync = &outer->run.sync;
-    struct round_options options = {.workers = (uint32_t)outer->run.workers,
-                                    .fragments = (uint32_t)outer->fragments.count,
-                                    .quorum = (uint32_t)sync->quorum,
-                                    .grace_us = sync->grace_us,
-                                    .stale = sync->quorum == SYNC_QUORUM_ALL && sync->overlap_steps != SYNC_OVERLAP_AUTO ? 0 : 2};
+    struct round_options options = {
+        .workers = (uint32_t)outer->run.workers,
+        .fragments = (uint32_t)outer->fragments.count,
+        .quorum = (uint32_t)sync->quorum,
+        .grace_us = sync->grace_us,
+        .stale = sync->quorum == SYNC_QUORUM_ALL && sync->overlap_steps != SYNC_OVERLAP_AUTO ? 0 : 2};
     for (int f = 0; f < outer->fragments.count; f++)
         options.payload_bytes[f] = outer_copy_payload_up(&outer->copy, f);
     round_open(&outer->machine, &options);
@@ -139,8 +146,10 @@ static void wake_link(void *link) {
     outer_link_wake(link);
 }
 
-static enum status open_link(struct outer_run *outer, const char *host, uint16_t port, const char *advertise, struct error *error) {
-    enum status status = admission_open(outer->directory, &outer->keys, (uint32_t)outer->run.workers, &outer->admission, error);
+static enum status open_link(struct outer_run *outer, const char *host, uint16_t port, const char *advertise,
+                             struct error *error) {
+    enum status status =
+        admission_open(outer->directory, &outer->keys, (uint32_t)outer->run.workers, &outer->admission, error);
     if (status != STATUS_OK)
         return status;
     admission_set_run_id(outer->admission, outer->run_id);
@@ -188,11 +197,13 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     if (status == STATUS_OK)
         status = parse_listen(values->listen, host, &port, error);
     if (status == STATUS_OK)
-        status = run_file_load(values->run_file, values->set.items, values->set.count, RUN_FILE_DATA_IGNORED, &outer->run, error);
+        status = run_file_load(values->run_file, values->set.items, values->set.count, RUN_FILE_DATA_IGNORED,
+                               &outer->run, error);
     if (status != STATUS_OK)
         return status;
     if (outer->run.sync.off)
-        return error_set(error, STATUS_CONFIG, "sync: off has no outer; `atoll train %s` trains alone", values->run_file);
+        return error_set(error, STATUS_CONFIG, "sync: off has no outer; `atoll train %s` trains alone",
+                         values->run_file);
     if (values->directory != NULL)
         snprintf(outer->directory, sizeof outer->directory, "%s", values->directory);
     else
@@ -202,7 +213,8 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     if (status == STATUS_OK)
         status = files_lock(outer->directory, error);
     if (status == STATUS_OK && files_exists(log_path))
-        status = error_set(error, STATUS_CONFIG, "%s holds an earlier run; choose another --dir, or remove it", outer->directory);
+        status = error_set(error, STATUS_CONFIG, "%s holds an earlier run; choose another --dir, or remove it",
+                           outer->directory);
     if (status == STATUS_OK)
         status = log_open(&outer->log, log_path, error);
     if (status == STATUS_OK)
@@ -216,7 +228,8 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     tokenizer_hash((enum tokenizer_kind)outer->run.data.tokenizer, outer->run.model.vocab, outer->tokenizer_hash);
     run_id_make(outer->keys.curve.public_key, outer->run.name, outer->keys_hash, outer->run_id);
     if (strlen(outer->run_text) > MESSAGE_LONG_TEXT_MAX)
-        return error_set(error, STATUS_CONFIG, "the run file is too long to send to workers: at most %d bytes", MESSAGE_LONG_TEXT_MAX);
+        return error_set(error, STATUS_CONFIG, "the run file is too long to send to workers: at most %d bytes",
+                         MESSAGE_LONG_TEXT_MAX);
     status = open_state(outer, error);
     if (status != STATUS_OK)
         return status;
@@ -224,12 +237,17 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     status = open_link(outer, host, port, values->advertise, error);
     if (status != STATUS_OK)
         return status;
-    struct run_header header = {.role = "outer", .node = "outer", .slot = -1, .run_id = outer->run_id, .run = &outer->run,
-                                .table = &outer->table, .copy = &outer->copy};
+    struct run_header header = {.role = "outer",
+                                .node = "outer",
+                                .slot = -1,
+                                .run_id = outer->run_id,
+                                .run = &outer->run,
+                                .table = &outer->table,
+                                .copy = &outer->copy};
     log_event(outer->log, "header", run_header_json(&header));
-    log_say(LOG_LEVEL_INFO, "run %s: %zu parameters in %d fragments, waiting for %lld workers on %s ports %u and %u", outer->run.name,
-            outer->table.parameter_count, outer->fragments.count, (long long)outer->run.workers, host, outer->advertised.control_port,
-            outer->advertised.bulk_port);
+    log_say(LOG_LEVEL_INFO, "run %s: %zu parameters in %d fragments, waiting for %lld workers on %s ports %u and %u",
+            outer->run.name, outer->table.parameter_count, outer->fragments.count, (long long)outer->run.workers, host,
+            outer->advertised.control_port, outer->advertised.bulk_port);
     return write_run_directory(outer, error);
 }
 
@@ -250,7 +268,8 @@ static void turn(struct outer_run *outer, struct link_event *event) {
     uint64_t deadline_us = round_deadline_us(&outer->machine);
     timeout_us = timeout_us < TURN_US ? timeout_us : TURN_US;
     if (deadline_us != UINT64_MAX)
-        timeout_us = deadline_us <= now_us ? 0 : (deadline_us - now_us < timeout_us ? deadline_us - now_us : timeout_us);
+        timeout_us =
+            deadline_us <= now_us ? 0 : (deadline_us - now_us < timeout_us ? deadline_us - now_us : timeout_us);
     for (int i = 0; i < EVENTS_PER_TURN; i++) {
         outer_link_receive(outer->link, i == 0 ? timeout_us : 0, event);
         if (event->kind == LINK_EVENT_NONE)
@@ -320,8 +339,8 @@ static enum status export_model(struct outer_run *outer, struct error *error) {
     memset(block, 0, outer->table.block_floats * sizeof(float));
     outer_copy_to_block(&outer->copy, block);
     files_join(path, sizeof path, outer->directory, "model");
-    enum status status =
-        model_files_save(path, &outer->run.model, (enum tokenizer_kind)outer->run.data.tokenizer, &outer->table, block, error);
+    enum status status = model_files_save(path, &outer->run.model, (enum tokenizer_kind)outer->run.data.tokenizer,
+                                          &outer->table, block, error);
     free(block);
     return status;
 }
@@ -345,11 +364,13 @@ static enum status end_run(struct outer_run *outer, struct error *error) {
     struct link_bytes bytes;
     outer_link_bytes(outer->link, NULL, &bytes);
     log_event(outer->log, "end",
-              json_pack("{s:s, s:I, s:s, s:o, s:o, s:I, s:I, s:I}", "reason", outer->end_reason, "commits", (json_int_t)outer->commit_count,
-                        "state_hash", hex, "eval_loss", log_real(final != NULL ? final->eval_loss : NAN), "bits_per_byte",
+              json_pack("{s:s, s:I, s:s, s:o, s:o, s:I, s:I, s:I}", "reason", outer->end_reason, "commits",
+                        (json_int_t)outer->commit_count, "state_hash", hex, "eval_loss",
+                        log_real(final != NULL ? final->eval_loss : NAN), "bits_per_byte",
                         log_real(final != NULL ? final->bits_per_byte : NAN), "wire_up",
                         (json_int_t)(bytes.control_up + bytes.bulk_up), "wire_down",
-                        (json_int_t)(bytes.control_down + bytes.bulk_down), "foreign_sessions", (json_int_t)outer->foreign_sessions));
+                        (json_int_t)(bytes.control_down + bytes.bulk_down), "foreign_sessions",
+                        (json_int_t)outer->foreign_sessions));
     log_say(LOG_LEVEL_INFO, "the run ends: %s; %llu commits, state %s, model in %s/model", outer->end_reason,
             (unsigned long long)outer->commit_count, hex, outer->directory);
     return status;

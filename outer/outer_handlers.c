@@ -13,7 +13,8 @@ static void refuse(struct outer_run *outer, const struct link_peer *peer, const 
     struct message message = {.type = MESSAGE_REFUSE};
     message.body.refuse = *why;
     log_say(LOG_LEVEL_WARN, "refused a worker: %s", why->text);
-    log_event(outer->log, "refuse", json_pack("{s:s, s:s, s:i}", "what", "worker", "reason", why->text, "code", (int)why->code));
+    log_event(outer->log, "refuse",
+              json_pack("{s:s, s:s, s:i}", "what", "worker", "reason", why->text, "code", (int)why->code));
     (void)!outer_link_send(outer->link, peer, &message);
 }
 
@@ -33,7 +34,8 @@ static void on_register(struct outer_run *outer, const struct link_peer *peer, c
         refuse(outer, peer, &why);
         return;
     }
-    if (!admission_register(outer->admission, peer->key, request, clock_wall_s(), &answer.body.admit.certificate, &why)) {
+    if (!admission_register(outer->admission, peer->key, request, clock_wall_s(), &answer.body.admit.certificate,
+                            &why)) {
         refuse(outer, peer, &why);
         return;
     }
@@ -68,8 +70,8 @@ static bool can_catch_up(const struct outer_run *outer, const struct message_hel
     return true;
 }
 
-static bool hello_is_welcome(struct outer_run *outer, const struct message_hello *hello, const struct outer_session *session,
-                             struct message_refuse *why) {
+static bool hello_is_welcome(struct outer_run *outer, const struct message_hello *hello,
+                             const struct outer_session *session, struct message_refuse *why) {
     char ours[17], theirs[17];
     if (hello->protocol_version != MESSAGE_PROTOCOL_VERSION) {
         *why = version_refusal(hello->protocol_version);
@@ -79,30 +81,37 @@ static bool hello_is_welcome(struct outer_run *outer, const struct message_hello
         hex_prefix(outer->run_id, ours);
         hex_prefix(hello->run_id, theirs);
         why->code = REFUSE_RUN;
-        snprintf(why->text, sizeof why->text, "this is run %s (%s), the worker's directory is of run %s; use another --dir", ours,
-                 outer->run.name, theirs);
+        snprintf(why->text, sizeof why->text,
+                 "this is run %s (%s), the worker's directory is of run %s; use another --dir", ours, outer->run.name,
+                 theirs);
         return false;
     }
-    if (!is_zero(hello->keys_hash, sizeof hello->keys_hash) && memcmp(hello->keys_hash, outer->keys_hash, sizeof outer->keys_hash) != 0) {
+    if (!is_zero(hello->keys_hash, sizeof hello->keys_hash) &&
+        memcmp(hello->keys_hash, outer->keys_hash, sizeof outer->keys_hash) != 0) {
         hex_prefix(outer->keys_hash, ours);
         hex_prefix(hello->keys_hash, theirs);
         why->code = REFUSE_KEYS_HASH;
         snprintf(why->text, sizeof why->text,
-                 "run-wide keys differ: hash %s here, %s on the worker; model, inner, sync, outer and eval keys are the run's to set", ours,
-                 theirs);
+                 "run-wide keys differ: hash %s here, %s on the worker; model, inner, sync, outer and eval keys are "
+                 "the run's to set",
+                 ours, theirs);
         return false;
     }
     if (session->connected && session->incarnation != hello->incarnation) {
         why->code = REFUSE_DUPLICATE;
-        snprintf(why->text, sizeof why->text, "another process is live with this worker's key (%s); a copied directory needs keys of its own",
+        snprintf(why->text, sizeof why->text,
+                 "another process is live with this worker's key (%s); a copied directory needs keys of its own",
                  session->name);
         return false;
     }
     const struct member *member = &outer->machine.members.slot[hello->slot];
-    bool resumes = hello->resuming && session->ready && session->incarnation == hello->incarnation && member->incarnation == hello->incarnation;
+    bool resumes = hello->resuming && session->ready && session->incarnation == hello->incarnation &&
+                   member->incarnation == hello->incarnation;
     if (outer->machine.started && !(resumes && can_catch_up(outer, hello))) {
         why->code = REFUSE_STARTED;
-        snprintf(why->text, sizeof why->text, "the run has started and this worker's state is not in it; this version takes workers before the start only");
+        snprintf(why->text, sizeof why->text,
+                 "the run has started and this worker's state is not in it; this version takes workers before the "
+                 "start only");
         return false;
     }
     return true;
@@ -183,7 +192,9 @@ static void on_hello(struct outer_run *outer, const struct link_peer *peer, cons
     log_say(LOG_LEVEL_INFO, "worker %s (slot %u) is back", name, slot);
     log_event(outer->log, "join", json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", name, "reason", "back"));
     const struct member *member = &outer->machine.members.slot[slot];
-    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_JOIN, .slot = slot, .incarnation = said.incarnation,
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_JOIN,
+                                           .slot = slot,
+                                           .incarnation = said.incarnation,
                                            .has_validation = member->has_validation});
     if (outer->machine.started)
         catch_up(outer, slot, &said);
@@ -205,17 +216,22 @@ static void on_ready(struct outer_run *outer, uint32_t slot, const struct messag
         hex_prefix(ready->initial_hash, theirs);
         why.code = REFUSE_STATE;
         snprintf(why.text, sizeof why.text,
-                 "initial parameters differ: state hash %s here, %s on the worker; its arithmetic or its version of atoll is another", ours,
-                 theirs);
+                 "initial parameters differ: state hash %s here, %s on the worker; its arithmetic or its version of "
+                 "atoll is another",
+                 ours, theirs);
     }
     if (why.code != 0) {
         refuse(outer, &session->peer, &why);
         return;
     }
     session->ready = true;
-    log_say(LOG_LEVEL_INFO, "worker %s (slot %u) is ready%s", session->name, slot, ready->has_validation ? "" : ", without held-out text");
-    log_event(outer->log, "join", json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", session->name, "reason", "ready"));
-    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_JOIN, .slot = slot, .incarnation = session->incarnation,
+    log_say(LOG_LEVEL_INFO, "worker %s (slot %u) is ready%s", session->name, slot,
+            ready->has_validation ? "" : ", without held-out text");
+    log_event(outer->log, "join",
+              json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", session->name, "reason", "ready"));
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_JOIN,
+                                           .slot = slot,
+                                           .incarnation = session->incarnation,
                                            .has_validation = ready->has_validation});
 }
 
@@ -249,8 +265,8 @@ static void on_applied(struct outer_run *outer, struct outer_session *session, c
     const struct outer_commit *kept = &outer->commits[applied->fragment][applied->version % OUTER_COMMITS_KEPT];
     if (kept->commit.version == applied->version &&
         memcmp(kept->commit.state_hash, applied->state_hash, sizeof applied->state_hash) != 0) {
-        snprintf(session->last_error, sizeof session->last_error, "state hash of fragment %u differs at version %llu", applied->fragment,
-                 (unsigned long long)applied->version);
+        snprintf(session->last_error, sizeof session->last_error, "state hash of fragment %u differs at version %llu",
+                 applied->fragment, (unsigned long long)applied->version);
         log_say(LOG_LEVEL_ERROR, "worker %s: %s", session->name, session->last_error);
     }
 }
@@ -283,7 +299,8 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
         break;
     case MESSAGE_OFFER:
         if (message->body.offer.slot == slot && message->body.offer.incarnation == session->incarnation)
-            outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_OFFER, .slot = slot, .contribution = message->body.offer});
+            outer_feed(outer, (struct round_event){
+                                  .kind = ROUND_EVENT_OFFER, .slot = slot, .contribution = message->body.offer});
         break;
     case MESSAGE_GRANT:
         on_grant(outer, session, &message->body.grant);
@@ -293,7 +310,8 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
         break;
     case MESSAGE_TELEMETRY:
         session->telemetry = message->body.telemetry;
-        outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_TOKENS, .slot = slot, .tokens = message->body.telemetry.tokens});
+        outer_feed(outer, (struct round_event){
+                              .kind = ROUND_EVENT_TOKENS, .slot = slot, .tokens = message->body.telemetry.tokens});
         if (message->body.telemetry.step >= (uint64_t)outer->run.inner.steps)
             outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot});
         break;
@@ -301,7 +319,8 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
         session->telemetry.step = message->body.done.step;
         session->telemetry.tokens = message->body.done.tokens;
         outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot});
-        outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_DONE, .slot = slot, .tokens = message->body.done.tokens});
+        outer_feed(outer,
+                   (struct round_event){.kind = ROUND_EVENT_DONE, .slot = slot, .tokens = message->body.done.tokens});
         break;
     case MESSAGE_FINAL:
         on_final(outer, slot, &message->body.final);
@@ -314,7 +333,8 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
     }
 }
 
-static struct outer_session *session_of(struct outer_run *outer, const struct link_peer *peer, uint64_t session, uint32_t *slot) {
+static struct outer_session *session_of(struct outer_run *outer, const struct link_peer *peer, uint64_t session,
+                                        uint32_t *slot) {
     for (*slot = 0; *slot < outer->machine.options.workers; (*slot)++) {
         struct outer_session *candidate = &outer->sessions[*slot];
         if (candidate->known && memcmp(candidate->peer.key, peer->key, sizeof peer->key) == 0) {
@@ -353,10 +373,12 @@ static void on_upload_complete(struct outer_run *outer, uint32_t slot, struct ou
     outer_compute_submit(outer->compute, &job);
 }
 
-void outer_on_chunk(struct outer_run *outer, const struct link_peer *peer, const struct chunk *chunk, const uint8_t *payload) {
+void outer_on_chunk(struct outer_run *outer, const struct link_peer *peer, const struct chunk *chunk,
+                    const uint8_t *payload) {
     uint32_t slot;
     struct outer_session *session = session_of(outer, peer, chunk->session, &slot);
-    if (session == NULL || chunk->key.kind != TRANSFER_CONTRIBUTION || chunk->key.fragment >= (uint32_t)outer->fragments.count)
+    if (session == NULL || chunk->key.kind != TRANSFER_CONTRIBUTION ||
+        chunk->key.fragment >= (uint32_t)outer->fragments.count)
         return;
     session->heard_us = clock_now_us();
     struct outer_upload *upload = &outer->uploads[slot][chunk->key.fragment];
@@ -369,7 +391,8 @@ void outer_on_chunk(struct outer_run *outer, const struct link_peer *peer, const
         on_upload_complete(outer, slot, upload);
         break;
     case TRANSFER_BAD_HASH:
-        log_say(LOG_LEVEL_WARN, "worker %s: a contribution's bytes do not match their hash (%u)", session->name, ++upload->bad_hashes);
+        log_say(LOG_LEVEL_WARN, "worker %s: a contribution's bytes do not match their hash (%u)", session->name,
+                ++upload->bad_hashes);
         transfer_receiver_reset_credit(&upload->receiver);
         if (upload->bad_hashes >= 3)
             outer_session_lost(outer, slot, "its payloads do not match their hashes");

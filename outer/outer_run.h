@@ -39,7 +39,8 @@ struct outer_commit {
 struct outer_session {
     bool known;     /* welcomed: peer and session are set */
     bool connected; /* its link is believed to live */
-    const char *doomed; /* a send failed: lost at the next tick, with this reason. Not at once: a send may stand in mid-action */
+    const char *
+        doomed; /* a send failed: lost at the next tick, with this reason. Not at once: a send may stand in mid-action */
     struct link_peer peer;
     uint64_t session;
     uint64_t incarnation;
@@ -102,15 +103,17 @@ struct outer_run {
 
 /* outer_handlers.c */
 void outer_on_message(struct outer_run *outer, const struct link_peer *peer, const struct message *message);
-void outer_on_chunk(struct outer_run *outer, const struct link_peer *peer, const struct chunk *chunk, const uint8_t *payload);
+void outer_on_chunk(struct outer_run *outer, const struct link_peer *peer, const struct chunk *chunk,
+                    const uint8_t *payload);
 void outer_on_job(struct outer_run *outer, const struct outer_job *job);
 
 /* outer_actions.c: feed one event to the round machine and carry out what it answers. */
 void outer_feed(struct outer_run *outer, struct round_event event);
 
 /* outer_sessions.c */
-void outer_send(struct outer_run *outer, uint32_t slot, struct message *message); /* fills session; a failure dooms the session */
-void outer_broadcast(struct outer_run *outer, struct message *message);           /* to all ready members */
+void outer_send(struct outer_run *outer, uint32_t slot,
+                struct message *message);                               /* fills session; a failure dooms the session */
+void outer_broadcast(struct outer_run *outer, struct message *message); /* to all ready members */
 void outer_session_lost(struct outer_run *outer, uint32_t slot, const char *reason);
 void outer_sessions_tick(struct outer_run *outer, uint64_t now_us);
 /* Send what credit and pace allow; returns microseconds until more could go (UINT64_MAX = nothing waits). */
@@ -120,6 +123,6 @@ void outer_log_round_trips(struct outer_run *outer);
 /* outer_control.c */
 void outer_on_admin(struct outer_run *outer, const struct link_peer *peer, const struct message *message);
 /* A fresh token for this run's addresses. */
-MUST_USE enum status outer_make_token(struct outer_run *outer, uint64_t ttl_s, uint32_t uses, char text[TOKEN_TEXT_BYTES],
-                                      struct error *error);
+MUST_USE enum status outer_make_token(struct outer_run *outer, uint64_t ttl_s, uint32_t uses,
+                                      char text[TOKEN_TEXT_BYTES], struct error *error);
 #endif

@@ -36,8 +36,10 @@ void outer_session_lost(struct outer_run *outer, uint32_t slot, const char *reas
     for (uint32_t fragment = 0; fragment < MESSAGE_FRAGMENTS_MAX; fragment++)
         if (outer->uploads[slot][fragment].open)
             transfer_receiver_reset_credit(&outer->uploads[slot][fragment].receiver);
-    log_say(outer->leaving ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "worker %s (slot %u) left: %s", session->name, slot, reason);
-    log_event(outer->log, "leave", json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", session->name, "reason", reason));
+    log_say(outer->leaving ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "worker %s (slot %u) left: %s", session->name, slot,
+            reason);
+    log_event(outer->log, "leave",
+              json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", session->name, "reason", reason));
     outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_LEAVE, .slot = slot});
 }
 
@@ -86,7 +88,8 @@ static bool pump_one(struct outer_run *outer, struct outer_session *session, uin
             return false;
         }
         chunk.session = session->session;
-        enum status status = outer_link_send_chunk(outer->link, &session->peer, &chunk, download->payload + chunk.offset);
+        enum status status =
+            outer_link_send_chunk(outer->link, &session->peer, &chunk, download->payload + chunk.offset);
         if (status != STATUS_OK) {
             *download = before; /* bulk queue full or its connection not yet up: the control link decides about life */
             *delay_us = *delay_us < 10000 ? *delay_us : 10000;
@@ -124,15 +127,16 @@ void outer_log_round_trips(struct outer_run *outer) {
     CHECK(sorted != NULL);
     for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++) {
         const struct outer_session *session = &outer->sessions[slot];
-        uint32_t count = session->round_trip_count < OUTER_ROUND_TRIPS_KEPT ? session->round_trip_count : OUTER_ROUND_TRIPS_KEPT;
+        uint32_t count =
+            session->round_trip_count < OUTER_ROUND_TRIPS_KEPT ? session->round_trip_count : OUTER_ROUND_TRIPS_KEPT;
         if (count == 0)
             continue;
         memcpy(sorted, session->round_trips_us, count * sizeof *sorted);
         qsort(sorted, count, sizeof *sorted, by_value);
         log_event(outer->log, "round_trip",
-                  json_pack("{s:i, s:I, s:I, s:I, s:I}", "slot", (int)slot, "p50_us", (json_int_t)sorted[count / 2], "p99_us",
-                            (json_int_t)sorted[(count * 99 + 99) / 100 - 1], "max_us", (json_int_t)sorted[count - 1], "count",
-                            (json_int_t)session->round_trip_count));
+                  json_pack("{s:i, s:I, s:I, s:I, s:I}", "slot", (int)slot, "p50_us", (json_int_t)sorted[count / 2],
+                            "p99_us", (json_int_t)sorted[(count * 99 + 99) / 100 - 1], "max_us",
+                            (json_int_t)sorted[count - 1], "count", (json_int_t)session->round_trip_count));
     }
     free(sorted);
 }

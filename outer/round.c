@@ -12,8 +12,8 @@ static struct round_action *act(struct round_actions *actions, enum round_action
     return action;
 }
 
-static void act_on_place(struct round_actions *actions, enum round_action_kind kind, const struct contribution *contribution,
-                         uint32_t code) {
+static void act_on_place(struct round_actions *actions, enum round_action_kind kind,
+                         const struct contribution *contribution, uint32_t code) {
     struct round_action *action = act(actions, kind);
     action->slot = contribution->slot;
     action->fragment = contribution->fragment;
@@ -106,7 +106,8 @@ static void close_round(struct round_machine *machine, uint32_t index, uint64_t 
     fragment->counted_count = 0;
     for (struct round_place *place; (place = next_whole(machine, fragment)) != NULL;) {
         if (fragment->quorum_us != 0 && place->whole_us > fragment->quorum_us)
-            machine->lateness_us[machine->lateness_count++ % ROUND_LATENESS_KEPT] = place->whole_us - fragment->quorum_us;
+            machine->lateness_us[machine->lateness_count++ % ROUND_LATENESS_KEPT] =
+                place->whole_us - fragment->quorum_us;
         count_place(fragment, place, &machine->run_step);
     }
     fragment->closing = true;
@@ -129,11 +130,13 @@ static bool is_ending(const struct round_machine *machine) {
     return machine->ended;
 }
 
-static bool is_out_of_patience(const struct round_machine *machine, const struct round_fragment *fragment, uint64_t now_us) {
+static bool is_out_of_patience(const struct round_machine *machine, const struct round_fragment *fragment,
+                               uint64_t now_us) {
     return is_ending(machine) && now_us >= fragment->open_us + ROUND_END_PATIENCE_US;
 }
 
-static void consider_close(struct round_machine *machine, uint32_t index, uint64_t now_us, struct round_actions *actions) {
+static void consider_close(struct round_machine *machine, uint32_t index, uint64_t now_us,
+                           struct round_actions *actions) {
     struct round_fragment *fragment = &machine->fragments[index];
     if (!machine->started || fragment->closing)
         return;
@@ -218,7 +221,8 @@ static void on_join(struct round_machine *machine, const struct round_event *eve
     /* After FINISH the versions stand: who returns fetches them, nothing of it is expected or counted any more. */
     enum member_state state = machine->finished ? MEMBER_DONE : MEMBER_LIVE;
     machine->uneven = machine->uneven || back;
-    *member = (struct member){.state = state, .incarnation = event->incarnation, .has_validation = event->has_validation};
+    *member =
+        (struct member){.state = state, .incarnation = event->incarnation, .has_validation = event->has_validation};
     consider_start(machine, actions);
     if (machine->started)
         act(actions, ROUND_ACTION_MEMBERS);
@@ -313,7 +317,8 @@ static void on_broken(struct round_machine *machine, const struct round_event *e
     empty_place(machine, place, actions);
 }
 
-static void on_committed(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+static void on_committed(struct round_machine *machine, const struct round_event *event,
+                         struct round_actions *actions) {
     struct round_fragment *fragment = &machine->fragments[event->fragment];
     CHECK(fragment->closing && event->version == fragment->version + 1);
     fragment->version = event->version;

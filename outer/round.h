@@ -34,8 +34,8 @@ struct round_options {
 };
 
 enum round_event_kind {
-    ROUND_EVENT_TICK,      /* time passed */
-    ROUND_EVENT_JOIN,      /* slot, incarnation, has_validation: READY was accepted, or the link of a lost member came back */
+    ROUND_EVENT_TICK, /* time passed */
+    ROUND_EVENT_JOIN, /* slot, incarnation, has_validation: READY was accepted, or the link of a lost member came back */
     ROUND_EVENT_LEAVE,     /* slot: link lost, goodbye, ejected */
     ROUND_EVENT_OFFER,     /* contribution */
     ROUND_EVENT_WHOLE,     /* slot, fragment, version = base: all bytes here, hash and content right */
@@ -60,9 +60,9 @@ struct round_event {
 };
 
 enum round_action_kind {
-    ROUND_ACTION_START,        /* all are here: tell them to train */
-    ROUND_ACTION_MEMBERS,      /* membership changed: tell the members */
-    ROUND_ACTION_GRANT,        /* slot, fragment, version = base: receive this contribution (again: ask from where it stands) */
+    ROUND_ACTION_START,   /* all are here: tell them to train */
+    ROUND_ACTION_MEMBERS, /* membership changed: tell the members */
+    ROUND_ACTION_GRANT, /* slot, fragment, version = base: receive this contribution (again: ask from where it stands) */
     ROUND_ACTION_REFUSE_OFFER, /* slot, fragment, version = base, code */
     ROUND_ACTION_DISCARD,      /* slot, fragment, version = base: throw away what was received of it */
     ROUND_ACTION_CLOSE,        /* fragment, version = the new one: make the commit of round_counted(), in that order */
@@ -96,12 +96,12 @@ struct round_place {
 };
 
 struct round_fragment {
-    uint64_t version;      /* newest committed; the round that is open makes version + 1 */
-    bool closing;          /* CLOSE given, COMMITTED awaited */
-    uint64_t open_us;      /* first whole contribution of the open round; 0 = none */
-    uint64_t quorum_us;    /* quorum reached; 0 = not yet */
-    uint64_t close_us;     /* of the newest close */
-    uint64_t period_us;    /* between the last two closes */
+    uint64_t version;   /* newest committed; the round that is open makes version + 1 */
+    bool closing;       /* CLOSE given, COMMITTED awaited */
+    uint64_t open_us;   /* first whole contribution of the open round; 0 = none */
+    uint64_t quorum_us; /* quorum reached; 0 = not yet */
+    uint64_t close_us;  /* of the newest close */
+    uint64_t period_us; /* between the last two closes */
     uint32_t counted_count;
     struct counted counted[MESSAGE_WORKERS_MAX];
     struct round_place places[MESSAGE_WORKERS_MAX];

@@ -153,8 +153,8 @@ static void complain(struct complaints *complaints, const char *format, ...) {
     if (complaints->used > 0)
         complaints->used += (size_t)snprintf(complaints->text + complaints->used, 3, "; ");
     va_start(arguments, format);
-    int length = vsnprintf(complaints->text + complaints->used, sizeof complaints->text - complaints->used, format,
-                           arguments);
+    int length =
+        vsnprintf(complaints->text + complaints->used, sizeof complaints->text - complaints->used, format, arguments);
     va_end(arguments);
     size_t most = sizeof complaints->text - 1 - complaints->used;
     complaints->used += (size_t)length < most ? (size_t)length : most;
@@ -260,8 +260,8 @@ static enum status directory_of(const char *path, char directory[PATH_MAX], stru
     return STATUS_OK;
 }
 
-enum status run_file_load(const char *path, const char *const *overrides, int override_count,
-                          enum run_file_data data, struct run_file *run, struct error *error) {
+enum status run_file_load(const char *path, const char *const *overrides, int override_count, enum run_file_data data,
+                          struct run_file *run, struct error *error) {
     char directory[PATH_MAX];
     uint8_t *text;
     size_t bytes;

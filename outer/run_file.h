@@ -70,8 +70,8 @@ enum run_file_data {
  * (kv_heads, head_dim, vocab, data.parts). All errors in one go, a line each:
  *   run.yaml:LINE:COL: key: what is wrong (what was meant)
  * STATUS_CONFIG (exit 78). */
-MUST_USE enum status run_file_load(const char *path, const char *const *overrides, int override_count, enum run_file_data data,
-                                   struct run_file *run, struct error *error);
+MUST_USE enum status run_file_load(const char *path, const char *const *overrides, int override_count,
+                                   enum run_file_data data, struct run_file *run, struct error *error);
 
 /* The same from memory: what a worker does with the WELCOME's text; `label` stands for the path in error texts, base_directory is
  * the worker's own. */

@@ -7,8 +7,8 @@ static json_t *fragments_json(const struct outer_copy *copy) {
     json_t *list = json_array();
     for (int f = 0; copy != NULL && f < copy->fragments->count; f++) {
         const struct fragment *fragment = &copy->fragments->list[f];
-        json_array_append_new(list, json_pack("{s:i, s:s, s:I, s:I, s:I}", "index", f, "name", fragment->name, "parameters",
-                                              (json_int_t)fragment->count, "payload_up_bytes",
+        json_array_append_new(list, json_pack("{s:i, s:s, s:I, s:I, s:I}", "index", f, "name", fragment->name,
+                                              "parameters", (json_int_t)fragment->count, "payload_up_bytes",
                                               (json_int_t)outer_copy_payload_up(copy, f), "payload_down_bytes",
                                               (json_int_t)outer_copy_payload_down(copy, f)));
     }
@@ -23,19 +23,23 @@ json_t *run_header_json(const struct run_header *header) {
     if (header->run_id != NULL)
         bytes_to_hex(header->run_id, MESSAGE_HASH_BYTES, run_id);
     int64_t tokens_per_step = run->inner.batch_per_worker * run->inner.accumulate * run->model.context;
-    json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:I, s:o, s:s, s:I, s:s, s:I, s:o}", "schema", LOG_SCHEMA, "run_id", run_id, "role",
-                             header->role, "node", header->node, "slot", (json_int_t)header->slot, "build", log_build_json(), "blas_core",
-                             gemm_core_name(), "blas_threads", (json_int_t)gemm_threads(), "name", run->name, "parameters",
+    json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:I, s:o, s:s, s:I, s:s, s:I, s:o}", "schema", LOG_SCHEMA, "run_id",
+                             run_id, "role", header->role, "node", header->node, "slot", (json_int_t)header->slot,
+                             "build", log_build_json(), "blas_core", gemm_core_name(), "blas_threads",
+                             (json_int_t)gemm_threads(), "name", run->name, "parameters",
                              (json_int_t)header->table->parameter_count, "fragments", fragments_json(header->copy));
-    json_object_update_new(json, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "workers", (json_int_t)run->workers, "steps",
-                                           (json_int_t)run->inner.steps, "tokens_per_step", (json_int_t)tokens_per_step, "seed",
-                                           (json_int_t)run->inner.seed, "up_bytes_per_s", (json_int_t)header->up_bytes_per_s,
-                                           "down_bytes_per_s", (json_int_t)header->down_bytes_per_s));
+    json_object_update_new(json, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "workers", (json_int_t)run->workers,
+                                           "steps", (json_int_t)run->inner.steps, "tokens_per_step",
+                                           (json_int_t)tokens_per_step, "seed", (json_int_t)run->inner.seed,
+                                           "up_bytes_per_s", (json_int_t)header->up_bytes_per_s, "down_bytes_per_s",
+                                           (json_int_t)header->down_bytes_per_s));
     if (header->copy != NULL)
-        json_object_update_new(
-            json, json_pack("{s:I, s:I, s:f, s:s, s:s, s:b, s:s, s:f, s:f}", "every_steps", (json_int_t)sync->every_steps, "overlap_steps",
-                            (json_int_t)sync->overlap_steps, "keep_local", sync->keep_local, "codec_up", header->copy->codec_up->name,
-                            "codec_down", header->copy->codec_down->name, "error_feedback", sync->error_feedback, "outer_optimizer",
-                            optimizers[run->outer.optimizer], "outer_lr", run->outer.lr, "outer_momentum", run->outer.momentum));
+        json_object_update_new(json, json_pack("{s:I, s:I, s:f, s:s, s:s, s:b, s:s, s:f, s:f}", "every_steps",
+                                               (json_int_t)sync->every_steps, "overlap_steps",
+                                               (json_int_t)sync->overlap_steps, "keep_local", sync->keep_local,
+                                               "codec_up", header->copy->codec_up->name, "codec_down",
+                                               header->copy->codec_down->name, "error_feedback", sync->error_feedback,
+                                               "outer_optimizer", optimizers[run->outer.optimizer], "outer_lr",
+                                               run->outer.lr, "outer_momentum", run->outer.momentum));
     return json;
 }

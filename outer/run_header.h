@@ -9,11 +9,11 @@
 struct run_header {
     const char *role; /* "outer", "worker", "plain" */
     const char *node;
-    int64_t slot; /* -1 = none */
+    int64_t slot;          /* -1 = none */
     const uint8_t *run_id; /* MESSAGE_HASH_BYTES, or NULL */
     const struct run_file *run;
     const struct tensor_table *table;
-    const struct outer_copy *copy; /* NULL with sync off */
+    const struct outer_copy *copy;             /* NULL with sync off */
     uint64_t up_bytes_per_s, down_bytes_per_s; /* this node's caps, 0 = none */
 };
 

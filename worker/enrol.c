@@ -80,20 +80,21 @@ static enum status check_directory(const char *directory, const struct token *to
         status = error_set(error, STATUS_DATA, "%s is damaged; remove the directory to start this worker anew", path);
     else if (strcmp(kept_key, outer_key) != 0 || strcmp(kept_name, token->run_name) != 0)
         status = error_set(error, STATUS_CONFIG,
-                           "%s belongs to run %s of the outer with key %.16s, the token is for run %s of the outer with key %.16s; use another --dir",
+                           "%s belongs to run %s of the outer with key %.16s, the token is for run %s of the outer "
+                           "with key %.16s; use another --dir",
                            directory, kept_name, kept_key, token->run_name, outer_key);
     json_decref(json);
     return status;
 }
 
-static enum status keep_certificate(const char *directory, const struct token *token, const struct certificate *certificate,
-                                    struct error *error) {
+static enum status keep_certificate(const char *directory, const struct token *token,
+                                    const struct certificate *certificate, struct error *error) {
     char path[PATH_BYTES], run_id[2 * MESSAGE_HASH_BYTES + 1], outer_key[2 * MESSAGE_KEY_BYTES + 1];
     certificate_path(directory, path);
     bytes_to_hex(certificate->run_id, MESSAGE_HASH_BYTES, run_id);
     bytes_to_hex(token->outer_key, MESSAGE_KEY_BYTES, outer_key);
-    json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:s}", "run_name", token->run_name, "outer_key", outer_key, "run_id", run_id, "slot",
-                             (json_int_t)certificate->slot, "name", certificate->name);
+    json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:s}", "run_name", token->run_name, "outer_key", outer_key, "run_id",
+                             run_id, "slot", (json_int_t)certificate->slot, "name", certificate->name);
     char *text = json_dumps(json, JSON_INDENT(2));
     json_decref(json);
     CHECK(text != NULL);

@@ -10,6 +10,7 @@ void eval_log(const struct inner_loop *loop, const struct evaluation *evaluation
               const struct message_telemetry *telemetry);
 
 /* The end record; state_hash may be NULL. */
-void end_log(const struct inner_loop *loop, const char *reason, const char *state_hash, const struct message_telemetry *telemetry);
+void end_log(const struct inner_loop *loop, const char *reason, const char *state_hash,
+             const struct message_telemetry *telemetry);
 
 #endif

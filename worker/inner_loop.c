@@ -14,16 +14,18 @@ static enum status open_data(struct inner_loop *loop, uint32_t slot, struct erro
     const struct run_file *run = loop->run;
     const char *base = run->base_directory;
     if (run->data.train_count == 0)
-        return error_set(error, STATUS_CONFIG, "data.train: no training text; name some in the run file, or give --data GLOB");
+        return error_set(error, STATUS_CONFIG,
+                         "data.train: no training text; name some in the run file, or give --data GLOB");
     int64_t parts = run->data.parts > 0 ? run->data.parts : run->workers;
-    enum status status =
-        dataset_open_train(&run->data, &run->model, base, slot % parts, parts, (uint64_t)run->inner.seed, &loop->train, error);
+    enum status status = dataset_open_train(&run->data, &run->model, base, slot % parts, parts,
+                                            (uint64_t)run->inner.seed, &loop->train, error);
     if (status == STATUS_OK && run->data.val_count > 0)
         status = dataset_open_held_out(&run->data, &run->model, base, run->eval.windows, &loop->held_out, error);
     return status;
 }
 
-enum status inner_loop_open(struct inner_loop *loop, const struct run_file *run, struct log *log, uint32_t slot, struct error *error) {
+enum status inner_loop_open(struct inner_loop *loop, const struct run_file *run, struct log *log, uint32_t slot,
+                            struct error *error) {
     *loop = (struct inner_loop){.run = run, .log = log, .loss = NAN};
     gemm_set_threads((int)run->inner.threads);
     enum status status = open_data(loop, slot, error);
@@ -36,7 +38,8 @@ enum status inner_loop_open(struct inner_loop *loop, const struct run_file *run,
     size_t block_bytes = model_tensors(loop->model)->block_floats * sizeof(float);
     size_t windows = (size_t)(run->inner.batch_per_worker * (run->model.context + 1));
     loop->windows = malloc(windows * sizeof *loop->windows);
-    loop->evaluated = aligned_alloc(ARENA_ALIGNMENT, (block_bytes + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT);
+    loop->evaluated =
+        aligned_alloc(ARENA_ALIGNMENT, (block_bytes + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT);
     if (loop->windows == NULL || loop->evaluated == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for batches and evaluation");
     memset(loop->evaluated, 0, block_bytes);
@@ -62,8 +65,8 @@ enum status inner_loop_step(struct inner_loop *loop, struct error *error) {
     loop->step++;
     for (int64_t i = 0; i < inner->accumulate; i++) {
         dataset_next(loop->train, (int)inner->batch_per_worker, loop->windows);
-        loss += model_add_gradients(loop->model, loop->windows, (int)inner->batch_per_worker, (int)loop->run->model.context,
-                                    (float)(1.0 / (double)inner->accumulate));
+        loss += model_add_gradients(loop->model, loop->windows, (int)inner->batch_per_worker,
+                                    (int)loop->run->model.context, (float)(1.0 / (double)inner->accumulate));
     }
     loss /= (double)inner->accumulate;
     double lr = lr_schedule_at(inner, (int64_t)loop->step);
@@ -73,19 +76,20 @@ enum status inner_loop_step(struct inner_loop *loop, struct error *error) {
     uint64_t took_us = clock_now_us() - started_us;
     loop->compute_us += took_us;
     log_event(loop->log, "step",
-              json_pack("{s:I, s:o, s:o, s:f, s:I, s:I, s:b}", "step", (json_int_t)loop->step, "loss", log_real(loss), "grad_norm",
-                        log_real(update.gradient_norm), "lr", lr, "tokens", (json_int_t)loop->tokens, "compute_us", (json_int_t)took_us,
-                        "applied", update.applied));
+              json_pack("{s:I, s:o, s:o, s:f, s:I, s:I, s:b}", "step", (json_int_t)loop->step, "loss", log_real(loss),
+                        "grad_norm", log_real(update.gradient_norm), "lr", lr, "tokens", (json_int_t)loop->tokens,
+                        "compute_us", (json_int_t)took_us, "applied", update.applied));
     loop->skipped_in_a_row = update.applied ? 0 : loop->skipped_in_a_row + 1;
     if (loop->skipped_in_a_row >= INNER_SKIPS_MAX)
         return error_set(error, STATUS_NOT_FINITE,
-                         "%d steps in a row had no finite loss or gradient (the last: step %llu); lower inner.lr or raise inner.warmup_steps",
+                         "%d steps in a row had no finite loss or gradient (the last: step %llu); lower inner.lr or "
+                         "raise inner.warmup_steps",
                          INNER_SKIPS_MAX, (unsigned long long)loop->step);
     return STATUS_OK;
 }
 
-enum status inner_loop_evaluate(struct inner_loop *loop, const float *parameters, struct evaluation *evaluation, uint64_t *took_us,
-                                struct error *error) {
+enum status inner_loop_evaluate(struct inner_loop *loop, const float *parameters, struct evaluation *evaluation,
+                                uint64_t *took_us, struct error *error) {
     if (loop->held_out == NULL)
         return error_set(error, STATUS_NOT_FOUND, "no held-out text on this worker");
     uint64_t started_us = clock_now_us();

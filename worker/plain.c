@@ -60,7 +60,8 @@ static enum status run_plain(const struct run_file *run, const char *directory, 
         log_close(log);
         return status;
     }
-    struct run_header header = {.role = "plain", .node = "worker-0", .slot = 0, .run = run, .table = model_tensors(loop.model)};
+    struct run_header header = {
+        .role = "plain", .node = "worker-0", .slot = 0, .run = run, .table = model_tensors(loop.model)};
     log_event(log, "header", run_header_json(&header));
     if (loop.held_out == NULL)
         log_say(LOG_LEVEL_WARN, "no held-out text (data.val): nothing will be evaluated");
@@ -69,8 +70,8 @@ static enum status run_plain(const struct run_file *run, const char *directory, 
     end_log(&loop, reason, NULL, &NO_LINK);
     if (status == STATUS_OK) {
         files_join(path, sizeof path, directory, "model");
-        status = model_files_save(path, &run->model, (enum tokenizer_kind)run->data.tokenizer, model_tensors(loop.model),
-                                  model_parameters(loop.model), error);
+        status = model_files_save(path, &run->model, (enum tokenizer_kind)run->data.tokenizer,
+                                  model_tensors(loop.model), model_parameters(loop.model), error);
     }
     inner_loop_close(&loop);
     log_close(log);

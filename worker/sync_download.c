@@ -39,7 +39,8 @@ static void fetch(struct sync_thread *sync, uint32_t f) {
 void sync_download_commit(struct sync_thread *sync, const struct commit *commit) {
     struct error error;
     uint32_t f = commit->fragment;
-    if (f >= (uint32_t)sync->options.copy->fragments->count || memcmp(commit->run_id, sync->options.run_id, sizeof commit->run_id) != 0)
+    if (f >= (uint32_t)sync->options.copy->fragments->count ||
+        memcmp(commit->run_id, sync->options.run_id, sizeof commit->run_id) != 0)
         return;
     if (commit_verify(commit, sync->options.sign_key, &error) != STATUS_OK ||
         commit->payload_bytes != outer_copy_payload_down(sync->options.copy, (int)f)) {
@@ -63,7 +64,8 @@ void sync_download_commit(struct sync_thread *sync, const struct commit *commit)
 
 static bool counts_me(const struct sync_thread *sync, const struct commit *commit) {
     for (uint32_t i = 0; i < commit->counted_count; i++)
-        if (commit->counted[i].slot == sync->options.hello.slot && commit->counted[i].incarnation == sync->options.hello.incarnation)
+        if (commit->counted[i].slot == sync->options.hello.slot &&
+            commit->counted[i].incarnation == sync->options.hello.incarnation)
             return true;
     return false;
 }
@@ -81,8 +83,8 @@ static bool apply(struct sync_thread *sync, const struct sync_incoming *incoming
         sync_stop(sync, false, STATUS_DATA, text);
         return false;
     }
-    if (codec_decode_spans(copy->codec_down, fragment->spans, fragment->span_count, incoming->payload, incoming->commit.payload_bytes,
-                           sync->delta) != STATUS_OK) {
+    if (codec_decode_spans(copy->codec_down, fragment->spans, fragment->span_count, incoming->payload,
+                           incoming->commit.payload_bytes, sync->delta) != STATUS_OK) {
         sync_stop(sync, false, STATUS_DATA, "a commit's payload does not decode");
         return false;
     }
@@ -93,8 +95,10 @@ static bool apply(struct sync_thread *sync, const struct sync_incoming *incoming
     if (memcmp(hash.bytes, incoming->commit.state_hash, sizeof hash.bytes) == 0)
         return true;
     bytes_to_hex(incoming->commit.state_hash, sizeof hash.bytes, theirs);
-    snprintf(text, sizeof text, "fragment %u version %llu: state hash %s here, %s at the outer; this machine's arithmetic or memory is wrong", f,
-             (unsigned long long)incoming->commit.version, ours, theirs);
+    snprintf(
+        text, sizeof text,
+        "fragment %u version %llu: state hash %s here, %s at the outer; this machine's arithmetic or memory is wrong",
+        f, (unsigned long long)incoming->commit.version, ours, theirs);
     sync_stop(sync, false, STATUS_DATA, text);
     return false;
 }
@@ -117,9 +121,9 @@ static bool prepare(struct sync_thread *sync, uint32_t f) {
     char hex[2 * MESSAGE_STATE_HASH_BYTES + 1];
     bytes_to_hex(commit->state_hash, MESSAGE_STATE_HASH_BYTES, hex);
     log_event(sync->options.log, "commit",
-              json_pack("{s:i, s:I, s:I, s:b, s:I, s:s}", "fragment", (int)f, "version", (json_int_t)commit->version, "run_step",
-                        (json_int_t)commit->run_step, "counted", mine, "payload_bytes", (json_int_t)commit->payload_bytes, "state_hash",
-                        hex));
+              json_pack("{s:i, s:I, s:I, s:b, s:I, s:s}", "fragment", (int)f, "version", (json_int_t)commit->version,
+                        "run_step", (json_int_t)commit->run_step, "counted", mine, "payload_bytes",
+                        (json_int_t)commit->payload_bytes, "state_hash", hex));
     struct message message = {.type = MESSAGE_APPLIED};
     message.body.applied = (struct message_applied){.fragment = f, .version = commit->version};
     memcpy(message.body.applied.state_hash, commit->state_hash, sizeof commit->state_hash);
@@ -127,7 +131,10 @@ static bool prepare(struct sync_thread *sync, uint32_t f) {
         sync_say(sync, &message);
     commit_hash(commit, sync->heads[f]);
     sync->prepared[f] = commit->version;
-    struct sync_event ready = {.kind = SYNC_EVENT_READY, .fragment = f, .version = commit->version, .counts_me = mine,
+    struct sync_event ready = {.kind = SYNC_EVENT_READY,
+                               .fragment = f,
+                               .version = commit->version,
+                               .counts_me = mine,
                                .run_step = commit->run_step};
     free(incoming->payload);
     incoming->payload = NULL;
@@ -150,7 +157,8 @@ void sync_download_prepare(struct sync_thread *sync) {
 
 void sync_download_chunk(struct sync_thread *sync, const struct chunk *chunk, const uint8_t *payload) {
     uint32_t f = chunk->key.fragment;
-    if (chunk->session != sync->session || chunk->key.kind != TRANSFER_COMMIT || f >= (uint32_t)sync->options.copy->fragments->count) {
+    if (chunk->session != sync->session || chunk->key.kind != TRANSFER_COMMIT ||
+        f >= (uint32_t)sync->options.copy->fragments->count) {
         sync->foreign_sessions++;
         return;
     }

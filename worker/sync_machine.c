@@ -32,7 +32,8 @@ static bool expires_with_ready(const struct sync_machine *machine, const struct 
            fragment->version + 1 - record->base > machine->options.stale;
 }
 
-static void merge(struct sync_machine *machine, uint32_t index, enum sync_action_kind kind, struct sync_actions *actions) {
+static void merge(struct sync_machine *machine, uint32_t index, enum sync_action_kind kind,
+                  struct sync_actions *actions) {
     struct sync_fragment *fragment = &machine->fragments[index];
     fragment->merging = true;
     act(actions, kind, index)->version = fragment->version + 1;
@@ -42,7 +43,8 @@ static void merge(struct sync_machine *machine, uint32_t index, enum sync_action
 
 /* The last step at which training may go on without the commit of this record. */
 static uint64_t merge_step(const struct sync_machine *machine, const struct sync_record *record) {
-    uint64_t overlap = machine->options.strict ? machine->options.overlap_steps : machine->options.schedule.every_steps - 1;
+    uint64_t overlap =
+        machine->options.strict ? machine->options.overlap_steps : machine->options.schedule.every_steps - 1;
     return record->step + overlap;
 }
 
@@ -87,7 +89,8 @@ static void on_step(struct sync_machine *machine, const struct sync_event *event
     boundary(machine, actions);
 }
 
-static bool anything(const struct sync_machine *machine, bool (*is)(const struct sync_machine *, const struct sync_fragment *)) {
+static bool anything(const struct sync_machine *machine,
+                     bool (*is)(const struct sync_machine *, const struct sync_fragment *)) {
     for (uint32_t index = 0; index < machine->options.schedule.fragments; index++)
         if (is(machine, &machine->fragments[index]))
             return true;

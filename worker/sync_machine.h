@@ -35,9 +35,10 @@ struct sync_machine_options {
     bool strict;            /* overlap_steps is a number: merge at exactly t + overlap_steps */
     uint64_t overlap_steps; /* strict only, 0 .. every_steps - 1 */
     uint64_t stale;         /* 0 in strict mode, else 2 */
-    bool lockstep;          /* quorum all: a due step is one round for all; who comes back behind the others does not send for those
+    bool
+        lockstep; /* quorum all: a due step is one round for all; who comes back behind the others does not send for those
                              * that have passed, or it would wait for others who wait for it */
-    uint64_t last_step;     /* T */
+    uint64_t last_step; /* T */
 };
 
 enum sync_phase {
@@ -50,9 +51,9 @@ enum sync_phase {
 enum sync_event_kind {
     SYNC_EVENT_STEP,     /* step, tokens: an inner update is done. Answer: sends, then merges or WAIT */
     SYNC_EVENT_BOUNDARY, /* again, after WAIT: the merges that are still due */
-    SYNC_EVENT_END,      /* training stops here (t = T, or told to stop): like BOUNDARY, call again after WAIT until DONE */
-    SYNC_EVENT_READY,    /* fragment, version, counts_me, run_step: the new outer copy is prepared aside, its hash was right */
-    SYNC_EVENT_MERGED,   /* fragment: COUNTED, SHIFT or TAKE was carried out */
+    SYNC_EVENT_END, /* training stops here (t = T, or told to stop): like BOUNDARY, call again after WAIT until DONE */
+    SYNC_EVENT_READY, /* fragment, version, counts_me, run_step: the new outer copy is prepared aside, its hash was right */
+    SYNC_EVENT_MERGED, /* fragment: COUNTED, SHIFT or TAKE was carried out */
 };
 
 struct sync_event {
@@ -66,7 +67,7 @@ struct sync_event {
 };
 
 enum sync_action_kind {
-    SYNC_ACTION_SEND,    /* fragment, version = base, tokens_from, tokens_to: difference g - theta, then off to the sync thread */
+    SYNC_ACTION_SEND, /* fragment, version = base, tokens_from, tokens_to: difference g - theta, then off to the sync thread */
     SYNC_ACTION_COUNTED, /* fragment: theta = alpha theta + (1 - alpha) g_new; e = (1 - alpha) e' */
     SYNC_ACTION_SHIFT,   /* fragment: theta += g_new - g */
     SYNC_ACTION_TAKE,    /* fragment: g = g_new, theta untouched */
@@ -98,7 +99,7 @@ struct sync_record {
 };
 
 struct sync_fragment {
-    uint64_t version; /* of the outer copy that theta was last merged with */
+    uint64_t version;        /* of the outer copy that theta was last merged with */
     uint64_t run_step;       /* of the newest commit: the largest send step that it counts */
     uint64_t applied_tokens; /* upper end of the newest counted interval */
     struct sync_record record;

@@ -25,7 +25,8 @@ void sync_stop(struct sync_thread *sync, bool orderly, enum status status, const
 void sync_say(struct sync_thread *sync, struct message *message) {
     message->session = sync->session;
     pace_charge(&sync->pace, CONTROL_BYTES, clock_now_us());
-    (void)!worker_link_send(sync->options.link, message); /* lost with the link: what matters is said again after the next WELCOME */
+    (void)!worker_link_send(sync->options.link,
+                            message); /* lost with the link: what matters is said again after the next WELCOME */
 }
 
 /* ---- jobs of the compute thread ---- */
@@ -59,8 +60,9 @@ static void do_job(struct sync_thread *sync, const struct sync_job *job) {
     case SYNC_JOB_COUNTED:
         /* theta kept alpha of the difference, so that the residual keeps the other part. */
         if (run->sync.error_feedback)
-            residual_settle(sync_packed_at(sync, sync->residual, job->fragment), sync_packed_at(sync, sync->pending, job->fragment),
-                            1.0f - (float)run->sync.keep_local, sync->options.copy->fragments->list[job->fragment].count);
+            residual_settle(sync_packed_at(sync, sync->residual, job->fragment),
+                            sync_packed_at(sync, sync->pending, job->fragment), 1.0f - (float)run->sync.keep_local,
+                            sync->options.copy->fragments->list[job->fragment].count);
         sync->uploads[job->fragment].active = false;
         break;
     case SYNC_JOB_EXPIRE:
@@ -168,8 +170,8 @@ static void on_members(struct sync_thread *sync, uint32_t evaluator_slot, bool s
 static void on_offer_refused(struct sync_thread *sync, const struct message_offer_refused *refused) {
     /* Only a commit resolves a record; the refusal just explains why it will not count. */
     log_event(sync->options.log, "refuse",
-              json_pack("{s:s, s:i, s:I, s:i}", "what", "contribution", "fragment", (int)refused->fragment, "base_version",
-                        (json_int_t)refused->base_version, "code", (int)refused->code));
+              json_pack("{s:s, s:i, s:I, s:i}", "what", "contribution", "fragment", (int)refused->fragment,
+                        "base_version", (json_int_t)refused->base_version, "code", (int)refused->code));
 }
 
 static void on_message(struct sync_thread *sync, const struct message *message) {
@@ -287,10 +289,11 @@ static void report(struct sync_thread *sync) {
     sync_thread_telemetry(sync, t);
     log_event(sync->options.log, "link",
               json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "step", (json_int_t)t->step, "payload_up",
-                        (json_int_t)t->payload_up, "payload_down", (json_int_t)t->payload_down, "wire_up", (json_int_t)t->wire_up,
-                        "wire_down", (json_int_t)t->wire_down, "control_up", (json_int_t)t->control_up, "control_down",
-                        (json_int_t)t->control_down, "retransmitted_up", (json_int_t)sync->retransmitted_up, "wait_us",
-                        (json_int_t)t->wait_us, "eval_us", (json_int_t)t->eval_us));
+                        (json_int_t)t->payload_up, "payload_down", (json_int_t)t->payload_down, "wire_up",
+                        (json_int_t)t->wire_up, "wire_down", (json_int_t)t->wire_down, "control_up",
+                        (json_int_t)t->control_up, "control_down", (json_int_t)t->control_down, "retransmitted_up",
+                        (json_int_t)sync->retransmitted_up, "wait_us", (json_int_t)t->wait_us, "eval_us",
+                        (json_int_t)t->eval_us));
     if (sync->session != 0)
         sync_say(sync, &message);
 }

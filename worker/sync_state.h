@@ -64,8 +64,8 @@ struct sync_thread {
     uint64_t waiting_since_us; /* the compute thread stands still since; 0 = it runs */
 
     /* ---- the sync thread's own ---- */
-    uint64_t session; /* 0 = not welcomed on this connection */
-    bool connected;   /* the link stands, welcomed or not */
+    uint64_t session;            /* 0 = not welcomed on this connection */
+    bool connected;              /* the link stands, welcomed or not */
     uint64_t heard_us, hello_us; /* newest message from the outer; newest HELLO */
     struct pace pace;
     uint32_t chunk_bytes;
@@ -74,15 +74,15 @@ struct sync_thread {
     struct sync_incoming incoming[MESSAGE_FRAGMENTS_MAX][SYNC_COMMITS_QUEUED]; /* ring per fragment */
     uint32_t incoming_first[MESSAGE_FRAGMENTS_MAX], incoming_count[MESSAGE_FRAGMENTS_MAX];
     uint8_t heads[MESSAGE_FRAGMENTS_MAX][MESSAGE_HASH_BYTES]; /* identity of the newest prepared version */
-    uint64_t prepared[MESSAGE_FRAGMENTS_MAX];                 /* newest version prepared (merged or waiting for the merge) */
-    bool done_said, final_said; /* said again when the link comes back */
+    uint64_t prepared[MESSAGE_FRAGMENTS_MAX]; /* newest version prepared (merged or waiting for the merge) */
+    bool done_said, final_said;               /* said again when the link comes back */
     uint64_t next_report_us;
     uint64_t rate_tokens, rate_tokens_us; /* where the running rate of tokens/s is measured from */
     uint64_t payload_up, payload_down, retransmitted_up;
     uint64_t foreign_sessions;
 
     /* ---- packed blocks, fragment f at copy->offsets[f] ---- */
-    float *next;       /* g_next: written by the sync thread until READY, then read by the compute thread until MERGED */
+    float *next; /* g_next: written by the sync thread until READY, then read by the compute thread until MERGED */
     float *difference; /* written by the compute thread at SEND, then the sync thread's */
     float *pending;    /* e' */
     float *residual;   /* e */

@@ -173,7 +173,8 @@ void sync_thread_telemetry(struct sync_thread *sync, struct message_telemetry *t
     pthread_mutex_unlock(&sync->lock);
 }
 
-static void push_job_locked(struct sync_thread *sync, enum sync_job_kind kind, uint32_t fragment, const struct sync_action *action) {
+static void push_job_locked(struct sync_thread *sync, enum sync_job_kind kind, uint32_t fragment,
+                            const struct sync_action *action) {
     CHECK(sync->job_count < SYNC_JOBS_MAX);
     struct sync_job *job = &sync->jobs[(sync->job_first + sync->job_count++) % SYNC_JOBS_MAX];
     *job = (struct sync_job){.kind = kind, .fragment = fragment};
@@ -243,8 +244,9 @@ static void log_merge(struct sync_thread *sync, const struct sync_action *action
                        : counted                          ? "counted"
                                                           : "shift";
     log_event(sync->options.log, "merge",
-              json_pack("{s:I, s:i, s:I, s:s, s:I}", "step", (json_int_t)sync->telemetry.step, "fragment", (int)action->fragment, "version",
-                        (json_int_t)action->version, "kind", kind, "wait_us", (json_int_t)waited_us));
+              json_pack("{s:I, s:i, s:I, s:s, s:I}", "step", (json_int_t)sync->telemetry.step, "fragment",
+                        (int)action->fragment, "version", (json_int_t)action->version, "kind", kind, "wait_us",
+                        (json_int_t)waited_us));
 }
 
 /* Called and returns with the lock held; let go while memory moves. */

@@ -33,10 +33,12 @@ struct sync_thread_options {
     uint8_t sign_key[MESSAGE_KEY_BYTES];
     uint64_t up_bytes_per_s; /* 0 = no cap */
     uint64_t down_bytes_per_s;
-    const volatile int *interrupted; /* becomes true on SIGTERM: no call below waits on then, but for sync_thread_drain */
+    const volatile int
+        *interrupted; /* becomes true on SIGTERM: no call below waits on then, but for sync_thread_drain */
 };
 
-MUST_USE enum status sync_thread_open(const struct sync_thread_options *options, struct sync_thread **sync, struct error *error);
+MUST_USE enum status sync_thread_open(const struct sync_thread_options *options, struct sync_thread **sync,
+                                      struct error *error);
 /* Says goodbye with `reason`, closes the link, joins the thread; *telemetry = its last numbers. */
 void sync_thread_close(struct sync_thread *sync, const char *reason, struct message_telemetry *telemetry);
 

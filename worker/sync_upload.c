@@ -39,8 +39,9 @@ void sync_upload_send(struct sync_thread *sync, const struct sync_action *action
     size_t bytes = outer_copy_payload_up(sync->options.copy, (int)f);
     if (encode(sync, f, bytes) != STATUS_OK) {
         char text[MESSAGE_TEXT_BYTES];
-        snprintf(text, sizeof text, "fragment %u (%s) holds values that are not finite at step %llu: this island diverged; lower inner.lr", f,
-                 sync->options.copy->fragments->list[f].name, (unsigned long long)action->step);
+        snprintf(text, sizeof text,
+                 "fragment %u (%s) holds values that are not finite at step %llu: this island diverged; lower inner.lr",
+                 f, sync->options.copy->fragments->list[f].name, (unsigned long long)action->step);
         sync_stop(sync, false, STATUS_NOT_FINITE, text);
         return;
     }
@@ -57,9 +58,9 @@ void sync_upload_send(struct sync_thread *sync, const struct sync_action *action
     transfer_sender_open(&upload->sender, key, upload->payload, bytes);
     upload->active = true;
     log_event(sync->options.log, "sync_send",
-              json_pack("{s:I, s:i, s:I, s:I, s:I, s:I, s:I}", "step", (json_int_t)action->step, "fragment", (int)f, "base_version",
-                        (json_int_t)action->version, "tokens_from", (json_int_t)action->tokens_from, "tokens_to",
-                        (json_int_t)action->tokens_to, "payload_bytes", (json_int_t)bytes, "encode_us",
+              json_pack("{s:I, s:i, s:I, s:I, s:I, s:I, s:I}", "step", (json_int_t)action->step, "fragment", (int)f,
+                        "base_version", (json_int_t)action->version, "tokens_from", (json_int_t)action->tokens_from,
+                        "tokens_to", (json_int_t)action->tokens_to, "payload_bytes", (json_int_t)bytes, "encode_us",
                         (json_int_t)(clock_now_us() - started_us)));
     sync_upload_offer(sync, f);
 }
@@ -76,7 +77,8 @@ static bool pump_one(struct sync_thread *sync, uint64_t now_us, uint64_t *delay_
             continue;
         uint64_t delay = pace_delay_us(&sync->pace, chunk.bytes, now_us);
         chunk.session = sync->session;
-        if (delay == 0 && worker_link_send_chunk(sync->options.link, &chunk, upload->payload + chunk.offset) == STATUS_OK) {
+        if (delay == 0 &&
+            worker_link_send_chunk(sync->options.link, &chunk, upload->payload + chunk.offset) == STATUS_OK) {
             CHECK(pace_take(&sync->pace, chunk.bytes, now_us));
             sync->payload_up += chunk.bytes;
             sync->next_upload = f;
@@ -101,7 +103,8 @@ uint64_t sync_upload_pump(struct sync_thread *sync, uint64_t now_us) {
 }
 
 void sync_upload_grant(struct sync_thread *sync, const struct message_grant *grant) {
-    if (grant->key.kind != TRANSFER_CONTRIBUTION || grant->key.fragment >= (uint32_t)sync->options.copy->fragments->count)
+    if (grant->key.kind != TRANSFER_CONTRIBUTION ||
+        grant->key.fragment >= (uint32_t)sync->options.copy->fragments->count)
         return;
     struct sync_upload *upload = &sync->uploads[grant->key.fragment];
     if (upload->active && upload->sender.key.version == grant->key.version)

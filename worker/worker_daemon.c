@@ -23,7 +23,7 @@ enum {
     PATIENCE_US = 60000000, /* nobody answers at all */
     WELCOME_US = 30000000,
     TURN_US = 100000,
-    DRAIN_US = 10000000,    /* SIGTERM: for what is in flight */
+    DRAIN_US = 10000000,     /* SIGTERM: for what is in flight */
     FAREWELL_US = 600000000, /* slower workers may still evaluate */
 };
 
@@ -45,12 +45,17 @@ struct worker_values {
 };
 
 static const struct option_row worker_rows[] = {
-    OPTION_TEXT(struct worker_values, join, "join", 0, "TOKEN", "the token that the outer printed, a file that holds it, or - for standard input"),
-    OPTION_TEXT(struct worker_values, directory, "dir", 0, "D", "this worker's directory: key, log (default runs/NAME-worker)"),
-    OPTION_LIST(struct worker_values, data, "data", 0, "GLOB", "this worker's own training text instead of the run file's"),
+    OPTION_TEXT(struct worker_values, join, "join", 0, "TOKEN",
+                "the token that the outer printed, a file that holds it, or - for standard input"),
+    OPTION_TEXT(struct worker_values, directory, "dir", 0, "D",
+                "this worker's directory: key, log (default runs/NAME-worker)"),
+    OPTION_LIST(struct worker_values, data, "data", 0, "GLOB",
+                "this worker's own training text instead of the run file's"),
     OPTION_LIST(struct worker_values, val, "val", 0, "GLOB", "this worker's own held-out text"),
-    OPTION_TEXT(struct worker_values, name, "name", 0, "NAME", "what the outer and the logs call it (default: the directory's name)"),
-    OPTION_LIST(struct worker_values, set, "set", 0, "KEY=VALUE", "change one node key: inner.threads, link.up, link.down"),
+    OPTION_TEXT(struct worker_values, name, "name", 0, "NAME",
+                "what the outer and the logs call it (default: the directory's name)"),
+    OPTION_LIST(struct worker_values, set, "set", 0, "KEY=VALUE",
+                "change one node key: inner.threads, link.up, link.down"),
     OPTION_END,
 };
 static const struct option_command worker_options = {
@@ -81,7 +86,9 @@ struct island {
 /* The directory's last part, cut to what a name may be. */
 static void choose_name(struct island *island) {
     const char *slash = strrchr(island->directory, '/');
-    const char *from = island->values->name != NULL ? island->values->name : slash != NULL ? slash + 1 : island->directory;
+    const char *from = island->values->name != NULL ? island->values->name
+                       : slash != NULL              ? slash + 1
+                                                    : island->directory;
     size_t count = 0;
     for (; *from != 0 && count + 1 < sizeof island->name; from++)
         if (*from > ' ' && *from < 127)
@@ -92,11 +99,13 @@ static void choose_name(struct island *island) {
 static enum status choose_caps(struct island *island, struct error *error) {
     struct run_file node;
     static const char text[] = "data: {train: [none]}\n";
-    enum status status = run_file_parse(text, sizeof text - 1, "--set", ".", island->values->set.items, island->values->set.count, &node, error);
+    enum status status = run_file_parse(text, sizeof text - 1, "--set", ".", island->values->set.items,
+                                        island->values->set.count, &node, error);
     if (status != STATUS_OK)
         return status;
     island->up_bytes_per_s = node.link.up_bytes_per_s != 0 ? node.link.up_bytes_per_s : island->admit.up_bytes_per_s;
-    island->down_bytes_per_s = node.link.down_bytes_per_s != 0 ? node.link.down_bytes_per_s : island->admit.down_bytes_per_s;
+    island->down_bytes_per_s =
+        node.link.down_bytes_per_s != 0 ? node.link.down_bytes_per_s : island->admit.down_bytes_per_s;
     return STATUS_OK;
 }
 
@@ -116,7 +125,8 @@ static enum status get_admitted(struct island *island, struct error *error) {
     if (status == STATUS_OK)
         status = keys_open(island->directory, &island->keys, error);
     if (status == STATUS_OK)
-        status = enrol(&island->token, &island->keys, island->directory, island->name, &interrupted, &island->admit, error);
+        status =
+            enrol(&island->token, &island->keys, island->directory, island->name, &interrupted, &island->admit, error);
     if (status == STATUS_OK)
         status = choose_caps(island, error);
     if (status == STATUS_OK) {
@@ -134,14 +144,15 @@ static enum status parse_run(struct island *island, const struct message_welcome
     char cwd[RUN_PATH_BYTES];
     if (realpath(".", cwd) == NULL)
         return error_set(error, STATUS_IO, "cannot find the working directory");
-    enum status status = run_file_parse(welcome->run_text, strlen(welcome->run_text), "the outer's run file", cwd, values->set.items,
-                                        values->set.count, &island->run, error);
+    enum status status = run_file_parse(welcome->run_text, strlen(welcome->run_text), "the outer's run file", cwd,
+                                        values->set.items, values->set.count, &island->run, error);
     if (status != STATUS_OK)
         return status;
     run_file_keys_hash(&island->run, hash);
     if (memcmp(hash, welcome->keys_hash, sizeof hash) != 0)
         return error_set(error, STATUS_CONFIG,
-                         "--set changes a key that belongs to the whole run; a worker may set inner.threads, link.up and link.down only");
+                         "--set changes a key that belongs to the whole run; a worker may set inner.threads, link.up "
+                         "and link.down only");
     if (values->data.count > DATA_GLOBS_MAX || values->val.count > DATA_GLOBS_MAX)
         return error_set(error, STATUS_USAGE, "at most %d of --data and of --val", DATA_GLOBS_MAX);
     if (values->data.count > 0) {
@@ -158,7 +169,8 @@ static enum status parse_run(struct island *island, const struct message_welcome
     return STATUS_OK;
 }
 
-static enum status on_session_event(struct island *island, const struct link_event *event, bool *welcomed, struct error *error) {
+static enum status on_session_event(struct island *island, const struct link_event *event, bool *welcomed,
+                                    struct error *error) {
     if (event->kind == LINK_EVENT_REFUSED)
         return error_set(error, event->error.status, "%s", event->error.text);
     if (event->kind == LINK_EVENT_CONNECTED) {
@@ -233,7 +245,8 @@ static enum status open_loop(struct island *island, struct error *error) {
         struct run_file only_val = *run;
         only_val.data.train_count = 0;
         struct dataset *probe = NULL;
-        status = dataset_open_held_out(&only_val.data, &run->model, run->base_directory, run->eval.windows, &probe, error);
+        status =
+            dataset_open_held_out(&only_val.data, &run->model, run->base_directory, run->eval.windows, &probe, error);
         if (status == STATUS_OK) {
             dataset_close(probe);
         } else if (island->values->val.count > 0) {
@@ -297,7 +310,8 @@ static enum status start_sync(struct island *island, struct error *error) {
     struct state_hash hash;
     outer_copy_hash_all(&island->copy, &hash);
     memcpy(options.ready.initial_hash, hash.bytes, sizeof hash.bytes);
-    tokenizer_hash((enum tokenizer_kind)island->run.data.tokenizer, island->run.model.vocab, options.ready.tokenizer_hash);
+    tokenizer_hash((enum tokenizer_kind)island->run.data.tokenizer, island->run.model.vocab,
+                   options.ready.tokenizer_hash);
     options.ready.has_validation = island->loop.held_out != NULL;
     options.ready.tokens_per_step = inner_loop_tokens_per_step(&island->run);
     memcpy(options.run_id, island->admit.certificate.run_id, sizeof options.run_id);
@@ -328,9 +342,11 @@ static void follow_run_clock(struct island *island) {
     uint64_t clock = sync_thread_run_clock(island->sync), step = island->loop.step;
     if (clock <= step)
         return;
-    log_say(LOG_LEVEL_INFO, "the others are at step %llu: going on from there, not from %llu", (unsigned long long)clock,
-            (unsigned long long)step);
-    log_event(island->log, "recover", json_pack("{s:s, s:I, s:I}", "what", "run clock", "from_step", (json_int_t)step, "step", (json_int_t)clock));
+    log_say(LOG_LEVEL_INFO, "the others are at step %llu: going on from there, not from %llu",
+            (unsigned long long)clock, (unsigned long long)step);
+    log_event(
+        island->log, "recover",
+        json_pack("{s:s, s:I, s:I}", "what", "run clock", "from_step", (json_int_t)step, "step", (json_int_t)clock));
     island->loop.step = clock;
 }
 
@@ -406,8 +422,8 @@ static enum status run_island(struct island *island, struct error *error) {
         *c = *c == '\n' ? ' ' : *c;
     sync_thread_close(island->sync, goodbye, &telemetry);
     end_log(&island->loop, reason, state_hex, &telemetry);
-    log_say(status == STATUS_OK ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, "leaving after step %llu: %s", (unsigned long long)island->loop.step,
-            reason);
+    log_say(status == STATUS_OK ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, "leaving after step %llu: %s",
+            (unsigned long long)island->loop.step, reason);
     return status;
 }
 

@@ -42,7 +42,8 @@ size_t __real_wire_encode(const struct message *message, uint8_t *to);
 size_t __wrap_wire_encode(const struct message *message, uint8_t *to);
 size_t __wrap_wire_encode(const struct message *message, uint8_t *to) {
     size_t bytes = __real_wire_encode(message, to);
-    if (spoken_version == MESSAGE_PROTOCOL_VERSION || (message->type != MESSAGE_REGISTER && message->type != MESSAGE_HELLO))
+    if (spoken_version == MESSAGE_PROTOCOL_VERSION ||
+        (message->type != MESSAGE_REGISTER && message->type != MESSAGE_HELLO))
         return bytes;
     Wire__Envelope *envelope = wire__envelope__unpack(NULL, bytes, to);
     if (!envelope || envelope->body.len < 2 || envelope->body.data[0] != 0x08) { /* field 1, a varint */
@@ -163,7 +164,8 @@ static void say_hello(struct worker_link *link, uint64_t incarnation, const uint
 }
 
 /* A welcomed link; a HELLO that comes while the link before it still counts as live is tried again. */
-static struct worker_link *welcomed(const struct token *token, const struct node_keys *keys, uint64_t incarnation, uint64_t *session) {
+static struct worker_link *welcomed(const struct token *token, const struct node_keys *keys, uint64_t incarnation,
+                                    uint64_t *session) {
     for (int attempt = 0; attempt < 20; attempt++) {
         struct worker_link *link = open_link(token, &keys->curve, PEER_ROLE_WORKER);
         if (!wait_kind(link, LINK_EVENT_CONNECTED, 0))
@@ -375,8 +377,9 @@ static int old_outer(const char *directory, uint16_t control, uint16_t bulk) {
 
 static int show(const struct token *token) {
     const struct token_address *address = &token->addresses[0];
-    printf("host=%s control_port=%u bulk_port=%u expires_s=%llu uses=%u run_name=%s\n", address->host, address->control_port,
-           address->bulk_port, (unsigned long long)token->expires_s, token->uses, token->run_name);
+    printf("host=%s control_port=%u bulk_port=%u expires_s=%llu uses=%u run_name=%s\n", address->host,
+           address->control_port, address->bulk_port, (unsigned long long)token->expires_s, token->uses,
+           token->run_name);
     return 0;
 }
 

@@ -27,20 +27,20 @@ struct fragment {
     const struct tensor **tensors; /* (tensor_count,), in table order */
     int tensor_count;
     size_t floats;
-    int64_t first_offset;  /* t_p: due at t > t_p with (t - t_p) mod H == 0 */
-    int64_t last_send;     /* step of the last counted send, 0 = none */
-    int64_t merge_step;    /* step at which the record in flight merges, 0 = none in flight */
+    int64_t first_offset; /* t_p: due at t > t_p with (t - t_p) mod H == 0 */
+    int64_t last_send;    /* step of the last counted send, 0 = none */
+    int64_t merge_step;   /* step at which the record in flight merges, 0 = none in flight */
     uint64_t version;
-    float *g;              /* outer copy, the newest version */
-    float *u;              /* outer momentum */
-    float *down_residual;  /* what the way down has left out */
+    float *g;             /* outer copy, the newest version */
+    float *u;             /* outer momentum */
+    float *down_residual; /* what the way down has left out */
 };
 
 /* One island: a whole local model, and per fragment the residual and the residual that waits for its merge. */
 struct island {
     struct model *model;
     struct dataset *data; /* this slot's part */
-    float **residual; /* (fragment_count,) of (floats,) */
+    float **residual;     /* (fragment_count,) of (floats,) */
     float **pending;
     int32_t *windows; /* (B, T+1) of a micro-batch */
 };
@@ -134,7 +134,8 @@ static void quantize(const struct codec *codec, const struct fragment *fragment,
     for (int i = 0; i < fragment->tensor_count; i++) {
         size_t count = fragment->tensors[i]->count;
         uint8_t *payload = take(codec->bytes(count), 1);
-        if (codec->encode_ref(x, count, payload) != STATUS_OK || codec->decode_ref(payload, count, decoded) != STATUS_OK) {
+        if (codec->encode_ref(x, count, payload) != STATUS_OK ||
+            codec->decode_ref(payload, count, decoded) != STATUS_OK) {
             fprintf(stderr, "sequential_ref: %s: not finite\n", fragment->tensors[i]->name);
             exit(65);
         }
@@ -163,7 +164,8 @@ static void send_fragment(struct reference *r, struct island *island, int p, flo
 }
 
 /* Weighted mean of q (workers, n) in slot order. */
-static void mean_of(const struct reference *r, float *const *q, float weight, double weight_sum, size_t n, float *mean) {
+static void mean_of(const struct reference *r, float *const *q, float weight, double weight_sum, size_t n,
+                    float *mean) {
     float inverse = (float)(1.0 / weight_sum);
     for (size_t i = 0; i < n; i++) {
         float acc = 0;
@@ -260,7 +262,8 @@ static void send_and_commit(struct reference *r, int p, int64_t t) {
         uint8_t hash[STATE_HASH_BYTES];
         char what[96];
         state_hash_of(fragment, hash);
-        snprintf(what, sizeof what, "version %d %llu step %lld", p, (unsigned long long)fragment->version, (long long)t);
+        snprintf(what, sizeof what, "version %d %llu step %lld", p, (unsigned long long)fragment->version,
+                 (long long)t);
         print_hash(what, hash);
     }
     for (size_t slot = 0; slot < workers; slot++)
@@ -381,10 +384,11 @@ static void open_islands(struct reference *r) {
         struct island *island = &r->islands[slot];
         if (model_create(&options, &island->model, &error) != STATUS_OK)
             die("model", &error);
-        if (dataset_open_train(&run->data, &run->model, run->base_directory, slot, run->data.parts, (uint64_t)run->inner.seed,
-                               &island->data, &error) != STATUS_OK)
+        if (dataset_open_train(&run->data, &run->model, run->base_directory, slot, run->data.parts,
+                               (uint64_t)run->inner.seed, &island->data, &error) != STATUS_OK)
             die("data", &error);
-        island->windows = take((size_t)(run->inner.batch_per_worker * (run->model.context + 1)), sizeof *island->windows);
+        island->windows =
+            take((size_t)(run->inner.batch_per_worker * (run->model.context + 1)), sizeof *island->windows);
     }
     make_fragments(r);
     for (int64_t slot = 0; slot < run->workers; slot++) {
