@@ -129,6 +129,7 @@ enum refuse_code {
     REFUSE_TOKEN_UNKNOWN, /* unknown or revoked                  exit 77 */
     REFUSE_FULL,          /* all slots taken                     exit 77 */
     REFUSE_STARTED,       /* run under way without this worker   exit 75 */
+    REFUSE_DIVERGED,      /* its contributions are not finite           exit 65 */
     REFUSE_DUPLICATE,     /* this key is live from elsewhere     exit 77 */
     REFUSE_CODE_COUNT
 };

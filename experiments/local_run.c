@@ -22,6 +22,9 @@ enum {
     TURN_US = 100000,
     TOKEN_US = 60000000,
     OUTER_LEAVES_US = 20000000,
+    RESTART_US = 1000000,
+    RESTARTS_MAX = 3,
+    START_US = 15000000,
     CHILDREN_MAX = MESSAGE_WORKERS_MAX + 1,
     TAIL_BYTES = 1500
 };
@@ -58,6 +61,8 @@ static const struct option_command train_options = {"train",
 struct child {
     char name[32]; /* "outer", "worker-3" */
     pid_t pid;     /* 0 = ended */
+    int restarts;
+    uint64_t ended_us;
     int exit_code; /* 128 + signal when killed */
 };
 
@@ -69,7 +74,8 @@ struct local_run {
     struct child children[CHILDREN_MAX]; /* the outer first (none with sync off) */
     int count;
     int signals_passed_on;
-    bool gave_up; /* a worker ended before the first step: the run cannot start */
+    bool gave_up; /* a worker ended before the first step, and not by a kill: the run cannot start */
+    char token[RUN_PATH_BYTES];
     struct progress progress;
 };
 
@@ -137,28 +143,41 @@ static void become_child(const char *directory, const char *name, pid_t launcher
         _exit(74);
 }
 
-static enum status spawn(struct local_run *local, const char *name, char *const *arguments, struct error *error) {
-    struct child *child = &local->children[local->count];
-    char path[RUN_PATH_BYTES];
+static struct child *add_child(struct local_run *local, const char *name) {
+    struct child *child = &local->children[local->count++];
     snprintf(child->name, sizeof child->name, "%s", name);
-    snprintf(path, sizeof path, "%.400s/%s", local->directory, name);
+    return child;
+}
+
+/* arguments NULL: the plain trainer, in this very program. */
+static enum status spawn(struct local_run *local, struct child *child, char *const *arguments, struct error *error) {
+    char path[RUN_PATH_BYTES];
+    snprintf(path, sizeof path, "%.400s/%s", local->directory, child->name);
     enum status status = files_make_directory(path, 0755, error);
     if (status != STATUS_OK)
         return status;
     fflush(NULL);
     pid_t launcher = getpid();
-    child->pid = fork();
-    if (child->pid < 0)
-        return error_set(error, STATUS_IO, "cannot start %s: %s", name, strerror(errno));
-    if (child->pid == 0) {
-        become_child(local->directory, name, launcher);
+    pid_t pid = fork();
+    if (pid < 0)
+        return error_set(error, STATUS_IO, "cannot start %s: %s", child->name, strerror(errno));
+    if (pid == 0) {
+        become_child(local->directory, child->name, launcher);
         if (arguments == NULL)
             _exit(worker_plain(&local->run, path));
         execv(local->program, arguments);
         _exit(127);
     }
-    local->count++;
+    child->pid = pid;
     return STATUS_OK;
+}
+
+static enum status spawn_worker(struct local_run *local, struct child *child, struct error *error) {
+    char directory[RUN_PATH_BYTES];
+    files_join(directory, sizeof directory, local->directory, child->name);
+    char *arguments[] = {local->program, "worker", "--join",    local->token, "--dir",
+                         directory,      "--name", child->name, NULL};
+    return spawn(local, child, arguments, error);
 }
 
 static void reap(struct local_run *local) {
@@ -169,6 +188,7 @@ static void reap(struct local_run *local) {
             continue;
         child->pid = 0;
         child->exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
+        child->ended_us = clock_now_us();
         if (child->exit_code != 0 && stop_signals == 0) {
             progress_clear(&local->progress);
             fprintf(stderr, "%s ended with exit code %d; its output is in %s/%s/stderr.log\n", child->name,
@@ -218,15 +238,15 @@ static void show_tail(const struct local_run *local, const char *name) {
 
 /* ---- the run ---- */
 
-static enum status start_outer(struct local_run *local, char token[RUN_PATH_BYTES], struct error *error) {
+static enum status start_outer(struct local_run *local, struct error *error) {
     char run_yaml[RUN_PATH_BYTES], directory[RUN_PATH_BYTES];
     files_join(run_yaml, sizeof run_yaml, local->directory, "run.yaml");
     files_join(directory, sizeof directory, local->directory, "outer");
-    files_join(token, RUN_PATH_BYTES, directory, "join.token");
+    files_join(local->token, sizeof local->token, directory, "join.token");
     char *arguments[] = {local->program, "outer", run_yaml, "--dir", directory, "--listen", "127.0.0.1:0", NULL};
-    enum status status = spawn(local, "outer", arguments, error);
+    enum status status = spawn(local, add_child(local, "outer"), arguments, error);
     uint64_t until_us = clock_now_us() + TOKEN_US;
-    while (status == STATUS_OK && !files_exists(token)) {
+    while (status == STATUS_OK && !files_exists(local->token)) {
         turn(local);
         if (local->children[0].pid == 0)
             return error_set(error, STATUS_IO, "the outer did not start");
@@ -236,24 +256,39 @@ static enum status start_outer(struct local_run *local, char token[RUN_PATH_BYTE
     return status;
 }
 
-static enum status start_workers(struct local_run *local, char *token, struct error *error) {
-    enum status status = STATUS_OK;
+static enum status start(struct local_run *local, struct error *error) {
+    if (local->run.sync.off)
+        return spawn(local, add_child(local, "worker-0"), NULL, error);
+    enum status status = start_outer(local, error);
     for (int64_t k = 0; status == STATUS_OK && k < local->run.workers; k++) {
-        char name[32], directory[RUN_PATH_BYTES];
+        char name[32];
         snprintf(name, sizeof name, "worker-%lld", (long long)k);
-        files_join(directory, sizeof directory, local->directory, name);
-        char *arguments[] = {local->program, "worker", "--join", token, "--dir", directory, "--name", name, NULL};
-        status = spawn(local, name, arguments, error);
+        status = spawn_worker(local, add_child(local, name), error);
     }
     return status;
 }
 
-static enum status start(struct local_run *local, struct error *error) {
-    char token[RUN_PATH_BYTES];
-    if (local->run.sync.off)
-        return spawn(local, "worker-0", NULL, error);
-    enum status status = start_outer(local, token, error);
-    return status == STATUS_OK ? start_workers(local, token, error) : status;
+/* Before the first step a run needs all its workers. One that was killed is started again, after the outer has noticed; one that fails by
+ * itself would fail again. 75 may mean that the run has started meanwhile without it. */
+static void mind_the_start(struct local_run *local, int first_worker) {
+    struct error error;
+    if (progress_started(&local->progress) || stop_signals > 0 || local->gave_up)
+        return;
+    for (int i = first_worker; i < local->count; i++) {
+        struct child *child = &local->children[i];
+        uint64_t gone_us = clock_now_us() - child->ended_us;
+        if (child->pid != 0 || child->exit_code == 0)
+            continue;
+        bool killed = child->exit_code >= 128 && child->restarts < RESTARTS_MAX && !local->run.sync.off;
+        if (killed && gone_us >= RESTART_US) {
+            child->restarts++;
+            fprintf(stderr, "%s is started again\n", child->name);
+            killed = spawn_worker(local, child, &error) == STATUS_OK;
+        }
+        local->gave_up = !killed && (child->exit_code != status_exit_code(STATUS_AGAIN) || gone_us >= START_US);
+    }
+    if (local->gave_up)
+        signal_children(local, SIGTERM, 0);
 }
 
 /* Until everybody left. The workers' exit decides: an outer without workers is asked to stop. */
@@ -262,16 +297,11 @@ static void wait_for_all(struct local_run *local) {
     uint64_t alone_since_us = 0;
     while (count_running(local, 0) > 0) {
         turn(local);
-        bool lost_before_start = false;
-        for (int i = first_worker; i < local->count; i++)
-            lost_before_start = lost_before_start || (local->children[i].pid == 0 && local->children[i].exit_code != 0);
-        if (lost_before_start && !progress_started(&local->progress) && alone_since_us == 0) {
-            local->gave_up = true;
-            signal_children(local, SIGTERM, 0);
-            alone_since_us = clock_now_us();
-        }
-        if (count_running(local, first_worker) > 0)
+        mind_the_start(local, first_worker);
+        if (count_running(local, first_worker) > 0 || local->count == 0) {
+            alone_since_us = 0;
             continue;
+        }
         if (alone_since_us == 0)
             alone_since_us = clock_now_us();
         else if (clock_now_us() - alone_since_us > OUTER_LEAVES_US) {

@@ -54,9 +54,9 @@ uint64_t ledger_unsent(const struct ledger_entry *entry) {
     return entry->processed - entry->applied - entry->in_flight - entry->dropped;
 }
 
-bool ledger_check(const struct ledger *ledger) {
-    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
-        for (uint32_t fragment = 0; fragment < MESSAGE_FRAGMENTS_MAX; fragment++) {
+bool ledger_check(const struct ledger *ledger, uint32_t slots, uint32_t fragments) {
+    for (uint32_t slot = 0; slot < slots; slot++)
+        for (uint32_t fragment = 0; fragment < fragments; fragment++) {
             const struct ledger_entry *entry = &ledger->entries[slot][fragment];
             if (entry->applied + entry->in_flight + entry->dropped > entry->processed)
                 return false;

@@ -36,7 +36,7 @@ void ledger_applied(struct ledger *ledger, uint32_t fragment, const struct count
 void ledger_lost(struct ledger *ledger, uint32_t slot, uint32_t fragments);
 
 uint64_t ledger_unsent(const struct ledger_entry *entry);
-/* The invariant, for every entry. */
-bool ledger_check(const struct ledger *ledger);
+/* The invariant, for the entries of the run. */
+bool ledger_check(const struct ledger *ledger, uint32_t slots, uint32_t fragments);
 
 #endif

@@ -31,7 +31,10 @@ static void grant(struct outer_run *outer, const struct round_action *action) {
         return; /* all of it is here; a worker whose link came back offers it again */
     if (!upload->open) {
         upload->buffer = malloc(c->payload_bytes);
-        CHECK(upload->buffer != NULL);
+        if (upload->buffer == NULL) {
+            outer->sessions[action->slot].doomed = "the outer has no memory for its contribution";
+            return;
+        }
         struct transfer_key key = {TRANSFER_CONTRIBUTION, 0, action->fragment, c->base_version};
         transfer_receiver_open(&upload->receiver, key, upload->buffer, c->payload_bytes, OUTER_UPLOAD_WINDOW_BYTES,
                                c->payload_hash);
@@ -56,6 +59,9 @@ static void refuse_offer(struct outer_run *outer, const struct round_action *act
                         (int)action->slot, "fragment", (int)action->fragment, "base_version",
                         (json_int_t)action->version));
     outer_send(outer, action->slot, &message);
+    /* Its rounds would wait for ever for what can't come. */
+    if (action->code == OFFER_REFUSED_MALFORMED && member_is_expected(&outer->machine.members.slot[action->slot]))
+        outer->sessions[action->slot].doomed = "it offers contributions that do not fit the run";
 }
 
 static void discard(struct outer_run *outer, const struct round_action *action) {
@@ -233,11 +239,12 @@ static void on_check_done(struct outer_run *outer, const struct outer_job *job) 
     if (job->status == STATUS_OK)
         return;
     /* Its rounds would wait for a contribution that can't come: the member has to go. */
-    struct message stop = {.type = MESSAGE_STOP};
-    snprintf(stop.body.text.text, sizeof stop.body.text.text,
+    struct message refuse = {.type = MESSAGE_REFUSE};
+    refuse.body.refuse.code = REFUSE_DIVERGED;
+    snprintf(refuse.body.refuse.text, sizeof refuse.body.refuse.text,
              "the contribution of fragment %u holds values that are not finite or above 2^60: this worker diverged",
              job->fragment);
-    outer_send(outer, job->slot, &stop);
+    outer_send(outer, job->slot, &refuse);
     outer_session_lost(outer, job->slot, "contribution not finite");
 }
 

@@ -361,6 +361,8 @@ static enum status end_run(struct outer_run *outer, struct error *error) {
     bytes_to_hex(hash.bytes, sizeof hash.bytes, hex);
     enum status status = export_model(outer, error);
     const struct message_final *final = evaluation_of(outer);
+    if (final == NULL && outer->machine.left)
+        log_say(LOG_LEVEL_WARN, "the final model was not evaluated: no worker had held-out text to the end");
     struct link_bytes bytes;
     outer_link_bytes(outer->link, NULL, &bytes);
     log_event(outer->log, "end",

@@ -283,7 +283,7 @@ static void on_final(struct outer_run *outer, uint32_t slot, const struct messag
         struct message farewell = {.type = MESSAGE_FAREWELL, .body.text.text = "the run is complete"};
         outer_send(outer, slot, &farewell);
     }
-    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_FINAL, .slot = slot});
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_FINAL, .slot = slot, .has_eval = final->has_eval});
 }
 
 static void on_session_message(struct outer_run *outer, uint32_t slot, const struct message *message) {

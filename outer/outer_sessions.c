@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "outer/outer_run.h"
 
-enum { PING_EVERY_US = 250000, PATIENCE_MIN_US = 10000000, PATIENCE_ROUND_TRIPS = 8 };
+enum { PING_EVERY_US = 250000, PATIENCE_MIN_US = 10000000, PATIENCE_MAX_US = 30000000, PATIENCE_ROUND_TRIPS = 8 };
 
 void outer_send(struct outer_run *outer, uint32_t slot, struct message *message) {
     struct outer_session *session = &outer->sessions[slot];
@@ -45,6 +45,7 @@ void outer_session_lost(struct outer_run *outer, uint32_t slot, const char *reas
 
 static uint64_t patience_us(const struct outer_session *session) {
     uint64_t adaptive = PATIENCE_ROUND_TRIPS * session->slowest_us;
+    adaptive = adaptive < PATIENCE_MAX_US ? adaptive : PATIENCE_MAX_US;
     return adaptive > PATIENCE_MIN_US ? adaptive : PATIENCE_MIN_US;
 }
 

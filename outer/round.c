@@ -167,15 +167,31 @@ static void consider_start(struct round_machine *machine, struct round_actions *
     act(actions, ROUND_ACTION_START);
 }
 
+/* What a lost member was sending holds nobody up. */
+static bool is_abandoned(const struct round_machine *machine, uint32_t slot, const struct round_place *place) {
+    return place->state == ROUND_PLACE_RECEIVING && !member_is_connected(&machine->members.slot[slot]);
+}
+
 static bool rounds_are_closed(const struct round_machine *machine) {
     for (uint32_t index = 0; index < machine->options.fragments; index++) {
-        if (machine->fragments[index].closing)
+        const struct round_fragment *fragment = &machine->fragments[index];
+        if (fragment->closing)
             return false;
         for (uint32_t slot = 0; slot < machine->options.workers; slot++)
-            if (machine->fragments[index].places[slot].state != ROUND_PLACE_EMPTY)
+            if (fragment->places[slot].state != ROUND_PLACE_EMPTY &&
+                !is_abandoned(machine, slot, &fragment->places[slot]))
                 return false;
     }
     return true;
+}
+
+static void empty_abandoned_places(struct round_machine *machine, struct round_actions *actions) {
+    for (uint32_t index = 0; index < machine->options.fragments; index++)
+        for (uint32_t slot = 0; slot < machine->options.workers; slot++) {
+            struct round_place *place = &machine->fragments[index].places[slot];
+            if (is_abandoned(machine, slot, place))
+                empty_place(machine, place, actions);
+        }
 }
 
 static void consider_end(struct round_machine *machine, struct round_actions *actions) {
@@ -183,6 +199,7 @@ static void consider_end(struct round_machine *machine, struct round_actions *ac
         return;
     if (!machine->finished && rounds_are_closed(machine)) {
         machine->finished = true;
+        empty_abandoned_places(machine, actions);
         act(actions, ROUND_ACTION_FINISH);
     }
     if (!machine->finished || machine->left)
@@ -190,6 +207,9 @@ static void consider_end(struct round_machine *machine, struct round_actions *ac
     for (uint32_t slot = 0; slot < machine->options.workers; slot++)
         if (machine->members.slot[slot].state == MEMBER_DONE)
             return;
+    /* The evaluator may have died: then the next one that has the text does it. */
+    if (!machine->evaluated && members_evaluator(&machine->members) != UINT32_MAX)
+        return;
     machine->left = true;
     act(actions, ROUND_ACTION_LEAVE);
 }
@@ -228,16 +248,12 @@ static void on_join(struct round_machine *machine, const struct round_event *eve
         act(actions, ROUND_ACTION_MEMBERS);
 }
 
+/* What it was sending stays as it stands: when its link comes back the transfer goes on, when the round closes first it is stale. */
 static void on_leave(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
     struct member *member = &machine->members.slot[event->slot];
     if (!member_is_connected(member))
         return;
     member->state = machine->started ? MEMBER_LOST : MEMBER_ABSENT;
-    for (uint32_t index = 0; index < machine->options.fragments; index++) {
-        struct round_place *place = place_of(machine, event->slot, index);
-        if (place->state == ROUND_PLACE_RECEIVING)
-            empty_place(machine, place, actions);
-    }
     if (machine->started)
         act(actions, ROUND_ACTION_MEMBERS);
     consider_ending(machine, actions);
@@ -269,7 +285,7 @@ static void on_offer(struct round_machine *machine, const struct round_event *ev
         /* The same offer again is what a worker says after its link came back: go on where the bytes stand. */
         if (!same_contribution(&place->contribution, c))
             act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, c, OFFER_REFUSED_DUPLICATE);
-        else if (place->state == ROUND_PLACE_RECEIVING)
+        else if (place->state == ROUND_PLACE_RECEIVING && member_is_connected(&machine->members.slot[c->slot]))
             act_on_place(actions, ROUND_ACTION_GRANT, c, 0);
         return;
     }
@@ -365,9 +381,10 @@ static void on_done(struct round_machine *machine, const struct round_event *eve
 
 static void on_final(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
     struct member *member = &machine->members.slot[event->slot];
-    if (!machine->finished || member->state != MEMBER_DONE)
+    if (!machine->finished || (member->state != MEMBER_DONE && member->state != MEMBER_FINAL))
         return;
     member->state = MEMBER_FINAL;
+    machine->evaluated = machine->evaluated || event->has_eval;
     consider_end(machine, actions);
 }
 
@@ -418,7 +435,7 @@ void round_step(struct round_machine *machine, const struct round_event *event, 
         on_final(machine, event, actions);
         break;
     }
-    CHECK(ledger_check(&machine->ledger));
+    CHECK(ledger_check(&machine->ledger, machine->options.workers, machine->options.fragments));
 }
 
 const struct counted *round_counted(const struct round_machine *machine, uint32_t fragment, uint32_t *count) {

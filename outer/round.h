@@ -44,7 +44,7 @@ enum round_event_kind {
     ROUND_EVENT_TOKENS,    /* slot, tokens: the worker's counter */
     ROUND_EVENT_REACHED,   /* slot: has trained to the last step */
     ROUND_EVENT_DONE,      /* slot, tokens: trained to the end, nothing unsent */
-    ROUND_EVENT_FINAL,     /* slot: holds the final versions */
+    ROUND_EVENT_FINAL,     /* slot, has_eval: holds the final versions, and has evaluated them */
 };
 
 struct round_event {
@@ -53,6 +53,7 @@ struct round_event {
     uint32_t slot;
     uint64_t incarnation;
     bool has_validation;
+    bool has_eval;
     uint32_t fragment;
     uint64_t version;
     uint64_t tokens;
@@ -112,10 +113,11 @@ struct round_machine {
     struct members members;
     struct ledger ledger;
     bool started;
-    bool uneven;   /* a member came back: not all send at the same steps any more */
-    bool ended;    /* END given */
-    bool finished; /* FINISH given */
-    bool left;     /* LEAVE given */
+    bool uneven;    /* a member came back: not all send at the same steps any more */
+    bool ended;     /* END given */
+    bool finished;  /* FINISH given */
+    bool evaluated; /* somebody said FINAL with an evaluation */
+    bool left;      /* LEAVE given */
     uint64_t run_step;
     uint64_t whole_sequence;
     uint64_t lateness_us[ROUND_LATENESS_KEPT]; /* of contributions behind the quorum, a ring */

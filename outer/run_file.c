@@ -123,14 +123,14 @@ static void check_sync_off(struct settings *settings, struct run_file *run) {
     run->sync.off = true;
 }
 
-/* base_directory taken literally, the pattern as one: glob(3) honours backslashes. */
-static void absolute_pattern(const struct run_file *run, const char *pattern, char *out, size_t out_bytes) {
+/* The directory taken literally, the pattern as one: glob(3) honours backslashes. */
+static void absolute_pattern(const char *directory, const char *pattern, char *out, size_t out_bytes) {
     if (pattern[0] == '/') {
         snprintf(out, out_bytes, "%s", pattern);
         return;
     }
     size_t used = 0;
-    for (const char *c = run->base_directory; *c; c++) {
+    for (const char *c = directory; *c; c++) {
         if (strchr("*?[\\", *c))
             out[used++] = '\\';
         out[used++] = *c;
@@ -184,11 +184,12 @@ static void check_globs(struct settings *settings, const struct run_file *run, c
     struct complaints complaints = {.used = 0};
     for (int64_t i = 0; i < count; i++) {
         char pattern[2 * RUN_PATH_BYTES + DATA_GLOB_BYTES];
-        absolute_pattern(run, globs[i], pattern, sizeof pattern);
+        absolute_pattern(run->base_directory, globs[i], pattern, sizeof pattern);
         glob_t found;
         int result = glob(pattern, 0, glob_error, &found);
         if (result == GLOB_NOMATCH)
-            complain(&complaints, "no file matches '%s' in %s", globs[i], run->base_directory);
+            complain(&complaints, globs[i][0] == '/' ? "no file matches '%s'" : "no file matches '%s' in %s", globs[i],
+                     run->base_directory);
         else if (result != 0)
             complain(&complaints, "cannot look for '%s' in %s: %s", globs[i], run->base_directory, strerror(errno));
         else
@@ -198,6 +199,21 @@ static void check_globs(struct settings *settings, const struct run_file *run, c
     }
     if (complaints.used > 0)
         settings_report(settings, key, "%s", complaints.text);
+}
+
+/* Paths that somebody typed on the command line are of the directory where it was typed. */
+static void anchor_overridden(struct settings *settings, const char *key, char globs[][DATA_GLOB_BYTES],
+                              int64_t count) {
+    char here[RUN_PATH_BYTES], pattern[2 * RUN_PATH_BYTES + DATA_GLOB_BYTES];
+    if (!settings_overridden(settings, key) || !getcwd(here, sizeof here))
+        return;
+    for (int64_t i = 0; i < count; i++) {
+        absolute_pattern(here, globs[i], pattern, sizeof pattern);
+        if (strlen(pattern) >= DATA_GLOB_BYTES)
+            settings_report(settings, key, "longer than %d bytes with its directory: %s", DATA_GLOB_BYTES - 1, pattern);
+        else
+            memcpy(globs[i], pattern, strlen(pattern) + 1);
+    }
 }
 
 static void check_data(struct settings *settings, const struct run_file *run, enum run_file_data data) {
@@ -230,6 +246,8 @@ static enum status parse(const char *text, size_t bytes, const char *label, cons
     else
         check_sync(settings, read);
     snprintf(read->base_directory, sizeof read->base_directory, "%s", base_directory);
+    anchor_overridden(settings, "data.train", read->data.train, read->data.train_count);
+    anchor_overridden(settings, "data.val", read->data.val, read->data.val_count);
     check_data(settings, read, data);
     enum status status = settings_end(settings, error);
     if (status == STATUS_OK)

@@ -21,6 +21,8 @@ enum status enrol_refusal_status(uint32_t refuse_code) {
         return STATUS_CONFIG;
     case REFUSE_STARTED:
         return STATUS_AGAIN;
+    case REFUSE_DIVERGED:
+        return STATUS_NOT_FINITE;
     default:
         return STATUS_REFUSED;
     }

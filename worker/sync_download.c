@@ -110,14 +110,18 @@ static bool prepare(struct sync_thread *sync, uint32_t f) {
         return false;
     pthread_mutex_lock(&sync->lock);
     bool busy = sync->machine.fragments[f].ready || sync->stopped;
+    bool mine = counts_me(sync, &incoming->commit), sent = sync->machine.fragments[f].record.active;
     pthread_mutex_unlock(&sync->lock);
     if (busy)
         return false;
     sync_do_jobs(sync); /* a settle of this fragment comes before whatever the next version brings */
+    if (mine && !sent) {
+        sync_stop(sync, false, STATUS_DATA, "a commit counts a contribution that this worker did not send");
+        return false;
+    }
     if (!apply(sync, incoming))
         return false;
     const struct commit *commit = &incoming->commit;
-    bool mine = counts_me(sync, commit);
     char hex[2 * MESSAGE_STATE_HASH_BYTES + 1];
     bytes_to_hex(commit->state_hash, MESSAGE_STATE_HASH_BYTES, hex);
     log_event(sync->options.log, "commit",

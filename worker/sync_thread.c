@@ -395,12 +395,17 @@ void sync_thread_drain(struct sync_thread *sync, uint64_t timeout_us) {
     pthread_mutex_unlock(&sync->lock);
 }
 
-void sync_thread_send_final(struct sync_thread *sync, const struct message_final *final, uint64_t timeout_us) {
+bool sync_thread_send_final(struct sync_thread *sync, const struct message_final *final, bool can_evaluate,
+                            uint64_t timeout_us) {
     uint64_t until_us = clock_now_us() + timeout_us;
+    bool evaluate = false;
     pthread_mutex_lock(&sync->lock);
     sync->final = *final;
     push_job_locked(sync, SYNC_JOB_FINAL, 0, NULL);
-    while (!sync->stopped && !sync->farewell && !is_interrupted(sync) && clock_now_us() < until_us)
+    while (!evaluate && !sync->stopped && !sync->farewell && !is_interrupted(sync) && clock_now_us() < until_us) {
         wait_locked(sync, 100000);
+        evaluate = can_evaluate && !sync->farewell && sync->evaluator_slot == sync->options.hello.slot;
+    }
     pthread_mutex_unlock(&sync->lock);
+    return evaluate;
 }

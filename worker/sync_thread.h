@@ -58,7 +58,9 @@ bool sync_thread_finish(struct sync_thread *sync);
 void sync_thread_drain(struct sync_thread *sync, uint64_t timeout_us);
 
 /* Report the final state and wait for FAREWELL (at most timeout_us). */
-void sync_thread_send_final(struct sync_thread *sync, const struct message_final *final, uint64_t timeout_us);
+/* can_evaluate: return true at once when this worker is made the evaluator meanwhile (the former one died): evaluate, and call again. */
+bool sync_thread_send_final(struct sync_thread *sync, const struct message_final *final, bool can_evaluate,
+                            uint64_t timeout_us);
 
 /* The outer said END or FINISH: the run stops here, before the last step of this worker. */
 bool sync_thread_is_ended(struct sync_thread *sync);

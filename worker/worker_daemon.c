@@ -383,16 +383,21 @@ static enum status conclude(struct island *island, char state_hex[2 * STATE_HASH
     outer_copy_hash_all(&island->copy, &hash);
     memcpy(final.state_hash, hash.bytes, sizeof hash.bytes);
     bytes_to_hex(hash.bytes, sizeof hash.bytes, state_hex);
-    if (island->loop.held_out != NULL && sync_thread_is_evaluator(island->sync)) {
-        struct evaluation evaluation;
-        status = evaluate(island, true, &evaluation, error);
-        final.has_eval = status == STATUS_OK;
-        final.eval_loss = evaluation.loss;
-        final.bits_per_byte = evaluation.bits_per_byte;
-        final.eval_windows = evaluation.windows;
-    }
-    if (status == STATUS_OK)
-        sync_thread_send_final(island->sync, &final, FAREWELL_US);
+    bool evaluates = island->loop.held_out != NULL && sync_thread_is_evaluator(island->sync);
+    do {
+        if (evaluates) {
+            struct evaluation evaluation;
+            status = evaluate(island, true, &evaluation, error);
+            if (status != STATUS_OK)
+                return status;
+            final.has_eval = true;
+            final.eval_loss = evaluation.loss;
+            final.bits_per_byte = evaluation.bits_per_byte;
+            final.eval_windows = evaluation.windows;
+        }
+        bool can_evaluate = island->loop.held_out != NULL && !final.has_eval;
+        evaluates = sync_thread_send_final(island->sync, &final, can_evaluate, FAREWELL_US);
+    } while (evaluates);
     return status;
 }
 

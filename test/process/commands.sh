@@ -59,7 +59,7 @@ for command in check "train --dir no-run" "outer --dir no-run"; do
 done
 sed 's/held_out.txt/nope.txt/' run.yaml >no-text.yaml
 refused "missing text" 78 "no-text.yaml:3:[0-9]+: data.val: no file matches 'nope.txt' in $WORK" no-text "$ATOLL" train no-text.yaml --dir no-run
-refused "missing text by --set" 78 "data.train=\[nope/\*.txt\]: no file matches 'nope/\*.txt' in $WORK" nope "$ATOLL" train run.yaml --set 'data.train=[nope/*.txt]' --dir no-run
+refused "missing text by --set" 78 "data.train=\[nope/\*.txt\]: no file matches '$WORK/nope/\*.txt'" nope "$ATOLL" train run.yaml --set 'data.train=[nope/*.txt]' --dir no-run
 check "a refused run leaves no directory" test ! -e no-run
 "$ATOLL" check --print-defaults >defaults.yaml
 holds "the defaults have comments" "$(grep -c '#' defaults.yaml) > 40"

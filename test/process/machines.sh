@@ -171,7 +171,9 @@ scenario() {
         read -r excess fastest < <(worst_window "$WORK/totals" 6 "$cap_bytes")
         say "$name: worker $k on the cable: down above the cap by at most $excess bytes, fastest $((fastest * 8 / 1000)) kbit/s"
         read -r -a numbers < <(compare_bytes "$log" "$WORK/totals")
-        say "$name: worker $k: program up ${numbers[0]} ss ${numbers[1]}, program down ${numbers[2]} ss ${numbers[3]}; interface $(awk 'NR == 1 { up = $7; down = $6 } END { print "up " $7 - up " down " $6 - down }' "$WORK/totals"); retransmitted $(tail -n 1 "$WORK/totals" | cut -d' ' -f5)"
+        say "$name: worker $k: program up ${numbers[0]} ss ${numbers[1]}, program down ${numbers[2]} ss ${numbers[3]};" \
+            "interface $(awk 'NR == 1 { up = $7; down = $6 } END { print "up", $7 - up, "down", $6 - down }' "$WORK/totals");" \
+            "retransmitted $(tail -n 1 "$WORK/totals" | cut -d' ' -f5)"
         holds "$name: worker $k: reported wire bytes within 2 % of ss" "${numbers[4]:-1} < 0.02"
     done
     numbers=$(events "$outer_log" round_trip .p99_us | sort -n | tail -n 1)

@@ -16,7 +16,7 @@ static void is(uint64_t processed, uint64_t applied, uint64_t in_flight, uint64_
     assert_int_equal(entry->in_flight, in_flight);
     assert_int_equal(ledger_unsent(entry), unsent);
     assert_int_equal(entry->dropped, dropped);
-    assert_true(ledger_check(&ledger));
+    assert_true(ledger_check(&ledger, MESSAGE_WORKERS_MAX, MESSAGE_FRAGMENTS_MAX));
 }
 
 static bool offer(uint64_t from, uint64_t to) {
@@ -73,15 +73,15 @@ static void check_finds_what_does_not_add_up(void **state) {
     (void)state;
     memset(&ledger, 0, sizeof ledger);
     ledger.entries[63][127].applied = 1;
-    assert_false(ledger_check(&ledger));
+    assert_false(ledger_check(&ledger, MESSAGE_WORKERS_MAX, MESSAGE_FRAGMENTS_MAX));
     memset(&ledger, 0, sizeof ledger);
     ledger.entries[0][0] = (struct ledger_entry){.processed = 10, .applied = 5, .mark = 4};
-    assert_false(ledger_check(&ledger));
+    assert_false(ledger_check(&ledger, MESSAGE_WORKERS_MAX, MESSAGE_FRAGMENTS_MAX));
     ledger.entries[0][0] =
         (struct ledger_entry){.processed = 10, .applied = 5, .mark = 5, .in_flight = 4, .dropped = 2};
-    assert_false(ledger_check(&ledger));
+    assert_false(ledger_check(&ledger, MESSAGE_WORKERS_MAX, MESSAGE_FRAGMENTS_MAX));
     ledger.entries[0][0].dropped = 1;
-    assert_true(ledger_check(&ledger));
+    assert_true(ledger_check(&ledger, MESSAGE_WORKERS_MAX, MESSAGE_FRAGMENTS_MAX));
 }
 
 int main(void) {

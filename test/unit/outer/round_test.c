@@ -98,18 +98,53 @@ static void a_whole_contribution_outlives_its_worker(void **state) {
     assert_int_equal(machine.ledger.entries[1][0].applied, TRACE_TOKENS);
 }
 
-static void death_amid_an_upload_discards_it(void **state) {
+static void death_amid_an_upload_does_not_hold_the_round(void **state) {
     (void)state;
     run_of(2, 2);
     all_join();
     contributes(0, 0, 0);
     feed(OFFER(1, 0, 0)), expect("GRANT 1 f0 v0");
     feed(OFFER(1, 1, 0)), expect("GRANT 1 f1 v0");
-    feed(LEAVE(1)), expect("DISCARD 1 f0 v0, DISCARD 1 f1 v0, MEMBERS, CLOSE f0 v1 of 0");
+    feed(LEAVE(1)), expect("MEMBERS, CLOSE f0 v1 of 0");
+    feed(COMMITTED(0, 1)), expect("DISCARD 0 f0 v0, PUBLISH f0 v1, REFUSE 1 f0 v0 stale, DISCARD 1 f0 v0");
     assert_int_equal(ledger_unsent(&machine.ledger.entries[1][0]), TRACE_TOKENS);
     feed(WHOLE(1, 0, 0)), expect(""); /* its check comes back late */
-    feed(BROKEN(1, 1, 0)), expect("");
-    feed(COMMITTED(0, 1)), expect("DISCARD 0 f0 v0, PUBLISH f0 v1");
+    feed(BROKEN(1, 1, 0)), expect("REFUSE 1 f1 v0 not finite, DISCARD 1 f1 v0");
+}
+
+static void an_upload_goes_on_after_the_link_came_back(void **state) {
+    (void)state;
+    run_of(2, 1);
+    all_join();
+    feed(OFFER(1, 0, 0)), expect("GRANT 1 f0 v0");
+    feed(LEAVE(1)), expect("MEMBERS");
+    feed(JOIN(1)), expect("MEMBERS");
+    feed(OFFER(1, 0, 0)), expect("GRANT 1 f0 v0"); /* again: the daemon asks from where the bytes stand */
+    feed(WHOLE(1, 0, 0)), expect("");
+    contributes(0, 0, 0), expect("CLOSE f0 v1 of 0 1");
+}
+
+static void the_next_evaluates_when_the_evaluator_dies(void **state) {
+    (void)state;
+    run_of(3, 1);
+    all_join();
+    feed(DONE(0)), feed(DONE(1)), feed(DONE(2)), expect("FINISH");
+    feed(FINAL_NO_EVAL(1)), expect("");
+    feed(FINAL_NO_EVAL(2)), expect("");
+    feed(LEAVE(0)), expect("MEMBERS"); /* it was evaluating: the outer waits for the next */
+    assert_int_equal(members_evaluator(&machine.members), 1);
+    feed(FINAL(1)), expect("LEAVE");
+}
+
+static void what_a_lost_member_was_sending_does_not_hold_the_end(void **state) {
+    (void)state;
+    run_of(2, 1);
+    all_join();
+    feed(OFFER(1, 0, 0)), expect("GRANT 1 f0 v0");
+    feed(LEAVE(1)), expect("MEMBERS");
+    feed(DONE(0)), expect("DISCARD 1 f0 v0, FINISH");
+    feed(FINAL(0)), expect("LEAVE");
+    assert_int_equal(ledger_unsent(&machine.ledger.entries[1][0]), TRACE_TOKENS);
 }
 
 static void death_while_its_commit_is_made_changes_nothing(void **state) {
@@ -171,7 +206,7 @@ static void the_same_offer_again_asks_for_the_rest(void **state) {
     struct contribution c = contribution_of(0, 0, 0);
     feed(OFFERED(c)), expect("GRANT 0 f0 v0");
     feed(OFFERED(c)), expect("GRANT 0 f0 v0");
-    feed(LEAVE(0)), expect("DISCARD 0 f0 v0, MEMBERS");
+    feed(LEAVE(0)), expect("MEMBERS");
     feed(JOIN(0)), expect("MEMBERS");
     feed(OFFERED(c)), expect("GRANT 0 f0 v0");
     feed(WHOLE(0, 0, 0)), expect("");
@@ -705,7 +740,10 @@ int main(void) {
         cmocka_unit_test(fragments_close_on_their_own),
         cmocka_unit_test(death_ends_the_expectation_at_once),
         cmocka_unit_test(a_whole_contribution_outlives_its_worker),
-        cmocka_unit_test(death_amid_an_upload_discards_it),
+        cmocka_unit_test(death_amid_an_upload_does_not_hold_the_round),
+        cmocka_unit_test(an_upload_goes_on_after_the_link_came_back),
+        cmocka_unit_test(what_a_lost_member_was_sending_does_not_hold_the_end),
+        cmocka_unit_test(the_next_evaluates_when_the_evaluator_dies),
         cmocka_unit_test(death_while_its_commit_is_made_changes_nothing),
         cmocka_unit_test(all_leave),
         cmocka_unit_test(the_same_process_comes_back),

@@ -55,7 +55,8 @@ static inline void after(uint64_t us) {
 #define TOKENS(s, n)       EVENT(.kind = ROUND_EVENT_TOKENS, .slot = (s), .tokens = (n))
 #define REACHED(s)         EVENT(.kind = ROUND_EVENT_REACHED, .slot = (s))
 #define DONE(s)            EVENT(.kind = ROUND_EVENT_DONE, .slot = (s), .tokens = machine.ledger.entries[s][0].mark)
-#define FINAL(s)           EVENT(.kind = ROUND_EVENT_FINAL, .slot = (s))
+#define FINAL(s)           EVENT(.kind = ROUND_EVENT_FINAL, .slot = (s), .has_eval = true)
+#define FINAL_NO_EVAL(s)   EVENT(.kind = ROUND_EVENT_FINAL, .slot = (s))
 
 /* What an honest worker offers: all since its last counted send. */
 static inline struct contribution contribution_of(uint32_t slot, uint32_t fragment, uint64_t base) {
@@ -106,7 +107,7 @@ static inline void feed(struct round_event event) {
     answer[0] = 0;
     for (uint32_t i = 0; i < actions.count; i++)
         tell(&actions.list[i]);
-    assert_true(ledger_check(&machine.ledger));
+    assert_true(ledger_check(&machine.ledger, machine.options.workers, machine.options.fragments));
     for (uint32_t f = 0; f < machine.options.fragments; f++) {
         bool made = event.kind == ROUND_EVENT_COMMITTED && event.fragment == f;
         assert_int_equal(machine.fragments[f].version, before[f] + made);

@@ -469,8 +469,8 @@ static void load_from_disk_and_check_data(void **state) {
     snprintf(text, sizeof text,
              "%s:1:8: data.train: no file matches 'none/*.txt' in %s\n"
              "%s:1:37: data.val: %s/empty.txt is empty; %s/sub is not a file (name the files in it: %s/sub/*); "
-             "no file matches '/nonexistent.txt' in %s",
-             path, directory, path, directory, directory, directory, directory);
+             "no file matches '/nonexistent.txt'",
+             path, directory, path, directory, directory, directory);
     assert_string_equal(error.text, text);
     /* Beside other errors, all in one go. */
     put("run.yaml", "sync: {every_steps: none}\ndata: {train: [none/*.txt]}\n");
@@ -484,6 +484,13 @@ static void load_from_disk_and_check_data(void **state) {
     assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NAMED, &run, &error), STATUS_OK);
     assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NEEDED, &run, &error), STATUS_CONFIG);
     snprintf(text, sizeof text, "%s: data.train: no files are named (such as data: {train: [text/*.txt]})", path);
+    assert_string_equal(error.text, text);
+    /* Typed paths are of the working directory, not of the run file's. */
+    static const char *const typed[] = {"data.train=[none/*.txt]"};
+    char cwd[512];
+    assert_non_null(getcwd(cwd, sizeof cwd));
+    assert_int_equal(run_file_load(path, typed, 1, RUN_FILE_DATA_NEEDED, &run, &error), STATUS_CONFIG);
+    snprintf(text, sizeof text, "--set data.train=[none/*.txt]: no file matches '%s/none/*.txt'", cwd);
     assert_string_equal(error.text, text);
     put("run.yaml", "nam: x\n");
     assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NAMED, &run, &error), STATUS_CONFIG);

@@ -472,7 +472,7 @@ static void check_the_end(bool breaks) {
             assert_int_equal(entry->processed, island->machine.tokens);
         }
     }
-    assert_true(ledger_check(ledger));
+    assert_true(ledger_check(ledger, world.workers, world.fragments));
 }
 
 static void run(uint64_t seed, bool strict, bool quorum, bool deaths, bool breaks) {
