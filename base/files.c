@@ -195,6 +195,13 @@ enum status files_lock(const char *directory, struct error *error) {
     return STATUS_OK; /* `file` stays open: the kernel drops the lock when the process ends */
 }
 
+enum status files_check_directory_name(const char *directory, struct error *error) {
+    if (directory == NULL || (directory[0] != 0 && strlen(directory) < FILES_DIRECTORY_BYTES))
+        return STATUS_OK;
+    return error_set(error, STATUS_USAGE, "--dir %.60s%s: expected a directory of 1 to %d bytes", directory,
+                     directory[0] != 0 ? "..." : "''", FILES_DIRECTORY_BYTES - 1);
+}
+
 bool files_exists(const char *path) {
     return access(path, F_OK) == 0;
 }

@@ -24,6 +24,11 @@ MUST_USE enum status files_make_directory(const char *path, unsigned mode, struc
  * the text names its pid. */
 MUST_USE enum status files_lock(const char *directory, struct error *error);
 
+/* A directory that somebody typed (NULL = not given) must leave room for the names in it: at most FILES_DIRECTORY_BYTES - 1 bytes, not empty.
+ * STATUS_USAGE. */
+enum { FILES_DIRECTORY_BYTES = 400 };
+MUST_USE enum status files_check_directory_name(const char *directory, struct error *error);
+
 bool files_exists(const char *path);
 
 /* files_join: "a/b" into out; CHECKs that it fits. */

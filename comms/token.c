@@ -56,6 +56,11 @@ static void checksum(const uint8_t *bytes, size_t count, uint8_t check[CHECK_BYT
     memcpy(check, hash, CHECK_BYTES);
 }
 
+bool token_host_is_valid(const char *host) {
+    size_t count = strnlen(host, TOKEN_HOST_BYTES);
+    return count < TOKEN_HOST_BYTES && host_text(host, count);
+}
+
 static uint8_t *put_bytes(uint8_t *to, const void *from, size_t count) {
     memcpy(to, from, count);
     return to + count;
@@ -85,7 +90,7 @@ void token_format(const struct token *token, char text[TOKEN_TEXT_BYTES]) {
         bytes_store_u16(to, address->control_port);
         bytes_store_u16(to + 2, address->bulk_port);
         count = strnlen(address->host, sizeof address->host);
-        CHECK(count < sizeof address->host && host_text(address->host, count));
+        CHECK(token_host_is_valid(address->host));
         to = put_text(to + 4, address->host, count);
     }
     checksum(binary, (size_t)(to - binary), to);

@@ -28,6 +28,9 @@ struct token {
     struct token_address addresses[TOKEN_ADDRESSES_MAX];
 };
 
+/* What an address may hold as host: printable, no spaces, IPv6 in brackets, fits. */
+bool token_host_is_valid(const char *host);
+
 /* A fresh id and secret from the system's randomness; the rest is the caller's. */
 void token_make_secret(struct token *token);
 /* CHECKs what only a bug could break: run name and hosts printable without spaces, 1 to 4 addresses. */

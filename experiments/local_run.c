@@ -103,6 +103,9 @@ static bool is_taken(const char *directory) {
 
 static enum status choose_directory(struct local_run *local, struct error *error) {
     char *directory = local->directory;
+    enum status status = files_check_directory_name(local->values->directory, error);
+    if (status != STATUS_OK)
+        return status;
     if (local->values->directory != NULL) {
         snprintf(directory, RUN_PATH_BYTES, "%s", local->values->directory);
         if (is_taken(directory))

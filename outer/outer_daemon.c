@@ -97,6 +97,23 @@ static void choose_advertised(const char *listen_host, char host[TOKEN_HOST_BYTE
             host);
 }
 
+static enum status set_advertised(struct outer_run *outer, const char *listen_host, const char *advertise,
+                                  struct error *error) {
+    char host[TOKEN_HOST_BYTES];
+    if (advertise != NULL)
+        snprintf(host, sizeof host, "%s", advertise);
+    else
+        choose_advertised(listen_host, host);
+    bool bare_ipv6 = strchr(host, ':') != NULL && host[0] != '[';
+    snprintf(outer->advertised.host, sizeof outer->advertised.host, bare_ipv6 ? "[%.253s]" : "%.255s", host);
+    if (host[0] != 0 && token_host_is_valid(outer->advertised.host) &&
+        (advertise == NULL || strlen(advertise) < sizeof host))
+        return STATUS_OK;
+    return error_set(error, STATUS_USAGE,
+                     "--advertise %.300s: expected a name or address without port and spaces, such as hub.example.org",
+                     advertise != NULL ? advertise : listen_host);
+}
+
 static enum status open_state(struct outer_run *outer, struct error *error) {
     const struct run_file *run = &outer->run;
     enum status status = tensors_table_create(&run->model, &outer->table, error);
@@ -146,8 +163,7 @@ static void wake_link(void *link) {
     outer_link_wake(link);
 }
 
-static enum status open_link(struct outer_run *outer, const char *host, uint16_t port, const char *advertise,
-                             struct error *error) {
+static enum status open_link(struct outer_run *outer, const char *host, uint16_t port, struct error *error) {
     enum status status =
         admission_open(outer->directory, &outer->keys, (uint32_t)outer->run.workers, &outer->admission, error);
     if (status != STATUS_OK)
@@ -161,10 +177,6 @@ static enum status open_link(struct outer_run *outer, const char *host, uint16_t
     status = outer_link_open(&options, &outer->link, error);
     if (status != STATUS_OK)
         return status;
-    if (advertise != NULL)
-        snprintf(outer->advertised.host, sizeof outer->advertised.host, "%s", advertise);
-    else
-        choose_advertised(host, outer->advertised.host);
     outer_link_ports(outer->link, &outer->advertised.control_port, &outer->advertised.bulk_port);
     return outer_compute_open(&outer->maker, wake_link, outer->link, &outer->compute, error);
 }
@@ -197,6 +209,10 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     if (status == STATUS_OK)
         status = parse_listen(values->listen, host, &port, error);
     if (status == STATUS_OK)
+        status = set_advertised(outer, host, values->advertise, error);
+    if (status == STATUS_OK)
+        status = files_check_directory_name(values->directory, error);
+    if (status == STATUS_OK)
         status = run_file_load(values->run_file, values->set.items, values->set.count, RUN_FILE_DATA_IGNORED,
                                &outer->run, error);
     if (status != STATUS_OK)
@@ -216,8 +232,6 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
         status = error_set(error, STATUS_CONFIG, "%s holds an earlier run; choose another --dir, or remove it",
                            outer->directory);
     if (status == STATUS_OK)
-        status = log_open(&outer->log, log_path, error);
-    if (status == STATUS_OK)
         status = keys_open(outer->directory, &outer->keys, error);
     if (status != STATUS_OK)
         return status;
@@ -234,7 +248,9 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     if (status != STATUS_OK)
         return status;
     open_rounds(outer);
-    status = open_link(outer, host, port, values->advertise, error);
+    status = open_link(outer, host, port, error);
+    if (status == STATUS_OK)
+        status = log_open(&outer->log, log_path, error); /* last: what fails before leaves no run behind */
     if (status != STATUS_OK)
         return status;
     struct run_header header = {.role = "outer",

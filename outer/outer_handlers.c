@@ -100,7 +100,9 @@ static bool hello_is_welcome(struct outer_run *outer, const struct message_hello
     if (session->connected && session->incarnation != hello->incarnation) {
         why->code = REFUSE_DUPLICATE;
         snprintf(why->text, sizeof why->text,
-                 "another process is live with this worker's key (%s); a copied directory needs keys of its own",
+                 "another process is live with this worker's key (%s): a copied directory needs keys of its own; if it "
+                 "was just "
+                 "killed, start again in a moment",
                  session->name);
         return false;
     }

@@ -111,6 +111,8 @@ static enum status choose_caps(struct island *island, struct error *error) {
 
 static enum status get_admitted(struct island *island, struct error *error) {
     enum status status = token_read(island->values->join, &island->token, error);
+    if (status == STATUS_OK)
+        status = files_check_directory_name(island->values->directory, error);
     if (status != STATUS_OK)
         return status;
     if (island->values->directory != NULL)
@@ -433,8 +435,13 @@ static enum status run_island(struct island *island, struct error *error) {
 }
 
 static void close_island(struct island *island) {
-    if (island->link != NULL)
+    if (island->link != NULL) {
+        struct message goodbye = {
+            .type = MESSAGE_GOODBYE, .session = island->session, .body.text.text = "could not start"};
+        if (island->session != 0)
+            (void)!worker_link_send(island->link, &goodbye);
         worker_link_close(island->link);
+    }
     inner_loop_close(&island->loop);
     outer_copy_close(&island->copy);
     fragments_destroy(&island->fragments);
