@@ -184,6 +184,7 @@ static enum status spawn_worker(struct local_run *local, struct child *child, st
 }
 
 static void reap(struct local_run *local) {
+    int first_worker = local->run.sync.off ? 0 : 1;
     for (int i = 0; i < local->count; i++) {
         struct child *child = &local->children[i];
         int state;
@@ -192,6 +193,8 @@ static void reap(struct local_run *local) {
         child->pid = 0;
         child->exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
         child->ended_us = clock_now_us();
+        if (i >= first_worker)
+            progress_gone(&local->progress, i - first_worker, true);
         if (child->exit_code != 0 && stop_signals == 0) {
             progress_clear(&local->progress);
             fprintf(stderr, "%s ended with exit code %d; its output is in %s/%s/stderr.log\n", child->name,
@@ -287,6 +290,7 @@ static void mind_the_start(struct local_run *local, int first_worker) {
             child->restarts++;
             fprintf(stderr, "%s is started again\n", child->name);
             killed = spawn_worker(local, child, &error) == STATUS_OK;
+            progress_gone(&local->progress, i - first_worker, !killed);
         }
         local->gave_up = !killed && (child->exit_code != status_exit_code(STATUS_AGAIN) || gone_us >= START_US);
     }

@@ -28,6 +28,10 @@ void progress_close(struct progress *progress) {
             run_log_reader_close(&progress->worker[k].reader);
 }
 
+void progress_gone(struct progress *progress, int worker, bool gone) {
+    progress->worker[worker].gone = gone;
+}
+
 bool progress_started(const struct progress *progress) {
     return progress->first_us != 0;
 }
@@ -72,21 +76,28 @@ struct totals {
     double loss;
 };
 
-/* Sums over the workers; the step of the slowest; mean loss and bytes per worker. */
+/* Sums over the workers; the step of the slowest that still trains; means per worker. */
 static struct totals total(const struct progress *progress) {
     struct totals t = {.step = INT64_MAX};
+    int live = 0;
+    for (int k = 0; k < progress->workers; k++)
+        live += !progress->worker[k].gone;
     for (int k = 0; k < progress->workers; k++) {
         const struct progress_worker *worker = &progress->worker[k];
-        t.step = worker->step < t.step ? worker->step : t.step;
         t.tokens += worker->tokens;
+        if (worker->gone && live > 0)
+            continue;
+        t.step = worker->step < t.step ? worker->step : t.step;
         t.wire_up += worker->link.wire_up;
         t.wire_down += worker->link.wire_down;
         t.wait_us += worker->link.wait_us;
-        t.loss += worker->loss / progress->workers;
+        t.loss += worker->loss;
     }
-    t.wire_up /= progress->workers;
-    t.wire_down /= progress->workers;
-    t.wait_us /= progress->workers;
+    int count = live > 0 ? live : progress->workers;
+    t.wire_up /= count;
+    t.wire_down /= count;
+    t.wait_us /= count;
+    t.loss /= count;
     return t;
 }
 

@@ -11,6 +11,7 @@
 struct progress_worker {
     char path[4096]; /* its log.jsonl */
     bool open;
+    bool gone; /* its process ended: it holds nobody back any more */
     struct run_log_reader reader;
     int64_t step, tokens;
     double loss;
@@ -38,6 +39,8 @@ void progress_close(struct progress *progress);
 void progress_tick(struct progress *progress, uint64_t now_us);
 /* Clear the live line, so that something else can be printed. */
 void progress_clear(struct progress *progress);
+/* The process of worker K has ended. */
+void progress_gone(struct progress *progress, int worker, bool gone);
 /* Some worker has trained a step. */
 bool progress_started(const struct progress *progress);
 

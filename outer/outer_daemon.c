@@ -1,9 +1,6 @@
 /* outer_daemon: command, set-up, main loop, end. */
 #include "outer/outer_daemon.h"
-#include <arpa/inet.h>
-#include <ifaddrs.h>
 #include <math.h>
-#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +12,7 @@
 #include "base/options.h"
 #include "model/model_files.h"
 #include "model/tokenizer.h"
+#include "outer/outer_address.h"
 #include "outer/outer_run.h"
 #include "outer/run_header.h"
 
@@ -23,6 +21,8 @@ enum {
     EVENTS_PER_TURN = 256,
     ALONE_US = 30000000,   /* all workers gone after the start: how long links may take to come back */
     FAREWELL_US = 5000000, /* how long members may take to leave */
+    EXPORT_US = 300000000, /* how long a full disk may take to be mended */
+    EXPORT_AGAIN_US = 5000000,
     TOKEN_TTL_S = 24 * 3600,
 };
 
@@ -57,62 +57,6 @@ static const struct option_command outer_options = {
     "Prints one line that starts a worker anywhere: atoll worker --join TOKEN. The same token is in D/join.token."};
 
 /* ---- set-up ---- */
-
-static enum status parse_listen(const char *text, char host[TOKEN_HOST_BYTES], uint16_t *port, struct error *error) {
-    const char *colon = strrchr(text, ':');
-    char *end;
-    unsigned long value = colon == NULL ? 65536 : strtoul(colon + 1, &end, 10);
-    size_t length = colon == NULL ? 0 : (size_t)(colon - text);
-    if (length > 1 && text[0] == '[' && text[length - 1] == ']') {
-        text++;
-        length -= 2;
-    }
-    if (length == 0 || length >= TOKEN_HOST_BYTES || value > 65534 || *end != 0 || colon[1] == 0)
-        return error_set(error, STATUS_USAGE,
-                         "--listen %s: expected HOST:PORT with a port of 0 to 65534, such as 0.0.0.0:7070", text);
-    memcpy(host, text, length);
-    host[length] = 0;
-    *port = (uint16_t)value;
-    return STATUS_OK;
-}
-
-/* What workers dial when nobody said: the listen host, or for a wildcard this machine's first address that is not loopback. */
-static void choose_advertised(const char *listen_host, char host[TOKEN_HOST_BYTES]) {
-    struct ifaddrs *list = NULL;
-    snprintf(host, TOKEN_HOST_BYTES, "%s", listen_host);
-    if ((strcmp(listen_host, "0.0.0.0") != 0 && strcmp(listen_host, "::") != 0) || getifaddrs(&list) != 0)
-        return;
-    snprintf(host, TOKEN_HOST_BYTES, "127.0.0.1");
-    for (const struct ifaddrs *i = list; i != NULL; i = i->ifa_next) {
-        if (i->ifa_addr == NULL || i->ifa_addr->sa_family != AF_INET || (i->ifa_flags & IFF_LOOPBACK) != 0 ||
-            (i->ifa_flags & IFF_UP) == 0)
-            continue;
-        struct sockaddr_in address;
-        memcpy(&address, i->ifa_addr, sizeof address);
-        inet_ntop(AF_INET, &address.sin_addr, host, TOKEN_HOST_BYTES);
-        break;
-    }
-    freeifaddrs(list);
-    log_say(LOG_LEVEL_INFO, "workers will dial %s; if that is not how they reach this machine, say --advertise HOST",
-            host);
-}
-
-static enum status set_advertised(struct outer_run *outer, const char *listen_host, const char *advertise,
-                                  struct error *error) {
-    char host[TOKEN_HOST_BYTES];
-    if (advertise != NULL)
-        snprintf(host, sizeof host, "%s", advertise);
-    else
-        choose_advertised(listen_host, host);
-    bool bare_ipv6 = strchr(host, ':') != NULL && host[0] != '[';
-    snprintf(outer->advertised.host, sizeof outer->advertised.host, bare_ipv6 ? "[%.253s]" : "%.255s", host);
-    if (host[0] != 0 && token_host_is_valid(outer->advertised.host) &&
-        (advertise == NULL || strlen(advertise) < sizeof host))
-        return STATUS_OK;
-    return error_set(error, STATUS_USAGE,
-                     "--advertise %.300s: expected a name or address without port and spaces, such as hub.example.org",
-                     advertise != NULL ? advertise : listen_host);
-}
 
 static enum status open_state(struct outer_run *outer, struct error *error) {
     const struct run_file *run = &outer->run;
@@ -207,9 +151,9 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     uint16_t port = 0;
     enum status status = float_environment_check(error);
     if (status == STATUS_OK)
-        status = parse_listen(values->listen, host, &port, error);
+        status = outer_address_listen(values->listen, host, &port, error);
     if (status == STATUS_OK)
-        status = set_advertised(outer, host, values->advertise, error);
+        status = outer_address_advertise(host, values->advertise, outer->advertised.host, error);
     if (status == STATUS_OK)
         status = files_check_directory_name(values->directory, error);
     if (status == STATUS_OK)
@@ -361,6 +305,19 @@ static enum status export_model(struct outer_run *outer, struct error *error) {
     return status;
 }
 
+/* The members still hold the state: they are let go only when the model is on disk, or after EXPORT_US of trying. */
+static enum status export_before_farewell(struct outer_run *outer, struct link_event *event, struct error *error) {
+    uint64_t until_us = clock_now_us() + EXPORT_US;
+    enum status status = export_model(outer, error);
+    while (status != STATUS_OK && clock_now_us() < until_us && stop_signals == 0) {
+        log_say(LOG_LEVEL_ERROR, "%s; trying again, the workers wait", error->text);
+        for (uint64_t again_us = clock_now_us() + EXPORT_AGAIN_US; clock_now_us() < again_us && stop_signals == 0;)
+            turn(outer, event);
+        status = export_model(outer, error);
+    }
+    return status;
+}
+
 static const struct message_final *evaluation_of(const struct outer_run *outer) {
     for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++)
         if (outer->sessions[slot].has_final && outer->sessions[slot].final.has_eval)
@@ -368,14 +325,13 @@ static const struct message_final *evaluation_of(const struct outer_run *outer) 
     return NULL;
 }
 
-static enum status end_run(struct outer_run *outer, struct error *error) {
+static void end_run(struct outer_run *outer) {
     struct state_hash hash;
     char hex[2 * STATE_HASH_BYTES + 1];
     outer_log_round_trips(outer);
     log_ledger(outer);
     outer_copy_hash_all(&outer->copy, &hash);
     bytes_to_hex(hash.bytes, sizeof hash.bytes, hex);
-    enum status status = export_model(outer, error);
     const struct message_final *final = evaluation_of(outer);
     if (final == NULL && outer->machine.left)
         log_say(LOG_LEVEL_WARN, "the final model was not evaluated: no worker had held-out text to the end");
@@ -391,7 +347,6 @@ static enum status end_run(struct outer_run *outer, struct error *error) {
                         (json_int_t)outer->foreign_sessions));
     log_say(LOG_LEVEL_INFO, "the run ends: %s; %llu commits, state %s, model in %s/model", outer->end_reason,
             (unsigned long long)outer->commit_count, hex, outer->directory);
-    return status;
 }
 
 static enum status lead(struct outer_run *outer, struct error *error) {
@@ -402,7 +357,9 @@ static enum status lead(struct outer_run *outer, struct error *error) {
         turn(outer, event);
         watch_for_solitude(outer);
     }
+    enum status status = STATUS_OK;
     if (outer->machine.left) {
+        status = export_before_farewell(outer, event, error);
         part(outer, MESSAGE_FAREWELL, "the run is complete", event);
     } else if (stop_signals > 0) {
         snprintf(outer->end_reason, sizeof outer->end_reason, "stopped");
@@ -411,7 +368,9 @@ static enum status lead(struct outer_run *outer, struct error *error) {
     free(event);
     outer_compute_close(outer->compute); /* the copy is ours alone from here on */
     outer->compute = NULL;
-    enum status status = end_run(outer, error);
+    if (!outer->machine.left)
+        status = export_model(outer, error);
+    end_run(outer);
     return status != STATUS_OK ? status : outer->end_status;
 }
 
