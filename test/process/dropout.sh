@@ -88,6 +88,30 @@ killed kill-held "$(random_seconds 2)" held
 killed kill-random-1 "$(random_seconds 3)" random
 killed kill-random-2 "0.$((RANDOM % 10))" random
 
+# Before the start: the launcher starts it again, since a run begins with all of its workers.
+directory=$WORK/kill-early
+start kill-early "$ATOLL" train "$WORK/run.yaml" --dir "$directory" --set inner.steps=60
+run_pid=$PID
+wait_for 20 "a worker's lock" test -s "$directory/worker-2/lock"
+kill -KILL "$(worker_pid "$directory/worker-2")"
+wait_exit "$run_pid" 60 kill-early
+equal "kill-early: atoll train ends normally" 0 "$EXIT_CODE"
+check "kill-early: ledger adds up" ledger_adds_up "$directory/outer/log.jsonl"
+
+# In the final evaluation: the next worker that has the text does it.
+make_corpus "$WORK/long_held_out.txt" 3000000 3
+directory=$WORK/kill-evaluator
+start kill-evaluator "$ATOLL" train "$WORK/run.yaml" --dir "$directory" --set inner.steps=60 \
+    --set "data.val=[$WORK/long_held_out.txt]" --set eval.windows=all
+run_pid=$PID
+wait_for 40 "the final evaluation" grep -q "final evaluation" "$directory/outer/stderr.log"
+first=$(events "$directory/outer/log.jsonl" join 'select(.slot == 0) | .node' | head -n 1 | tr -d '"')
+kill -KILL "$(worker_pid "$directory/$first")"
+wait_exit "$run_pid" 90 kill-evaluator
+equal "kill-evaluator: atoll train ends normally" 0 "$EXIT_CODE"
+check "kill-evaluator: the final model is evaluated all the same" \
+    jq -se 'map(select(.event == "end"))[0].eval_loss != null' "$directory/outer/log.jsonl"
+
 # SIGTERM of a worker: it says goodbye and exits 0, the others go on to the end.
 directory=$WORK/goodbye
 # With overlap 6 of 10 steps and three fragments, a record is nearly always in flight: leaving has to see to it.
