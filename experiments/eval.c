@@ -1,5 +1,6 @@
 #include "experiments/eval.h"
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +17,17 @@ struct eval_values {
     const char *model;
     struct option_list data;
     int64_t windows;
+    int64_t dtype;
     bool json;
 };
+static const char *const dtype_names[] = {"auto", "uint16", "uint32", NULL}; /* enum shard_dtype */
 static const struct option_row eval_rows[] = {
     OPTION_POSITIONAL(struct eval_values, model, "MODEL", "directory with model.safetensors and config.json"),
     OPTION_LIST(struct eval_values, data, "data", 0, "GLOB", "held-out files"),
     OPTION_INTEGER(struct eval_values, windows, "windows", 0, "N", 0, 1e12,
                    "how many windows, evenly spaced (default 0: all)"),
+    OPTION_CHOICE(struct eval_values, dtype, "dtype", 0, "TYPE", dtype_names,
+                  "of token files without a header (nanoGPT): uint16 or uint32"),
     OPTION_FLAG(struct eval_values, json, "json", 0, "print the same numbers as JSON"),
     OPTION_END,
 };
@@ -39,12 +44,12 @@ static enum status evaluate_files(const struct eval_values *values, struct evalu
     enum status status = model_open(values->model, EVAL_BATCH, &model, &tokenizer, error);
     if (status != STATUS_OK)
         return status;
-    struct data_options data = {.tokenizer = tokenizer, .val_count = values->data.count};
+    struct data_options data = {.tokenizer = tokenizer, .dtype = values->dtype, .val_count = values->data.count};
     for (int i = 0; i < values->data.count; i++)
         snprintf(data.val[i], DATA_GLOB_BYTES, "%s", values->data.items[i]);
     status = dataset_open_held_out(&data, model_shape(model), ".", values->windows, &held_out, error);
     if (status == STATUS_OK) {
-        status = evaluate_held_out(model, model_parameters(model), held_out, evaluation, error);
+        status = evaluate_held_out(model, model_parameters(model), held_out, NULL, evaluation, error);
         dataset_close(held_out);
     }
     model_destroy(model);
@@ -71,8 +76,11 @@ int eval_command(int argc, char **argv) {
         putchar('\n');
         json_decref(json);
     } else {
-        printf("loss %.4f nats per token, %.4f bits per byte, over %llu windows (%llu tokens)\n", evaluation.loss,
-               evaluation.bits_per_byte, (unsigned long long)evaluation.windows, (unsigned long long)evaluation.tokens);
+        printf("loss %.4f nats per token", evaluation.loss);
+        if (isfinite(evaluation.bits_per_byte))
+            printf(", %.4f bits per byte", evaluation.bits_per_byte);
+        printf(", over %llu windows (%llu tokens)\n", (unsigned long long)evaluation.windows,
+               (unsigned long long)evaluation.tokens);
     }
     return 0;
 }

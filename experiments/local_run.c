@@ -15,6 +15,7 @@
 #include "comms/message.h"
 #include "experiments/progress.h"
 #include "experiments/summary.h"
+#include "model/dataset.h"
 #include "outer/run_file.h"
 #include "worker/plain.h"
 
@@ -93,6 +94,18 @@ static enum status load(struct local_run *local, struct error *error) {
         overrides[count++] = workers;
     }
     return run_file_load(values->run_file, overrides, count, RUN_FILE_DATA_NEEDED, &local->run, error);
+}
+
+/* A run that cannot be evaluated although it should is refused here, where the user sees it. */
+static enum status check_held_out(const struct run_file *run, struct error *error) {
+    struct dataset *held_out;
+    if (run->data.val_count == 0)
+        return STATUS_OK;
+    enum status status =
+        dataset_open_held_out(&run->data, &run->model, run->base_directory, run->eval.windows, &held_out, error);
+    if (status == STATUS_OK)
+        dataset_close(held_out);
+    return status;
 }
 
 static bool is_taken(const char *directory) {
@@ -355,6 +368,8 @@ static enum status run_local(struct local_run *local, int *exit_code, struct err
     if (length <= 0)
         return error_set(error, STATUS_IO, "cannot find the program itself in /proc/self/exe");
     enum status status = load(local, error);
+    if (status == STATUS_OK)
+        status = check_held_out(&local->run, error);
     if (status == STATUS_OK)
         status = choose_directory(local, error);
     if (status == STATUS_OK)

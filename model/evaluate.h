@@ -14,8 +14,10 @@ struct evaluation {
 };
 
 /* evaluate_held_out: forward passes of `parameters` (a block of model_tensors(model): the live ones or an outer copy) over all
- * windows of a held-out set of the model's context. Parameters, gradients and moments stay untouched. STATUS_NO_MEMORY. */
+ * windows of a held-out set of the model's context. Parameters, gradients and moments stay untouched. interrupted (may be NULL) is
+ * polled: once it is not 0, STATUS_AGAIN and nothing in *evaluation. STATUS_NO_MEMORY. */
 MUST_USE enum status evaluate_held_out(struct model *model, const float *parameters, const struct dataset *held_out,
-                                       struct evaluation *evaluation, struct error *error);
+                                       const volatile int *interrupted, struct evaluation *evaluation,
+                                       struct error *error);
 
 #endif

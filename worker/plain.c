@@ -9,7 +9,7 @@
 #include "worker/eval_log.h"
 #include "worker/inner_loop.h"
 
-static volatile sig_atomic_t stop_signals;
+static volatile int stop_signals;
 
 static void on_stop_signal(int number) {
     (void)number;
@@ -27,7 +27,7 @@ static enum status evaluate(struct inner_loop *loop, bool final, struct error *e
     enum status status = inner_loop_evaluate(loop, model_parameters(loop->model), &evaluation, &took_us, error);
     if (status == STATUS_OK)
         eval_log(loop, &evaluation, took_us, final, &NO_LINK);
-    return status;
+    return status == STATUS_AGAIN && stop_signals > 0 ? STATUS_OK : status;
 }
 
 static enum status train(struct inner_loop *loop, const struct run_file *run, struct error *error) {
@@ -38,8 +38,8 @@ static enum status train(struct inner_loop *loop, const struct run_file *run, st
             loop->step < (uint64_t)run->inner.steps)
             status = evaluate(loop, false, error);
     }
-    if (status == STATUS_OK)
-        status = evaluate(loop, stop_signals == 0, error);
+    if (status == STATUS_OK && stop_signals == 0)
+        status = evaluate(loop, true, error);
     return status;
 }
 
@@ -54,7 +54,7 @@ static enum status run_plain(const struct run_file *run, const char *directory, 
     if (status == STATUS_OK)
         status = log_open(&log, path, error);
     if (status == STATUS_OK)
-        status = inner_loop_open(&loop, run, log, 0, error);
+        status = inner_loop_open(&loop, run, log, 0, &stop_signals, error);
     if (status != STATUS_OK) {
         inner_loop_close(&loop);
         log_close(log);

@@ -263,7 +263,7 @@ static enum status open_loop(struct island *island, struct error *error) {
         run->data.parts = 1;
         slot = 0;
     }
-    status = inner_loop_open(&island->loop, run, island->log, slot, error);
+    status = inner_loop_open(&island->loop, run, island->log, slot, &interrupted, error);
     if (status != STATUS_OK && island->values->data.count == 0)
         error_prefix(error, "no training text on this machine; give this worker its own with --data GLOB");
     return status;
@@ -366,7 +366,7 @@ static enum status train(struct island *island, bool *complete, struct error *er
         bool due = every > 0 && island->loop.step % every == 0 && island->loop.step < last;
         if (due && island->loop.held_out != NULL && sync_thread_is_evaluator(island->sync)) {
             status = evaluate(island, false, &evaluation, error);
-            if (status != STATUS_OK)
+            if (status != STATUS_OK && !interrupted)
                 return status;
         }
     }
@@ -391,7 +391,7 @@ static enum status conclude(struct island *island, char state_hex[2 * STATE_HASH
             struct evaluation evaluation;
             status = evaluate(island, true, &evaluation, error);
             if (status != STATUS_OK)
-                return status;
+                return interrupted ? STATUS_OK : status; /* somebody else will */
             final.has_eval = true;
             final.eval_loss = evaluation.loss;
             final.bits_per_byte = evaluation.bits_per_byte;

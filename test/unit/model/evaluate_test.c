@@ -24,7 +24,7 @@ static void any_batch_gives_the_same_loss(void **state) {
         memset(model_gradients(model), 0x3f, bytes);
         float *before = malloc(bytes);
         memcpy(before, model_gradients(model), bytes);
-        assert_int_equal(evaluate_held_out(model, model_parameters(model), held_out, &found, &error), STATUS_OK);
+        assert_int_equal(evaluate_held_out(model, model_parameters(model), held_out, NULL, &found, &error), STATUS_OK);
         assert_memory_equal(model_gradients(model), before, bytes);
         assert_int_equal(found.windows, 7);
         assert_int_equal(found.tokens, 7 * 16);
