@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 enum status evaluate_held_out(struct model *model, const float *parameters, const struct dataset *held_out,
-                              const volatile int *interrupted, struct evaluation *evaluation, struct error *error) {
+                              const struct evaluate_hook *hook, struct evaluation *evaluation, struct error *error) {
     const int T = (int)model_shape(model)->context, batch = (int)model_inner(model)->batch_per_worker;
     const uint64_t windows = dataset_windows(held_out);
     int32_t *ids = malloc((size_t)batch * (size_t)(T + 1) * sizeof *ids);
@@ -15,7 +15,7 @@ enum status evaluate_held_out(struct model *model, const float *parameters, cons
         for (; B < batch && first < windows; B++, first++)
             dataset_window(held_out, first, ids + (size_t)B * (size_t)(T + 1));
         total += model_evaluate(model, parameters, ids, B, T);
-        if (interrupted && *interrupted) {
+        if (hook && !hook->go_on(hook->context)) {
             free(ids);
             return error_set(error, STATUS_AGAIN, "interrupted in the evaluation");
         }

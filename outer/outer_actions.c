@@ -155,7 +155,6 @@ static void publish(struct outer_run *outer, const struct round_action *action) 
     message.body.commit = commit_place(outer, action->fragment, action->version)->commit;
     for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++)
         if (outer->sessions[slot].connected && outer->sessions[slot].ready) {
-            outer->sessions[slot].versions_sent[action->fragment] = action->version;
             outer_send(outer, slot, &message);
         }
 }

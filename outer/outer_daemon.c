@@ -23,6 +23,7 @@ enum {
     FAREWELL_US = 5000000, /* how long members may take to leave */
     EXPORT_US = 300000000, /* how long a full disk may take to be mended */
     EXPORT_AGAIN_US = 5000000,
+    PROGRESS_US = 10000000,
     TOKEN_TTL_S = 24 * 3600,
 };
 
@@ -349,13 +350,28 @@ static void end_run(struct outer_run *outer) {
             (unsigned long long)outer->commit_count, hex, outer->directory);
 }
 
+/* A line now and then for who watches; `atoll status` shows all. */
+static void say_progress(const struct outer_run *outer, uint64_t *next_us) {
+    uint64_t now_us = clock_now_us();
+    if (now_us < *next_us)
+        return;
+    if (outer->machine.started && *next_us != 0)
+        log_say(LOG_LEVEL_INFO, "step %llu of %lld committed, %llu commits, %u of %lld workers",
+                (unsigned long long)outer->machine.run_step, (long long)outer->run.inner.steps,
+                (unsigned long long)outer->commit_count, members_connected(&outer->machine.members),
+                (long long)outer->run.workers);
+    *next_us = now_us + PROGRESS_US;
+}
+
 static enum status lead(struct outer_run *outer, struct error *error) {
     struct link_event *event = calloc(1, sizeof *event);
     CHECK(event != NULL);
+    uint64_t progress_us = 0;
     snprintf(outer->end_reason, sizeof outer->end_reason, "trained to the end");
     while (!outer->leaving && stop_signals == 0) {
         turn(outer, event);
         watch_for_solitude(outer);
+        say_progress(outer, &progress_us);
     }
     enum status status = STATUS_OK;
     if (outer->machine.left) {

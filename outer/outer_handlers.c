@@ -120,7 +120,6 @@ static bool hello_is_welcome(struct outer_run *outer, const struct message_hello
 }
 
 static void catch_up(struct outer_run *outer, uint32_t slot, const struct message_hello *hello) {
-    struct outer_session *session = &outer->sessions[slot];
     struct message start = {.type = MESSAGE_START};
     start.body.start.evaluator_slot = members_evaluator(&outer->machine.members);
     outer_send(outer, slot, &start);
@@ -131,7 +130,6 @@ static void catch_up(struct outer_run *outer, uint32_t slot, const struct messag
                 continue; /* being replaced right now: published again when it is made */
             struct message message = {.type = MESSAGE_COMMIT};
             message.body.commit = kept->commit;
-            session->versions_sent[f] = v;
             outer_send(outer, slot, &message);
         }
     if (outer->machine.ended) {

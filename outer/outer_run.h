@@ -17,7 +17,7 @@
 #include "outer/round.h"
 #include "outer/run_file.h"
 
-enum { OUTER_COMMITS_KEPT = 4, OUTER_ROUND_TRIPS_KEPT = 4096, OUTER_UPLOAD_WINDOW_BYTES = 1 << 20 };
+enum { OUTER_COMMITS_KEPT = 8, OUTER_ROUND_TRIPS_KEPT = 4096, OUTER_UPLOAD_WINDOW_BYTES = 1 << 20 };
 
 /* A contribution on its way in, one place per (slot, fragment). */
 struct outer_upload {
@@ -58,7 +58,6 @@ struct outer_session {
     uint32_t chunk_bytes;
     struct transfer_sender downloads[MESSAGE_FRAGMENTS_MAX]; /* key.version 0 = none */
     uint32_t next_download;
-    uint64_t versions_sent[MESSAGE_FRAGMENTS_MAX]; /* newest COMMIT told in this session */
     /* what it says */
     struct message_telemetry telemetry;
     struct message_final final;

@@ -25,8 +25,8 @@ static enum status open_data(struct inner_loop *loop, uint32_t slot, struct erro
 }
 
 enum status inner_loop_open(struct inner_loop *loop, const struct run_file *run, struct log *log, uint32_t slot,
-                            const volatile int *interrupted, struct error *error) {
-    *loop = (struct inner_loop){.run = run, .log = log, .interrupted = interrupted, .loss = NAN};
+                            struct evaluate_hook hook, struct error *error) {
+    *loop = (struct inner_loop){.run = run, .log = log, .hook = hook, .loss = NAN};
     gemm_set_threads((int)run->inner.threads);
     enum status status = open_data(loop, slot, error);
     if (status != STATUS_OK)
@@ -93,8 +93,8 @@ enum status inner_loop_evaluate(struct inner_loop *loop, const float *parameters
     if (loop->held_out == NULL)
         return error_set(error, STATUS_NOT_FOUND, "no held-out text on this worker");
     uint64_t started_us = clock_now_us();
-    enum status status =
-        evaluate_held_out(loop->model, parameters, loop->held_out, loop->interrupted, evaluation, error);
+    enum status status = evaluate_held_out(loop->model, parameters, loop->held_out,
+                                           loop->hook.go_on != NULL ? &loop->hook : NULL, evaluation, error);
     *took_us = clock_now_us() - started_us;
     loop->eval_us += *took_us;
     return status;

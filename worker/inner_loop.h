@@ -12,9 +12,9 @@
 enum { INNER_SKIPS_MAX = 10 };
 
 struct inner_loop {
-    const struct run_file *run;      /* borrowed */
-    const volatile int *interrupted; /* may be NULL; polled by evaluations */
-    struct log *log;                 /* borrowed */
+    const struct run_file *run; /* borrowed */
+    struct evaluate_hook hook;  /* of evaluations */
+    struct log *log;            /* borrowed */
     struct model *model;
     struct dataset *train;
     struct dataset *held_out; /* NULL: no held-out text here */
@@ -30,13 +30,13 @@ struct inner_loop {
 
 /* inner_loop_open: model from the run's seed, the part of the corpus of `slot`. STATUS_CONFIG, STATUS_NO_MEMORY... with text. */
 MUST_USE enum status inner_loop_open(struct inner_loop *loop, const struct run_file *run, struct log *log,
-                                     uint32_t slot, const volatile int *interrupted, struct error *error);
+                                     uint32_t slot, struct evaluate_hook hook, struct error *error);
 void inner_loop_close(struct inner_loop *loop);
 
 /* One optimizer step; logs it. STATUS_NOT_FINITE after ten steps in a row without a finite loss and gradient. */
 MUST_USE enum status inner_loop_step(struct inner_loop *loop, struct error *error);
 
-/* Held-out loss of `parameters` (a block). STATUS_NOT_FOUND without held-out text, STATUS_AGAIN when interrupted. Adds to eval_us; the caller logs. */
+/* Held-out loss of `parameters` (a block). STATUS_NOT_FOUND without held-out text, STATUS_AGAIN when the hook ended it. Adds to eval_us; the caller logs. */
 MUST_USE enum status inner_loop_evaluate(struct inner_loop *loop, const float *parameters,
                                          struct evaluation *evaluation, uint64_t *took_us, struct error *error);
 

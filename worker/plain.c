@@ -9,12 +9,17 @@
 #include "worker/eval_log.h"
 #include "worker/inner_loop.h"
 
-static volatile int stop_signals;
+static volatile sig_atomic_t stop_signals;
 
 static void on_stop_signal(int number) {
     (void)number;
     if (++stop_signals > 1)
         _Exit(143);
+}
+
+static bool not_stopped(void *context) {
+    (void)context;
+    return stop_signals == 0;
 }
 
 static const struct message_telemetry NO_LINK; /* nothing ever crosses one */
@@ -54,7 +59,7 @@ static enum status run_plain(const struct run_file *run, const char *directory, 
     if (status == STATUS_OK)
         status = log_open(&log, path, error);
     if (status == STATUS_OK)
-        status = inner_loop_open(&loop, run, log, 0, &stop_signals, error);
+        status = inner_loop_open(&loop, run, log, 0, (struct evaluate_hook){not_stopped, NULL}, error);
     if (status != STATUS_OK) {
         inner_loop_close(&loop);
         log_close(log);

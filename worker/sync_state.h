@@ -9,7 +9,7 @@
 #include "comms/transfer.h"
 #include "worker/sync_thread.h"
 
-enum { SYNC_COMMITS_QUEUED = 8, SYNC_JOBS_MAX = 4 * MESSAGE_FRAGMENTS_MAX };
+enum { SYNC_COMMITS_QUEUED = 16, SYNC_JOBS_MAX = 4 * MESSAGE_FRAGMENTS_MAX };
 
 enum sync_job_kind {
     SYNC_JOB_SEND,    /* the difference of a fragment is ready */

@@ -339,6 +339,17 @@ bool sync_thread_step(struct sync_thread *sync, uint64_t step, uint64_t tokens, 
     return go;
 }
 
+void sync_thread_merge_now(struct sync_thread *sync) {
+    struct sync_actions actions;
+    actions.count = 0;
+    pthread_mutex_lock(&sync->lock);
+    if (!sync->stopped && sync->machine.phase == SYNC_PHASE_TRAINING) {
+        sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_BOUNDARY}, &actions);
+        carry_out_locked(sync, &actions, 0);
+    }
+    pthread_mutex_unlock(&sync->lock);
+}
+
 static bool final_versions_are_here(const struct sync_thread *sync) {
     if (!sync->finished)
         return false;

@@ -51,6 +51,9 @@ bool sync_thread_wait_start(struct sync_thread *sync);
 /* After inner step `step`: sends and merges that are due; waits when a merge is due and its commit is not here. False: stop. */
 bool sync_thread_step(struct sync_thread *sync, uint64_t step, uint64_t tokens, double loss);
 
+/* Merge what is due and here, without waiting: called when the compute thread does something else for long. */
+void sync_thread_merge_now(struct sync_thread *sync);
+
 /* Training is over: resolve, send what is unsent, wait until the outer says that all versions are final. False: stop. */
 bool sync_thread_finish(struct sync_thread *sync);
 

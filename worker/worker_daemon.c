@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/options.h"
+#include "base/units.h"
 #include "comms/link.h"
 #include "model/tokenizer.h"
 #include "outer/run_header.h"
@@ -23,7 +24,8 @@ enum {
     PATIENCE_US = 60000000, /* nobody answers at all */
     WELCOME_US = 30000000,
     TURN_US = 100000,
-    DRAIN_US = 10000000,     /* SIGTERM: for what is in flight */
+    DRAIN_US = 10000000, /* SIGTERM: for what is in flight */
+    PROGRESS_US = 10000000,
     FAREWELL_US = 600000000, /* slower workers may still evaluate */
 };
 
@@ -239,6 +241,14 @@ static enum status write_run_file(const struct island *island, struct error *err
     return status;
 }
 
+/* An evaluation may take longer than many rounds: what is due meanwhile is merged (it evaluates a copy). */
+static bool between_batches(void *context) {
+    struct island *island = context;
+    if (island->sync != NULL)
+        sync_thread_merge_now(island->sync);
+    return !interrupted;
+}
+
 /* Held-out text is optional: a worker without it trains all the same. */
 static enum status open_loop(struct island *island, struct error *error) {
     struct run_file *run = &island->run;
@@ -263,7 +273,8 @@ static enum status open_loop(struct island *island, struct error *error) {
         run->data.parts = 1;
         slot = 0;
     }
-    status = inner_loop_open(&island->loop, run, island->log, slot, &interrupted, error);
+    status =
+        inner_loop_open(&island->loop, run, island->log, slot, (struct evaluate_hook){between_batches, island}, error);
     if (status != STATUS_OK && island->values->data.count == 0)
         error_prefix(error, "no training text on this machine; give this worker its own with --data GLOB");
     return status;
@@ -352,7 +363,28 @@ static void follow_run_clock(struct island *island) {
     island->loop.step = clock;
 }
 
+/* A line now and then for who watches this machine. */
+static void say_progress(struct island *island, uint64_t *next_us) {
+    struct message_telemetry t;
+    char up[UNITS_TEXT_BYTES], down[UNITS_TEXT_BYTES], wait[UNITS_TEXT_BYTES], left[UNITS_TEXT_BYTES];
+    uint64_t now_us = clock_now_us(), steps = (uint64_t)island->run.inner.steps;
+    if (now_us < *next_us)
+        return;
+    bool first = *next_us == 0;
+    *next_us = now_us + PROGRESS_US;
+    if (first)
+        return;
+    sync_thread_telemetry(island->sync, &t);
+    double tokens_left = (double)(steps - t.step) * (double)inner_loop_tokens_per_step(&island->run);
+    log_say(LOG_LEVEL_INFO, "step %llu/%llu  loss %.3f  %.1fk tokens/s  up %s down %s  wait %s  %s left",
+            (unsigned long long)t.step, (unsigned long long)steps, t.loss, t.tokens_per_s / 1e3,
+            units_format_bytes(t.wire_up, up), units_format_bytes(t.wire_down, down),
+            units_format_duration(t.wait_us, wait),
+            t.tokens_per_s > 0 ? units_format_duration((uint64_t)(tokens_left / t.tokens_per_s * 1e6), left) : "-");
+}
+
 static enum status train(struct island *island, bool *complete, struct error *error) {
+    uint64_t progress_us = 0;
     const struct run_file *run = &island->run;
     uint64_t last = (uint64_t)run->inner.steps, every = (uint64_t)run->eval.every_steps;
     struct evaluation evaluation;
@@ -362,6 +394,7 @@ static enum status train(struct island *island, bool *complete, struct error *er
             return status;
         if (!sync_thread_step(island->sync, island->loop.step, island->loop.tokens, island->loop.loss))
             return STATUS_OK; /* the verdict says why */
+        say_progress(island, &progress_us);
         follow_run_clock(island);
         bool due = every > 0 && island->loop.step % every == 0 && island->loop.step < last;
         if (due && island->loop.held_out != NULL && sync_thread_is_evaluator(island->sync)) {

@@ -69,7 +69,7 @@ static void open_rig(struct rig *rig, uint32_t slot) {
     unlink(log_path);
     parse("{train: [train.txt], val: [val.txt]}", &rig->run);
     assert_int_equal(log_open(&rig->log, log_path, &error), STATUS_OK);
-    if (inner_loop_open(&rig->loop, &rig->run, rig->log, slot, NULL, &error) != STATUS_OK)
+    if (inner_loop_open(&rig->loop, &rig->run, rig->log, slot, (struct evaluate_hook){0}, &error) != STATUS_OK)
         fail_msg("%s", error.text);
 }
 
@@ -187,14 +187,14 @@ static void without_text(void **state) {
     open_rig(&rig, 0);
     inner_loop_close(&rig.loop);
     rig.run.data.val_count = 0;
-    assert_int_equal(inner_loop_open(&rig.loop, &rig.run, rig.log, 0, NULL, &error), STATUS_OK);
+    assert_int_equal(inner_loop_open(&rig.loop, &rig.run, rig.log, 0, (struct evaluate_hook){0}, &error), STATUS_OK);
     assert_null(rig.loop.held_out);
     assert_int_equal(inner_loop_evaluate(&rig.loop, rig.loop.evaluated, &evaluation, &took_us, &error),
                      STATUS_NOT_FOUND);
     assert_string_equal(error.text, "no held-out text on this worker");
     inner_loop_close(&rig.loop);
     rig.run.data.train_count = 0;
-    assert_int_equal(inner_loop_open(&rig.loop, &rig.run, rig.log, 0, NULL, &error), STATUS_CONFIG);
+    assert_int_equal(inner_loop_open(&rig.loop, &rig.run, rig.log, 0, (struct evaluate_hook){0}, &error), STATUS_CONFIG);
     assert_string_equal(error.text, "data.train: no training text; name some in the run file, or give --data GLOB");
     close_rig(&rig);
 }
