@@ -83,7 +83,7 @@ const struct field_row run_summary_rows[] = {
 const int run_summary_row_count = sizeof run_summary_rows / sizeof run_summary_rows[0];
 
 enum { TRAIN_LOSS_STEPS = 20 };
-static const double rate_sample_s_min = 0.5;
+static const double rate_sample_s_min = 0.9;
 
 double summary_start_s(const struct run_node *node) {
     if (node->step_count == 0)
@@ -98,6 +98,13 @@ bool summary_next_rate(const struct run_node *node, int64_t *from, struct rate_s
         double seconds = end->t_s - begin->t_s;
         if (seconds < rate_sample_s_min)
             continue;
+        /* What is left to the end is no window of its own: a burst in a split second would be the peak. */
+        const struct run_link *last = &node->links[node->link_count - 1];
+        if (last->t_s - end->t_s < rate_sample_s_min) {
+            i = node->link_count - 1;
+            end = last;
+            seconds = end->t_s - begin->t_s;
+        }
         sample->t_s = end->t_s;
         sample->up_bytes_per_s = (double)(end->counters.wire_up - begin->counters.wire_up) / seconds;
         sample->down_bytes_per_s = (double)(end->counters.wire_down - begin->counters.wire_down) / seconds;

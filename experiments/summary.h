@@ -77,7 +77,8 @@ void summary_of_run(const struct run_data *run, struct run_summary *summary);
 /* When the worker's training began: the start of its first step, on the run's clock; NaN without steps. */
 double summary_start_s(const struct run_node *node);
 
-/* A whole rate sample: link records closer together than half a second (the last one of a run) are joined with the next. */
+/* A whole rate sample: link records closer together than 0.9 s are joined with the next, and the rest of a run with its last
+ * sample. */
 struct rate_sample {
     double t_s; /* its end */
     double up_bytes_per_s, down_bytes_per_s;

@@ -30,15 +30,6 @@ all_train() { # RUN_DIR COUNT: that many workers have logged a step
     [ "$count" -ge "$2" ]
 }
 
-worker_directory() { # RUN_DIR SLOT: of the worker that has this slot
-    local directory
-    for directory in "$1"/worker-*; do
-        [ "$(events "$directory/log.jsonl" join .slot 2>/dev/null | head -n 1)" = "$2" ] && echo "$directory" && return
-    done
-    # no join event of its own: the launcher's numbering is the slots'
-    directory=$(printf '%s\n' "$1"/worker-* | sort -V | sed -n "$(($2 + 1))p")
-    echo "$directory"
-}
 
 # rounds_close OUTER_LOG KILL_TIME: every commit that was open at the kill closed within 3 s of it; so did, from its opening, every
 # later one. Prints how many were open, and the longest.

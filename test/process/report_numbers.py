@@ -39,13 +39,17 @@ def counters(log):
 
 
 def rates(line, column):
-    """Peak of the samples of at least half a second, and mean, in bytes/s."""
+    """Peak of the samples of at least 0.9 s (the rest of the run goes with the last one), and mean, in bytes/s."""
     peak, begin = 0.0, line[0]
     for end in line[1:]:
-        if end[0] - begin[0] < 500000:
+        if end[0] - begin[0] < 900000:
             continue
+        if line[-1][0] - end[0] < 900000:
+            end = line[-1]
         peak = max(peak, (end[column] - begin[column]) / ((end[0] - begin[0]) * 1e-6))
         begin = end
+        if begin is line[-1]:
+            break
     seconds = (line[-1][0] - line[0][0]) * 1e-6
     return peak, (line[-1][column] - line[0][column]) / seconds if seconds > 0 else 0.0
 
