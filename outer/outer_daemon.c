@@ -68,10 +68,6 @@ static enum status open_state(struct outer_run *outer, struct error *error) {
                               (enum fragment_pattern)run->sync.pattern, &outer->fragments, error);
     if (status != STATUS_OK)
         return status;
-    if (outer->fragments.count > MESSAGE_FRAGMENTS_MAX)
-        return error_set(error, STATUS_CONFIG,
-                         "sync.fragment_layers: %d fragments, at most %d; take more layers per fragment",
-                         outer->fragments.count, MESSAGE_FRAGMENTS_MAX);
     float *block = aligned_alloc(ARENA_ALIGNMENT, outer->table.block_floats * sizeof(float));
     if (block == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for %zu parameters", outer->table.parameter_count);

@@ -16,6 +16,7 @@
 #include "base/files.h"
 #include "base/settings.h"
 #include "base/settings_text.h"
+#include "comms/message.h"
 #include "outer/run_keys.h"
 
 /* shape_validate's text begins with the key that it is about. */
@@ -77,6 +78,11 @@ static void check_fragments(struct settings *settings, struct run_file *run) {
             sync->fragment_layers = run->model.layers; /* the default works for every model */
     }
     int64_t fragments = fragment_count(run);
+    if (fragments > MESSAGE_FRAGMENTS_MAX)
+        settings_report(settings, "sync.fragment_layers model.layers",
+                        "%" PRId64 " of %" PRId64 " layers makes %" PRId64
+                        " fragments, at most %d; take more layers per fragment",
+                        sync->fragment_layers, run->model.layers, fragments, MESSAGE_FRAGMENTS_MAX);
     if (fragments > sync->every_steps)
         settings_report(settings, "sync.every_steps sync.fragment_layers model.layers",
                         "%" PRId64 " is less than the %" PRId64 " fragments (fragment_layers %" PRId64 " of %" PRId64

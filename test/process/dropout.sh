@@ -90,7 +90,7 @@ equal "kill-early: atoll train ends normally" 0 "$EXIT_CODE"
 check "kill-early: ledger adds up" ledger_adds_up "$directory/outer/log.jsonl"
 
 # In the final evaluation: the next worker that has the text does it.
-make_corpus "$WORK/long_held_out.txt" 3000000 3
+make_corpus "$WORK/long_held_out.txt" 1200000 3
 directory=$WORK/kill-evaluator
 start kill-evaluator "$ATOLL" train "$WORK/run.yaml" --dir "$directory" --set inner.steps=60 \
     --set "data.val=[$WORK/long_held_out.txt]" --set eval.windows=all

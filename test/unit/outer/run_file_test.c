@@ -153,6 +153,9 @@ static const struct {
                                  "the papers)"},
     {"sync: {fragment_layers: 7}",
      "run.yaml:1:8: sync.fragment_layers: 7 is more than model.layers 6 (all = one fragment with everything)"},
+    {"model: {layers: 128}\nsync: {every_steps: 200, fragment_layers: 1}",
+     "run.yaml:2:26: sync.fragment_layers: 1 of 128 layers makes 129 fragments, at most 128; take more layers per "
+     "fragment"},
     {"sync: {every_steps: 5, fragment_layers: 1}", "run.yaml:1:8: sync.every_steps: 5 is less than the 7 fragments "
                                                    "(fragment_layers 1 of 6 layers, and one for the embedding); two "
                                                    "would be sent in one step: raise fragment_layers, or take all"},
