@@ -265,7 +265,7 @@ static enum status start_outer(struct local_run *local, struct error *error) {
     char *arguments[] = {local->program, "outer", run_yaml, "--dir", directory, "--listen", "127.0.0.1:0", NULL};
     enum status status = spawn(local, add_child(local, "outer"), arguments, error);
     uint64_t until_us = clock_now_us() + TOKEN_US;
-    while (status == STATUS_OK && !files_exists(local->token)) {
+    while (status == STATUS_OK && stop_signals == 0 && !files_exists(local->token)) {
         turn(local);
         if (local->children[0].pid == 0)
             return error_set(error, STATUS_IO, "the outer did not start");
@@ -279,7 +279,7 @@ static enum status start(struct local_run *local, struct error *error) {
     if (local->run.sync.off)
         return spawn(local, add_child(local, "worker-0"), NULL, error);
     enum status status = start_outer(local, error);
-    for (int64_t k = 0; status == STATUS_OK && k < local->run.workers; k++) {
+    for (int64_t k = 0; status == STATUS_OK && stop_signals == 0 && k < local->run.workers; k++) {
         char name[32];
         snprintf(name, sizeof name, "worker-%lld", (long long)k);
         status = spawn_worker(local, add_child(local, name), error);
@@ -337,7 +337,10 @@ static int exit_code_of(const struct local_run *local) {
     int code = local->children[0].exit_code;
     for (int i = 0; local->gave_up && code == 0 && i < local->count; i++)
         code = local->children[i].exit_code;
-    if (local->gave_up && (code == 0 || code >= 128))
+    bool trained = false; /* somebody stayed to the end, or all were told to stop */
+    for (int i = local->run.sync.off ? 0 : 1; i < local->count; i++)
+        trained = trained || local->children[i].exit_code == 0;
+    if ((code == 0 && !trained && stop_signals == 0) || (local->gave_up && (code == 0 || code >= 128)))
         code = status_exit_code(STATUS_AGAIN);
     return code;
 }

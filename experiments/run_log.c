@@ -255,7 +255,7 @@ static const struct field_row eval_rows[] = {
     MAY(run_log_eval, bits_per_byte, FIELD_REAL, "held-out; null when tokens are not bytes of a text"),
     MAY(run_log_eval, windows, FIELD_COUNT, "held-out windows"),
     NEED(run_log_eval, tokens, FIELD_COUNT, "that this worker has trained on"),
-    NEED(run_log_eval, run_tokens, FIELD_COUNT, "all workers: step x workers x tokens_per_step"),
+    NEED(run_log_eval, run_tokens, FIELD_COUNT, "all workers' tokens whose work is in what was evaluated"),
     MAY(run_log_eval, eval_us, FIELD_COUNT, "us of this evaluation"),
     MAY(run_log_eval, versions, FIELD_LIST, "version of each fragment"),
     MAY(run_log_eval, wire_up, FIELD_COUNT, "as in link"),

@@ -1,13 +1,12 @@
 #include "worker/eval_log.h"
 
 void eval_log(const struct inner_loop *loop, const struct evaluation *evaluation, uint64_t took_us, bool final,
-              const struct message_telemetry *telemetry) {
+              uint64_t run_step, uint64_t run_tokens, const struct message_telemetry *telemetry) {
     json_t *versions = json_array();
     for (uint32_t f = 0; f < telemetry->version_count; f++)
         json_array_append_new(versions, json_integer((json_int_t)telemetry->versions[f]));
-    uint64_t run_tokens = loop->tokens * (uint64_t)loop->run->workers;
     json_t *json =
-        json_pack("{s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:b}", "step", (json_int_t)loop->step, "loss",
+        json_pack("{s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:b}", "step", (json_int_t)run_step, "loss",
                   log_real(evaluation->loss), "bits_per_byte", log_real(evaluation->bits_per_byte), "windows",
                   (json_int_t)evaluation->windows, "tokens", (json_int_t)loop->tokens, "run_tokens",
                   (json_int_t)run_tokens, "eval_us", (json_int_t)took_us, "versions", versions, "final", final);

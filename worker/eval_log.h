@@ -5,9 +5,10 @@
 #include "comms/message.h"
 #include "worker/inner_loop.h"
 
-/* telemetry: versions and bytes at that moment (zeroed for the plain trainer). */
+/* An evaluation of the run's outer copy: run_step and run_tokens say how far the run was; telemetry: versions and bytes at that moment
+ * (zeroed for the plain trainer). */
 void eval_log(const struct inner_loop *loop, const struct evaluation *evaluation, uint64_t took_us, bool final,
-              const struct message_telemetry *telemetry);
+              uint64_t run_step, uint64_t run_tokens, const struct message_telemetry *telemetry);
 
 /* The end record; state_hash may be NULL. */
 void end_log(const struct inner_loop *loop, const char *reason, const char *state_hash,

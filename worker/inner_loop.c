@@ -69,7 +69,8 @@ enum status inner_loop_step(struct inner_loop *loop, struct error *error) {
                                     (int)loop->run->model.context, (float)(1.0 / (double)inner->accumulate));
     }
     loss /= (double)inner->accumulate;
-    double lr = lr_schedule_at(inner, (int64_t)loop->step);
+    uint64_t clock = loop->run_step > loop->step ? loop->run_step : loop->step;
+    double lr = lr_schedule_at(inner, (int64_t)clock);
     struct update_result update = model_apply_update(loop->model, (float)lr, isfinite(loss));
     loop->tokens += inner_loop_tokens_per_step(loop->run);
     loop->loss = loss;

@@ -21,7 +21,8 @@ struct inner_loop {
     int32_t *windows;         /* (batch_per_worker, context + 1) */
     float *evaluated;         /* a block, where an outer copy is unpacked for evaluation */
     uint64_t step;
-    uint64_t tokens; /* processed so far by this worker; never goes back */
+    uint64_t run_step; /* R, when it is ahead of step: the learning rate follows it */
+    uint64_t tokens;   /* processed so far by this worker; never goes back */
     uint64_t compute_us;
     uint64_t eval_us;
     double loss; /* of the newest step */

@@ -31,7 +31,7 @@ static enum status evaluate(struct inner_loop *loop, bool final, struct error *e
         return STATUS_OK;
     enum status status = inner_loop_evaluate(loop, model_parameters(loop->model), &evaluation, &took_us, error);
     if (status == STATUS_OK)
-        eval_log(loop, &evaluation, took_us, final, &NO_LINK);
+        eval_log(loop, &evaluation, took_us, final, loop->step, loop->tokens, &NO_LINK);
     return status == STATUS_AGAIN && stop_signals > 0 ? STATUS_OK : status;
 }
 

@@ -103,6 +103,17 @@ static bool apply(struct sync_thread *sync, const struct sync_incoming *incoming
     return false;
 }
 
+/* How far the run is, as far as this worker's outer copy tells. */
+static void note_run_locked(struct sync_thread *sync, const struct commit *commit) {
+    if (commit->run_step > sync->run_step)
+        sync->run_step = commit->run_step;
+    for (uint32_t i = 0; i < commit->counted_count; i++) {
+        const struct counted *counted = &commit->counted[i];
+        if (counted->tokens_to > sync->counted_to[counted->slot])
+            sync->counted_to[counted->slot] = counted->tokens_to;
+    }
+}
+
 /* Prepare the oldest whole commit of the fragment when its staging place is free. */
 static bool prepare(struct sync_thread *sync, uint32_t f) {
     struct sync_incoming *incoming = incoming_at(sync, f, 0);
@@ -147,6 +158,7 @@ static bool prepare(struct sync_thread *sync, uint32_t f) {
     sync_meter(sync, clock_now_us());
     struct sync_actions none = {0};
     pthread_mutex_lock(&sync->lock);
+    note_run_locked(sync, commit);
     sync_step(&sync->machine, &ready, &none);
     sync_changed_locked(sync);
     pthread_mutex_unlock(&sync->lock);

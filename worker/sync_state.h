@@ -61,7 +61,9 @@ struct sync_thread {
     struct error verdict;
     struct message_final final;
     struct message_telemetry telemetry;
-    uint64_t waiting_since_us; /* the compute thread stands still since; 0 = it runs */
+    uint64_t run_step;                        /* R: the largest send step that a prepared commit counts */
+    uint64_t counted_to[MESSAGE_WORKERS_MAX]; /* per slot: how far its token counter is in prepared commits */
+    uint64_t waiting_since_us;                /* the compute thread stands still since; 0 = it runs */
 
     /* ---- the sync thread's own ---- */
     uint64_t session;            /* 0 = not welcomed on this connection */

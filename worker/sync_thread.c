@@ -147,6 +147,15 @@ uint64_t sync_thread_run_clock(struct sync_thread *sync) {
     return clock;
 }
 
+void sync_thread_run(struct sync_thread *sync, uint64_t *run_step, uint64_t *run_tokens) {
+    pthread_mutex_lock(&sync->lock);
+    *run_step = sync->run_step > sync->machine.step ? sync->run_step : sync->machine.step;
+    *run_tokens = 0;
+    for (int slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
+        *run_tokens += sync->counted_to[slot];
+    pthread_mutex_unlock(&sync->lock);
+}
+
 bool sync_thread_is_evaluator(struct sync_thread *sync) {
     pthread_mutex_lock(&sync->lock);
     bool is = sync->evaluator_slot == sync->options.hello.slot;

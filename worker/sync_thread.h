@@ -71,6 +71,9 @@ bool sync_thread_is_ended(struct sync_thread *sync);
 /* The step to go on from: above the own one only after the others went on without this worker (sync_run_clock). */
 uint64_t sync_thread_run_clock(struct sync_thread *sync);
 
+/* Where the run stands: max(own step, R), and the tokens of all workers whose work is in the outer copy. */
+void sync_thread_run(struct sync_thread *sync, uint64_t *run_step, uint64_t *run_tokens);
+
 bool sync_thread_is_evaluator(struct sync_thread *sync);
 void sync_thread_set_eval(struct sync_thread *sync, uint64_t step, double loss, uint64_t eval_us);
 

@@ -339,20 +339,22 @@ static enum status start_sync(struct island *island, struct error *error) {
 
 static enum status evaluate(struct island *island, bool final, struct evaluation *evaluation, struct error *error) {
     struct message_telemetry telemetry;
-    uint64_t took_us;
+    uint64_t took_us, run_step, run_tokens;
     outer_copy_to_block(&island->copy, island->loop.evaluated);
+    sync_thread_run(island->sync, &run_step, &run_tokens); /* of the copy, not of the end of the evaluation */
+    sync_thread_telemetry(island->sync, &telemetry);
     enum status status = inner_loop_evaluate(&island->loop, island->loop.evaluated, evaluation, &took_us, error);
     if (status != STATUS_OK)
         return status;
-    sync_thread_set_eval(island->sync, island->loop.step, evaluation->loss, island->loop.eval_us);
-    sync_thread_telemetry(island->sync, &telemetry);
-    eval_log(&island->loop, evaluation, took_us, final, &telemetry);
+    sync_thread_set_eval(island->sync, run_step, evaluation->loss, island->loop.eval_us);
+    eval_log(&island->loop, evaluation, took_us, final, run_step, run_tokens, &telemetry);
     return STATUS_OK;
 }
 
-/* Who was away goes on where the others are. */
+/* Who was away goes on where the others are; who is slow in quorum mode takes their learning rate. */
 static void follow_run_clock(struct island *island) {
-    uint64_t clock = sync_thread_run_clock(island->sync), step = island->loop.step;
+    uint64_t clock = sync_thread_run_clock(island->sync), step = island->loop.step, run_tokens;
+    sync_thread_run(island->sync, &island->loop.run_step, &run_tokens);
     if (clock <= step)
         return;
     log_say(LOG_LEVEL_INFO, "the others are at step %llu: going on from there, not from %llu",
