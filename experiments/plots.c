@@ -82,16 +82,21 @@ static bool any_evals(const struct run_set *set) {
 
 /* ---- held-out loss over bytes ---- */
 
-/* What the legend says of a run: its last loss, and how many bytes fewer it took than data-parallel training of its steps. */
-static void describe_end(const struct run_data *run, char text[128]) {
+/* A double arrow from the run's last point to its reference, with the ratio above: the one number to take home. */
+static void draw_ratio(const struct run_data *run, int index, FILE *file) {
     const struct run_node *node;
     const struct run_eval *eval = run_final_eval(run, &node);
+    struct run_summary summary;
+    summary_of_run(run, &summary);
     double wire = (double)eval->counters.wire_up + (double)eval->counters.wire_down;
     double reference = (double)SUMMARY_DATA_PARALLEL_BYTES * (double)node->header.parameters * (double)eval->step;
-    if (is_plain(run) || !(wire > 0))
-        snprintf(text, 128, "%.4f nats", eval->loss);
-    else
-        snprintf(text, 128, "%.4f nats, %.3g times fewer bytes", eval->loss, reference / wire);
+    if (!(wire > 0) || !(reference > 1.5 * wire) || !isfinite(eval->loss))
+        return;
+    fprintf(file, "set arrow from %.9g,%.9g to %.9g,%.9g heads size screen 0.008,20 lw 1 lc rgb '%s' front\n", wire,
+            eval->loss, reference, eval->loss, color_of(index));
+    fprintf(file,
+            "set label '%.3gx fewer bytes, %.4g nats' at %.9g,%.9g center offset 0,0.7 textcolor rgb '%s' front\n",
+            reference / wire, eval->loss, sqrt(wire * reference), eval->loss, color_of(index));
 }
 
 static enum status loss_over_bytes(const struct run_set *set, const char *directory, struct plot_list *list,
@@ -103,28 +108,30 @@ static enum status loss_over_bytes(const struct run_set *set, const char *direct
     fprintf(file, "set title 'Held-out loss over what each worker sent and received' font ',17'\n"
                   "set logscale x\n"
                   "set format x '%%.0s %%cB'\n"
-                  "set xlabel 'wire bytes per worker, up + down (log scale)' offset 0,0.3\n"
+                  "set xlabel 'wire bytes per worker, up + down (log scale)'\n"
                   "set ylabel 'held-out loss [nats per token]'\n"
-                  "set key bmargin left Left reverse spacing 1.15 height 1 maxcols 1 samplen 3\n"
+                  "set key below left Left reverse maxcols 2 samplen 3\n"
                   "set offsets graph 0.02, graph 0.04, graph 0.03, graph 0.03\n");
+    for (int i = 0; i < set->count && set->count <= 4; i++)
+        if (has_evals(&set->runs[i]) && !is_plain(&set->runs[i]))
+            draw_ratio(&set->runs[i], i, file);
     const char *separator = "plot ";
     for (int i = 0; i < set->count; i++) {
-        char stem[CSV_STEM_BYTES], pale[16], end[128];
+        char stem[CSV_STEM_BYTES], pale[16];
         csv_stem(set, i, stem);
         pale_color_of(i, pale);
         if (!has_evals(&set->runs[i]))
             continue;
-        describe_end(&set->runs[i], end);
         if (is_plain(&set->runs[i])) {
             fprintf(file,
                     "%s'%s.evals.csv' using 7:($7 > 0 ? $3 : NaN) every ::1 with linespoints lw 2 pt 4 ps 0.5 lc rgb "
-                    "'%s' title '%s: %s (sync: off, at its bf16 data-parallel bytes)'",
-                    separator, stem, color_of(i), set->runs[i].label, end);
+                    "'%s' title '%s (sync: off, at its bf16 data-parallel bytes)'",
+                    separator, stem, color_of(i), set->runs[i].label);
         } else {
             fprintf(file,
                     "%s'%s.evals.csv' using 5:($5 > 0 ? $3 : NaN) every ::1 with linespoints lw 2.5 pt 7 ps 0.5 lc rgb "
-                    "'%s' title '%s: %s'",
-                    separator, stem, color_of(i), set->runs[i].label, end);
+                    "'%s' title '%s'",
+                    separator, stem, color_of(i), set->runs[i].label);
             fprintf(file,
                     ", \\\n     '%s.evals.csv' using 7:($7 > 0 ? $3 : NaN) every ::1 with lines lw 2 dt 2 lc rgb '%s' "
                     "title '%s, its steps as bf16 data-parallel'",
@@ -144,10 +151,10 @@ static enum status loss_over_tokens(const struct run_set *set, const char *direc
     if (!file)
         return error->status;
     fprintf(file, "set title 'Loss over tokens trained by all workers' font ',17'\n"
-                  "set format x '%%.1s %%c'\n"
-                  "set xlabel 'tokens, all workers' offset 0,0.3\n"
+                  "set format x '%%.0s %%c'\n"
+                  "set xlabel 'tokens, all workers'\n"
                   "set ylabel 'loss [nats per token]'\n"
-                  "set key bmargin left Left reverse spacing 1.15 height 1 maxcols 2 samplen 3\n"
+                  "set key below left Left reverse maxcols 2 samplen 3\n"
                   "set xrange [0:*]\n"
                   "set offsets 0, graph 0.02, graph 0.02, graph 0.02\n");
     const char *separator = "plot ";
@@ -224,10 +231,10 @@ static enum status rates_of_run(const struct run_set *set, int index, const char
     fprintf(file,
             "set multiplot layout 2,1 title '%s: wire rate of each worker, 1 s samples%s' font ',17' noenhanced\n"
             "set format y '%%.1s %%c'\n"
-            "set yrange [0:1<*]\nset xrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
+            "set yrange [0:*]\nset xrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
             "set lmargin 12\nset rmargin 3\n"
-            "set key bmargin left Left reverse spacing 1.15 height 1 maxcols 2 samplen 3\n"
-            "set xlabel 'time since the start [s]' offset 0,0.5\n",
+            "set key below left Left reverse maxcols 2 samplen 3\n"
+            "set xlabel 'time since the start [s]'\n",
             run->label, run->worker_count > PLOTS_WORKERS_MAX ? " (the first twelve)" : "");
     rate_panel(run, stem, true, file);
     rate_panel(run, stem, false, file);
@@ -255,14 +262,14 @@ static enum status waits_of_run(const struct run_set *set, int index, const char
     FILE *file = begin_script(list, directory, name, title, 640 + 18 * drawn_workers(run), error);
     if (!file)
         return error->status;
-    fprintf(file,
-            "set multiplot layout 2,1 title '%s: how long training stood still for the network' font ',17' noenhanced\n"
-            "set lmargin 12\nset rmargin 3\n"
-            "set yrange [0:%s]\nset xrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
-            "set key bmargin left Left reverse spacing 1.15 height 1 maxcols 4 samplen 3\n"
-            "set xlabel 'time since the start [s]' offset 0,0.5\nset ylabel \"exposed wait so far\\n[%% of the "
-            "worker's time]\"\nplot ",
-            run->label, waited(run) ? "*" : "1");
+    fprintf(
+        file,
+        "set multiplot layout 2,1 title '%s: how long training stood still for the network' font ',17' noenhanced\n"
+        "set lmargin 12\nset rmargin 3\n"
+        "set yrange [0:%s]\nset xrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
+        "set key below left Left reverse maxcols 4 samplen 3\n"
+        "set xlabel 'time since the start [s]'\nset ylabel \"exposed wait so far\\n[%% of the worker's time]\"\nplot ",
+        run->label, waited(run) ? "*" : "1");
     for (int i = 0; i < drawn_workers(run); i++)
         fprintf(file,
                 "%s'%s.waits.csv' using 2:($1 == %d ? 100 * $3 : NaN) every ::1 with lines lw 2 lc rgb '%s' title '%s: "
@@ -272,17 +279,18 @@ static enum status waits_of_run(const struct run_set *set, int index, const char
                     ? (double)run->nodes[i]->totals.wait_us * 1e-4 /
                           (run->nodes[i]->last_t_s - summary_start_s(run->nodes[i]))
                     : 0);
-    fprintf(file,
-            "\nset xrange [*:*]\nset yrange [0:100]\nset offsets 0, 0, 0, 0\nset style data histograms\nset style "
-            "histogram rowstacked\n"
-            "set boxwidth 0.6\nset style fill solid noborder\nunset grid\nset grid ytics lt 1 lw 0.6 lc rgb '#DDDDDD'\n"
-            "unset xlabel\nset ylabel \"share of the\\nworker's time [%%]\"\nset xtics noenhanced\n"
-            "plot '%s.shares.csv' using 2:xtic(1) every ::1 lc rgb '#009E73' title 'training', "
-            "'' using 3 every ::1 lc rgb '#D55E00' title 'waiting for the network', "
-            "'' using 4 every ::1 lc rgb '#56B4E9' title 'evaluation', "
-            "'' using 5 every ::1 lc rgb '#CCCCCC' title 'other'\n"
-            "unset multiplot\n",
-            stem);
+    fprintf(
+        file,
+        "\nset xrange [*:*]\nset yrange [0:100]\nset offsets 0, 0, 0, 0\nset style data histograms\nset style "
+        "histogram rowstacked\n"
+        "set boxwidth 0.6\nset style fill solid border -1\nunset grid\nset grid ytics lt 1 lw 0.6 lc rgb '#DDDDDD'\n"
+        "unset xlabel\nset ylabel \"share of the\\nworker's time [%%]\"\nset xtics noenhanced\n"
+        "plot '%s.shares.csv' using 2:xtic(1) every ::1 lc rgb '#009E73' title 'training', "
+        "'' using 3 every ::1 lc rgb '#D55E00' title 'waiting for the network', "
+        "'' using 4 every ::1 lc rgb '#56B4E9' title 'evaluation', "
+        "'' using 5 every ::1 lc rgb '#CCCCCC' title 'other'\n"
+        "unset multiplot\n",
+        stem);
     return end_script(file, list, error);
 }
 
