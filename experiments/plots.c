@@ -82,8 +82,9 @@ static bool any_evals(const struct run_set *set) {
 
 /* ---- held-out loss over bytes ---- */
 
-/* A double arrow from the run's last point to its reference, with the ratio above: the one number to take home. */
-static void draw_ratio(const struct run_data *run, int index, FILE *file) {
+/* A double arrow from the run's last point to its reference, with the ratio above: the one number to take home. Labels of
+ * several runs, which end at nearly the same loss, stand one above the other. */
+static void draw_ratio(const struct run_data *run, int index, int *drawn, FILE *file) {
     const struct run_node *node;
     const struct run_eval *eval = run_final_eval(run, &node);
     struct run_summary summary;
@@ -95,8 +96,8 @@ static void draw_ratio(const struct run_data *run, int index, FILE *file) {
     fprintf(file, "set arrow from %.9g,%.9g to %.9g,%.9g heads size screen 0.008,20 lw 1 lc rgb '%s' front\n", wire,
             eval->loss, reference, eval->loss, color_of(index));
     fprintf(file,
-            "set label '%.3gx fewer bytes, %.4g nats' at %.9g,%.9g center offset 0,0.7 textcolor rgb '%s' front\n",
-            reference / wire, eval->loss, sqrt(wire * reference), eval->loss, color_of(index));
+            "set label '%.3gx fewer bytes, %.4g nats' at %.9g,%.9g center offset 0,%.1f textcolor rgb '%s' front\n",
+            reference / wire, eval->loss, sqrt(wire * reference), eval->loss, 0.7 + 1.4 * (*drawn)++, color_of(index));
 }
 
 static enum status loss_over_bytes(const struct run_set *set, const char *directory, struct plot_list *list,
@@ -110,11 +111,12 @@ static enum status loss_over_bytes(const struct run_set *set, const char *direct
                   "set format x '%%.0s %%cB'\n"
                   "set xlabel 'wire bytes per worker, up + down (log scale)'\n"
                   "set ylabel 'held-out loss [nats per token]'\n"
-                  "set key below left Left reverse maxcols 2 samplen 3\n"
+                  "set key bmargin left horizontal Left reverse spacing 1.15 height 1 maxcols 2 samplen 3\n"
                   "set offsets graph 0.02, graph 0.04, graph 0.03, graph 0.03\n");
+    int drawn = 0;
     for (int i = 0; i < set->count && set->count <= 4; i++)
         if (has_evals(&set->runs[i]) && !is_plain(&set->runs[i]))
-            draw_ratio(&set->runs[i], i, file);
+            draw_ratio(&set->runs[i], i, &drawn, file);
     const char *separator = "plot ";
     for (int i = 0; i < set->count; i++) {
         char stem[CSV_STEM_BYTES], pale[16];
@@ -133,7 +135,8 @@ static enum status loss_over_bytes(const struct run_set *set, const char *direct
                     "'%s' title '%s'",
                     separator, stem, color_of(i), set->runs[i].label);
             fprintf(file,
-                    ", \\\n     '%s.evals.csv' using 7:($7 > 0 ? $3 : NaN) every ::1 with lines lw 2 dt 2 lc rgb '%s' "
+                    ", \\\n     '%s.evals.csv' using 7:($7 > 0 ? $3 : NaN) every ::1 with linespoints lw 2 dt 2 pt 6 "
+                    "ps 0.5 lc rgb '%s' "
                     "title '%s, its steps as bf16 data-parallel'",
                     stem, pale, set->runs[i].label);
         }
@@ -151,10 +154,10 @@ static enum status loss_over_tokens(const struct run_set *set, const char *direc
     if (!file)
         return error->status;
     fprintf(file, "set title 'Loss over tokens trained by all workers' font ',17'\n"
-                  "set format x '%%.0s %%c'\n"
+                  "set format x '%%.1s %%c'\n"
                   "set xlabel 'tokens, all workers'\n"
                   "set ylabel 'loss [nats per token]'\n"
-                  "set key below left Left reverse maxcols 2 samplen 3\n"
+                  "set key bmargin left horizontal Left reverse spacing 1.15 height 1 maxcols 2 samplen 3\n"
                   "set xrange [0:*]\n"
                   "set offsets 0, graph 0.02, graph 0.02, graph 0.02\n");
     const char *separator = "plot ";
@@ -233,7 +236,7 @@ static enum status rates_of_run(const struct run_set *set, int index, const char
             "set format y '%%.1s %%c'\n"
             "set yrange [0:*]\nset xrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
             "set lmargin 12\nset rmargin 3\n"
-            "set key below left Left reverse maxcols 2 samplen 3\n"
+            "set key bmargin left horizontal Left reverse spacing 1.15 height 1 maxcols 2 samplen 3\n"
             "set xlabel 'time since the start [s]'\n",
             run->label, run->worker_count > PLOTS_WORKERS_MAX ? " (the first twelve)" : "");
     rate_panel(run, stem, true, file);
@@ -267,7 +270,7 @@ static enum status waits_of_run(const struct run_set *set, int index, const char
         "set multiplot layout 2,1 title '%s: how long training stood still for the network' font ',17' noenhanced\n"
         "set lmargin 12\nset rmargin 3\n"
         "set yrange [0:%s]\nset xrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
-        "set key below left Left reverse maxcols 4 samplen 3\n"
+        "set key bmargin left horizontal Left reverse spacing 1.15 height 1 maxcols 4 samplen 3\n"
         "set xlabel 'time since the start [s]'\nset ylabel \"exposed wait so far\\n[%% of the worker's time]\"\nplot ",
         run->label, waited(run) ? "*" : "1");
     for (int i = 0; i < drawn_workers(run); i++)
