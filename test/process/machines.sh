@@ -26,7 +26,7 @@ skip() {
 
 command -v ip >/dev/null && command -v tc >/dev/null || skip "ip and tc are missing (apt-get install iproute2)"
 for ns in o w1 w2; do
-    ip netns add "$NS$ns" 2>"$WORK/netns.err" || skip "network namespaces are not allowed: $(cat "$WORK/netns.err")"
+    ip netns add "$NS$ns" 2>"$WORK/netns.err" && ip netns exec "$NS$ns" true 2>>"$WORK/netns.err" || skip "network namespaces are not allowed: $(cat "$WORK/netns.err")"
 done
 in_ns() {
     ip netns exec "$NS$1" "${@:2}"
