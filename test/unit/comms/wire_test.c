@@ -52,8 +52,8 @@ struct bad_integer {
 static void test_bad_integers(void **state) {
     (void)state;
     static const struct bad_integer rows[] = {
-        {MESSAGE_REFUSE, 1, 0, "REFUSE: code: expected 1..11, found 0"},
-        {MESSAGE_REFUSE, 1, 12, "REFUSE: code: expected 1..11, found 12"},
+        {MESSAGE_REFUSE, 1, 0, "REFUSE: code: expected 1..12, found 0"},
+        {MESSAGE_REFUSE, 1, 13, "REFUSE: code: expected 1..12, found 13"},
         {MESSAGE_HELLO, 4, 64, "HELLO: slot: expected 0..63, found 64"},
         {MESSAGE_HELLO, 4, (UINT64_C(1) << 32) + 3, "HELLO: slot: expected 0..63, found 4294967299"},
         {MESSAGE_HELLO, 7, UINT64_MAX,
