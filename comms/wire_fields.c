@@ -118,10 +118,6 @@ static enum status check_unknown(const struct place *place, const ProtobufCMessa
                      place->index, tag);
 }
 
-enum status wire_fields_check_unknown(const char *what, const ProtobufCMessage *packed, struct error *error) {
-    return check_unknown(&(struct place){what, NULL, -1}, packed, error);
-}
-
 static void store_integer(uint8_t *to, uint32_t bytes, uint64_t value) {
     uint32_t narrow = (uint32_t)value;
     CHECK(bytes == sizeof narrow || bytes == sizeof value);

@@ -26,9 +26,6 @@ MUST_USE enum status wire_fields_unpack(const ProtobufCMessageDescriptor *descri
 MUST_USE enum status wire_fields_take(const struct shape *shape, const ProtobufCMessage *packed, struct wire_room *room,
                                       void *plain, struct error *error);
 
-/* wire_fields_check_unknown: STATUS_DATA when `packed` holds fields that its descriptor does not name. */
-MUST_USE enum status wire_fields_check_unknown(const char *what, const ProtobufCMessage *packed, struct error *error);
-
 /* wire_fields_give: plain struct -> protobuf-c's, in room (or borrowed from plain), ready to pack. Texts are mended, infinite reals become
  * NaN. STATUS_DATA, in the same words as take: it breaks a row, which is our own bug. CHECKs the room. */
 MUST_USE enum status wire_fields_give(const struct shape *shape, const void *plain, struct wire_room *room,

@@ -43,10 +43,6 @@ static enum status plan_create(const struct run_file *run, struct plan *plan, st
     enum status status = tensors_table_create(&run->model, &plan->table, error);
     if (status != STATUS_OK || run->sync.off)
         return status;
-    _Static_assert((int)FRAGMENT_PATTERN_STRIDED == (int)SYNC_PATTERN_STRIDED &&
-                       (int)FRAGMENT_PATTERN_SEQUENTIAL == (int)SYNC_PATTERN_SEQUENTIAL &&
-                       (int)FRAGMENT_LAYERS_ALL == (int)SYNC_FRAGMENT_LAYERS_ALL,
-                   "the run file and the fragments count alike");
     status = fragments_create(&plan->table, run->model.layers, run->sync.fragment_layers,
                               (enum fragment_pattern)run->sync.pattern, &plan->fragments, error);
     if (status != STATUS_OK)

@@ -62,7 +62,7 @@ static void check_inner(struct settings *settings, const struct run_file *run) {
 /* Fragments of the model by section 3 of the design: the layers', and one more with embedding, norm and head. */
 static int64_t fragment_count(const struct run_file *run) {
     int64_t per_fragment = run->sync.fragment_layers;
-    if (per_fragment == SYNC_FRAGMENT_LAYERS_ALL)
+    if (per_fragment == FRAGMENT_LAYERS_ALL)
         return 1;
     return (run->model.layers + per_fragment - 1) / per_fragment + 1;
 }

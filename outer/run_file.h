@@ -12,17 +12,18 @@
 #include "base/status.h"
 #include "comms/link_settings.h"
 #include "model/shape.h"
+#include "outer/fragments.h"
+#include "outer/outer_step.h"
 #include "quant/codec.h"
 
-enum sync_pattern { SYNC_PATTERN_STRIDED, SYNC_PATTERN_SEQUENTIAL };
-enum { SYNC_OVERLAP_AUTO = -1, SYNC_FRAGMENT_LAYERS_ALL = 0, SYNC_QUORUM_ALL = 0, SYNC_GRACE_AUTO = -1 };
+enum { SYNC_OVERLAP_AUTO = -1, SYNC_QUORUM_ALL = 0, SYNC_GRACE_AUTO = -1 };
 
 /* sync: the schedule. `sync: off` in the file gives off = true and defaults elsewhere. */
 struct sync_options {
     bool off;
     int64_t every_steps;     /* H of the papers */
     int64_t fragment_layers; /* layers of one fragment; "all" = 0 */
-    int64_t pattern;         /* enum sync_pattern */
+    int64_t pattern;         /* enum fragment_pattern */
     int64_t overlap_steps;   /* tau of the papers, 0..H-1; "auto" = -1 */
     double keep_local;       /* alpha of the papers, 0..1 */
     int64_t codec_up;        /* enum codec_id */
@@ -32,9 +33,8 @@ struct sync_options {
     int64_t grace_us; /* "auto" = -1; quorum mode only */
 };
 
-enum outer_optimizer_name { OUTER_NAME_SGD, OUTER_NAME_MOMENTUM, OUTER_NAME_NESTEROV }; /* rows of outer.optimizer */
 struct outer_options {
-    int64_t optimizer; /* enum outer_optimizer_kind of outer/outer_step.h, same order: sgd, momentum, nesterov */
+    int64_t optimizer; /* enum outer_optimizer_kind */
     double lr;
     double momentum;
 };
@@ -80,7 +80,7 @@ MUST_USE enum status run_file_parse(const char *text, size_t bytes, const char *
                                     struct error *error);
 
 /* run_file_text: the effective file as YAML, malloc'ed, NUL-terminated; loads again to an equal run. run_wide_only leaves the node
- * keys out: that text is what WELCOME carries and what the hash is taken over. Data paths are printed absolute when
+ * keys out: that text is what the hash is taken over; WELCOME carries the whole one with absolute paths. Data paths are printed absolute when
  * absolute_paths. */
 char *run_file_text(const struct run_file *run, bool run_wide_only, bool absolute_paths);
 

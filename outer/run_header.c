@@ -2,6 +2,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "model/gemm.h"
+#include "outer/run_keys.h"
 
 static json_t *fragments_json(const struct outer_copy *copy) {
     json_t *list = json_array();
@@ -16,7 +17,6 @@ static json_t *fragments_json(const struct outer_copy *copy) {
 }
 
 json_t *run_header_json(const struct run_header *header) {
-    static const char *const optimizers[] = {"sgd", "momentum", "nesterov"};
     const struct run_file *run = header->run;
     const struct sync_options *sync = &run->sync;
     char run_id[2 * MESSAGE_HASH_BYTES + 1] = "";
@@ -39,7 +39,7 @@ json_t *run_header_json(const struct run_header *header) {
                                                (json_int_t)sync->overlap_steps, "keep_local", sync->keep_local,
                                                "codec_up", header->copy->codec_up->name, "codec_down",
                                                header->copy->codec_down->name, "error_feedback", sync->error_feedback,
-                                               "outer_optimizer", optimizers[run->outer.optimizer], "outer_lr",
-                                               run->outer.lr, "outer_momentum", run->outer.momentum));
+                                               "outer_optimizer", outer_optimizer_names[run->outer.optimizer],
+                                               "outer_lr", run->outer.lr, "outer_momentum", run->outer.momentum));
     return json;
 }

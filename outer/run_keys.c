@@ -11,16 +11,17 @@ static const struct setting_row top_rows[] = {
     {SETTING_INTEGER(struct run_file, workers, 1, RUN_WORKERS_MAX, "4", "", "how many workers start the run")},
 };
 
-static const char *const pattern_names[] = {
-    [SYNC_PATTERN_STRIDED] = "strided", [SYNC_PATTERN_SEQUENTIAL] = "sequential", [SYNC_PATTERN_SEQUENTIAL + 1] = NULL};
+static const char *const pattern_names[] = {[FRAGMENT_PATTERN_STRIDED] = "strided",
+                                            [FRAGMENT_PATTERN_SEQUENTIAL] = "sequential",
+                                            [FRAGMENT_PATTERN_SEQUENTIAL + 1] = NULL};
 static const char *const codec_names[] = {[CODEC_F32] = "f32",   [CODEC_BF16] = "bf16", [CODEC_INT8] = "int8",
                                           [CODEC_INT4] = "int4", [CODEC_E3M0] = "e3m0", [CODEC_COUNT] = NULL};
 
 static const struct setting_row sync_rows[] = {
     {SETTING_INTEGER(struct sync_options, every_steps, 1, 1000000000, "100", "steps",
                      "from one send of a fragment to its next; H in the papers")},
-    {SETTING_INTEGER_OR_WORD(struct sync_options, fragment_layers, 1, 512, "all", SYNC_FRAGMENT_LAYERS_ALL, "3",
-                             "layers", "in one fragment; all = one fragment with everything")},
+    {SETTING_INTEGER_OR_WORD(struct sync_options, fragment_layers, 1, 512, "all", FRAGMENT_LAYERS_ALL, "3", "layers",
+                             "in one fragment; all = one fragment with everything")},
     {SETTING_CHOICE(struct sync_options, pattern, pattern_names, "strided", "which layers a fragment holds")},
     {SETTING_INTEGER_OR_WORD(struct sync_options, overlap_steps, 0, 1000000000, "auto", SYNC_OVERLAP_AUTO, "1", "steps",
                              "from a send to its merge; tau in the papers; auto = as soon as the mean is here")},
@@ -35,10 +36,8 @@ static const struct setting_row sync_rows[] = {
                               "how long a round waits for more workers behind the quorum")},
 };
 
-static const char *const outer_optimizer_names[] = {[OUTER_NAME_SGD] = "sgd",
-                                                    [OUTER_NAME_MOMENTUM] = "momentum",
-                                                    [OUTER_NAME_NESTEROV] = "nesterov",
-                                                    [OUTER_NAME_NESTEROV + 1] = NULL};
+const char *const outer_optimizer_names[] = {
+    [OUTER_SGD] = "sgd", [OUTER_MOMENTUM] = "momentum", [OUTER_NESTEROV] = "nesterov", [OUTER_NESTEROV + 1] = NULL};
 
 static const struct setting_row outer_rows[] = {
     {SETTING_CHOICE(struct outer_options, optimizer, outer_optimizer_names, "nesterov", "what steps on the mean")},

@@ -5,6 +5,9 @@
 
 #include "base/settings.h"
 
+/* By enum outer_optimizer_kind; ends with NULL. */
+extern const char *const outer_optimizer_names[];
+
 /* The schema that fills a struct run_file. */
 extern const struct settings_schema run_keys_schema;
 

@@ -38,7 +38,6 @@ struct sync_machine_options {
     bool
         lockstep; /* quorum all: a due step is one round for all; who comes back behind the others does not send for those
                              * that have passed, or it would wait for others who wait for it */
-    uint64_t last_step; /* T */
 };
 
 enum sync_phase {

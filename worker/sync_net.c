@@ -298,6 +298,17 @@ static void report(struct sync_thread *sync) {
         sync_say(sync, &message);
 }
 
+/* What was not for us, or not well made, is dropped in silence while it comes; the sum is worth a line. */
+static void say_drops(struct sync_thread *sync) {
+    struct link_drops drops;
+    worker_link_drops(sync->options.link, &drops);
+    uint64_t total = drops.malformed + drops.wrong_identity + sync->foreign_sessions;
+    if (total > 0)
+        log_say(LOG_LEVEL_INFO, "%llu messages were dropped: %llu malformed, %llu of other sessions",
+                (unsigned long long)total, (unsigned long long)drops.malformed,
+                (unsigned long long)sync->foreign_sessions);
+}
+
 static bool is_closing(struct sync_thread *sync, struct message *goodbye) {
     pthread_mutex_lock(&sync->lock);
     bool closing = sync->closing;
@@ -343,6 +354,7 @@ void *sync_net_main(void *argument) {
     if (sync->session != 0)
         sync_say(sync, &goodbye);
     sync->session = 0; /* what follows is for the log only */
+    say_drops(sync);
     sync_meter(sync, clock_now_us());
     report(sync);
     free(event);

@@ -45,8 +45,7 @@ static void open_machine(struct sync_thread *sync) {
         .strict = strict,
         .overlap_steps = strict ? (uint64_t)run->sync.overlap_steps : 0,
         .stale = strict && run->sync.quorum == SYNC_QUORUM_ALL ? 0 : 2,
-        .lockstep = run->sync.quorum == SYNC_QUORUM_ALL,
-        .last_step = (uint64_t)run->inner.steps};
+        .lockstep = run->sync.quorum == SYNC_QUORUM_ALL};
     sync_open(&sync->machine, &options);
 }
 

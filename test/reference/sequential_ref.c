@@ -23,7 +23,7 @@
 enum { OVERRIDES_MAX = 64, STATE_HASH_BYTES = 16, LEAF_FLOATS = 16384 };
 
 /* A fragment and what the outer holds of it. Arrays are packed: the fragment's tensors back to back, `floats` long. */
-struct fragment {
+struct reference_fragment {
     const struct tensor **tensors; /* (tensor_count,), in table order */
     int tensor_count;
     size_t floats;
@@ -47,7 +47,7 @@ struct island {
 
 struct reference {
     struct run_file run;
-    struct fragment *fragments;
+    struct reference_fragment *fragments;
     int fragment_count;
     struct island *islands; /* (workers,) by slot */
     const struct codec *up, *down;
@@ -77,18 +77,18 @@ static int layer_fragment_count(const struct run_file *run) {
 }
 
 static int fragment_of(const struct run_file *run, const struct tensor *tensor) {
-    if (run->sync.fragment_layers == SYNC_FRAGMENT_LAYERS_ALL)
+    if (run->sync.fragment_layers == FRAGMENT_LAYERS_ALL)
         return 0;
     int n = layer_fragment_count(run);
     if (tensor->layer == TENSOR_LAYER_NONE)
         return n;
-    if (run->sync.pattern == SYNC_PATTERN_STRIDED)
+    if (run->sync.pattern == FRAGMENT_PATTERN_STRIDED)
         return tensor->layer % n;
     return tensor->layer / (int)run->sync.fragment_layers;
 }
 
 /* parameters (block of the model's table) -> packed, and back. */
-static void gather(const struct fragment *fragment, const float *block, float *packed) {
+static void gather(const struct reference_fragment *fragment, const float *block, float *packed) {
     for (int i = 0; i < fragment->tensor_count; i++) {
         const struct tensor *tensor = fragment->tensors[i];
         memcpy(packed, block + tensor->offset, tensor->count * sizeof(float));
@@ -96,7 +96,7 @@ static void gather(const struct fragment *fragment, const float *block, float *p
     }
 }
 
-static void scatter(const struct fragment *fragment, const float *packed, float *block) {
+static void scatter(const struct reference_fragment *fragment, const float *packed, float *block) {
     for (int i = 0; i < fragment->tensor_count; i++) {
         const struct tensor *tensor = fragment->tensors[i];
         memcpy(block + tensor->offset, packed, tensor->count * sizeof(float));
@@ -107,11 +107,11 @@ static void scatter(const struct fragment *fragment, const float *packed, float 
 static void make_fragments(struct reference *r) {
     const struct run_file *run = &r->run;
     const struct tensor_table *table = model_tensors(r->islands[0].model);
-    int P = run->sync.fragment_layers == SYNC_FRAGMENT_LAYERS_ALL ? 1 : layer_fragment_count(run) + 1;
+    int P = run->sync.fragment_layers == FRAGMENT_LAYERS_ALL ? 1 : layer_fragment_count(run) + 1;
     r->fragment_count = P;
     r->fragments = take((size_t)P, sizeof *r->fragments);
     for (int p = 0; p < P; p++) {
-        struct fragment *fragment = &r->fragments[p];
+        struct reference_fragment *fragment = &r->fragments[p];
         fragment->tensors = take((size_t)table->count, sizeof *fragment->tensors);
         for (int i = 0; i < table->count; i++) {
             if (fragment_of(run, &table->tensors[i]) != p)
@@ -130,7 +130,8 @@ static void make_fragments(struct reference *r) {
 /* ---- the parts of a commit ---- */
 
 /* x -> decode(Q(x)), tensor by tensor: blocks restart at each tensor. */
-static void quantize(const struct codec *codec, const struct fragment *fragment, const float *x, float *decoded) {
+static void quantize(const struct codec *codec, const struct reference_fragment *fragment, const float *x,
+                     float *decoded) {
     for (int i = 0; i < fragment->tensor_count; i++) {
         size_t count = fragment->tensors[i]->count;
         uint8_t *payload = take(codec->bytes(count), 1);
@@ -147,7 +148,7 @@ static void quantize(const struct codec *codec, const struct fragment *fragment,
 
 /* The send of one island: q = decode(Q(x)), x = (g - theta) + e, and e' = x - q waits for the merge. */
 static void send_fragment(struct reference *r, struct island *island, int p, float *q) {
-    struct fragment *fragment = &r->fragments[p];
+    struct reference_fragment *fragment = &r->fragments[p];
     size_t n = fragment->floats;
     float *theta = take(n, sizeof(float)), *x = take(n, sizeof(float));
     gather(fragment, model_parameters(island->model), theta);
@@ -181,12 +182,12 @@ static void outer_step(const struct outer_options *options, float *g, float *u, 
     float lr = (float)options->lr, mu = (float)options->momentum;
     for (size_t i = 0; i < n; i++) {
         float step = D[i];
-        if (options->optimizer != OUTER_NAME_SGD) {
+        if (options->optimizer != OUTER_SGD) {
             float kept = mu * u[i];
             u[i] = kept + D[i];
             step = u[i];
         }
-        if (options->optimizer == OUTER_NAME_NESTEROV) {
+        if (options->optimizer == OUTER_NESTEROV) {
             float ahead = mu * u[i];
             step = D[i] + ahead;
         }
@@ -203,7 +204,7 @@ static void append_hash(uint8_t *to, const void *bytes, size_t count) {
     memcpy(to, canonical.digest, STATE_HASH_BYTES);
 }
 
-static void state_hash_of(const struct fragment *fragment, uint8_t hash[STATE_HASH_BYTES]) {
+static void state_hash_of(const struct reference_fragment *fragment, uint8_t hash[STATE_HASH_BYTES]) {
     size_t n = fragment->floats, leaves = (n + LEAF_FLOATS - 1) / LEAF_FLOATS;
     uint8_t *root = take(8 + leaves * 2 * STATE_HASH_BYTES, 1), *to = root;
     for (int i = 0; i < 8; i++)
@@ -236,7 +237,7 @@ static void print_hash(const char *what, const uint8_t hash[STATE_HASH_BYTES]) {
 
 /* All islands send fragment p at step t, and the outer commits what they sent: mean, way down, outer step. */
 static void send_and_commit(struct reference *r, int p, int64_t t) {
-    struct fragment *fragment = &r->fragments[p];
+    struct reference_fragment *fragment = &r->fragments[p];
     size_t n = fragment->floats, workers = (size_t)r->run.workers;
     float **q = take(workers, sizeof *q);
     for (size_t slot = 0; slot < workers; slot++) {
@@ -275,7 +276,7 @@ static void send_and_commit(struct reference *r, int p, int64_t t) {
 
 /* The counted merge: theta = alpha*theta + (1-alpha)*g_new; e = (1-alpha) * e'. */
 static void merge(struct reference *r, int p) {
-    struct fragment *fragment = &r->fragments[p];
+    struct reference_fragment *fragment = &r->fragments[p];
     float a = (float)r->run.sync.keep_local, b = 1.0f - a;
     float *theta = take(fragment->floats, sizeof(float));
     for (int64_t slot = 0; slot < r->run.workers; slot++) {
@@ -310,7 +311,7 @@ static double train_step(struct reference *r, struct island *island, int64_t t) 
     return loss;
 }
 
-static bool due(const struct reference *r, const struct fragment *fragment, int64_t t) {
+static bool due(const struct reference *r, const struct reference_fragment *fragment, int64_t t) {
     return t > fragment->first_offset && (t - fragment->first_offset) % r->run.sync.every_steps == 0;
 }
 
@@ -323,7 +324,7 @@ static void train(struct reference *r) {
         if (r->print_versions)
             printf("step %lld loss %.9g\n", (long long)t, loss / (double)r->run.workers);
         for (int p = 0; p < r->fragment_count; p++) {
-            struct fragment *fragment = &r->fragments[p];
+            struct reference_fragment *fragment = &r->fragments[p];
             if (!due(r, fragment, t) || fragment->merge_step != 0)
                 continue;
             send_and_commit(r, p, t);
@@ -416,7 +417,7 @@ static void close_all(struct reference *r) {
         model_destroy(island->model);
     }
     for (int p = 0; p < r->fragment_count; p++) {
-        struct fragment *fragment = &r->fragments[p];
+        struct reference_fragment *fragment = &r->fragments[p];
         free(fragment->tensors);
         free(fragment->g);
         free(fragment->u);

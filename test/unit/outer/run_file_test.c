@@ -54,7 +54,7 @@ static void the_sample_of_the_design(void **state) {
     assert_int_equal(run.inner.steps, 2000);
     assert_true(run.inner.weight_decay == 0.1);
     assert_int_equal(run.sync.codec_up, CODEC_E3M0);
-    assert_int_equal(run.outer.optimizer, OUTER_NAME_NESTEROV);
+    assert_int_equal(run.outer.optimizer, OUTER_NESTEROV);
     assert_int_equal(run.link.up_bytes_per_s, 1250000);
     assert_int_equal(run.link.down_bytes_per_s, 6250000);
     assert_int_equal(run.link.latency_us, 40000);
@@ -83,7 +83,7 @@ static void defaults(void **state) {
     assert_false(run.sync.off);
     assert_int_equal(run.sync.every_steps, 100);
     assert_int_equal(run.sync.fragment_layers, 3);
-    assert_int_equal(run.sync.pattern, SYNC_PATTERN_STRIDED);
+    assert_int_equal(run.sync.pattern, FRAGMENT_PATTERN_STRIDED);
     assert_int_equal(run.sync.overlap_steps, 1);
     assert_true(run.sync.keep_local == 0.5);
     assert_int_equal(run.sync.codec_up, CODEC_E3M0);
@@ -91,7 +91,7 @@ static void defaults(void **state) {
     assert_true(run.sync.error_feedback);
     assert_int_equal(run.sync.quorum, SYNC_QUORUM_ALL);
     assert_int_equal(run.sync.grace_us, SYNC_GRACE_AUTO);
-    assert_int_equal(run.outer.optimizer, OUTER_NAME_NESTEROV);
+    assert_int_equal(run.outer.optimizer, OUTER_NESTEROV);
     assert_true(run.outer.lr == 0.4);
     assert_true(run.outer.momentum == 0.9);
     assert_int_equal(run.link.up_bytes_per_s, 0);
@@ -108,7 +108,7 @@ static void words_and_codecs(void **state) {
         "eval: {windows: all, every_steps: 0}\ndata: {tokenizer: shards, dtype: uint16, parts: 8}\n"
         "model: {vocab: 50257}\n",
         &run);
-    assert_int_equal(run.sync.fragment_layers, SYNC_FRAGMENT_LAYERS_ALL);
+    assert_int_equal(run.sync.fragment_layers, FRAGMENT_LAYERS_ALL);
     assert_int_equal(run.sync.overlap_steps, SYNC_OVERLAP_AUTO);
     assert_int_equal(run.sync.quorum, 3);
     assert_int_equal(run.sync.grace_us, 2000000);

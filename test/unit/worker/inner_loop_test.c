@@ -194,7 +194,8 @@ static void without_text(void **state) {
     assert_string_equal(error.text, "no held-out text on this worker");
     inner_loop_close(&rig.loop);
     rig.run.data.train_count = 0;
-    assert_int_equal(inner_loop_open(&rig.loop, &rig.run, rig.log, 0, (struct evaluate_hook){0}, &error), STATUS_CONFIG);
+    assert_int_equal(inner_loop_open(&rig.loop, &rig.run, rig.log, 0, (struct evaluate_hook){0}, &error),
+                     STATUS_CONFIG);
     assert_string_equal(error.text, "data.train: no training text; name some in the run file, or give --data GLOB");
     close_rig(&rig);
 }

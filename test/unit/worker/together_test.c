@@ -439,8 +439,7 @@ static void open_world(uint64_t seed, bool strict, bool quorum) {
                                         .strict = strict,
                                         .overlap_steps = strict ? below(&world.dice, (uint32_t)every) : 0,
                                         .stale = options.stale,
-                                        .lockstep = !quorum,
-                                        .last_step = world.last_step};
+                                        .lockstep = !quorum};
     for (uint32_t s = 0; s < world.workers; s++) {
         struct island *island = &world.islands[s];
         sync_open(&island->machine, &sync);
