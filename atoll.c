@@ -1,6 +1,7 @@
 /* atoll: the command table, one row per subcommand, and the only main(). */
 #include <stdio.h>
 #include <string.h>
+#include "base/failpoint.h"
 #include "base/status.h"
 #include "base/suggest.h"
 #include "experiments/check.h"
@@ -9,6 +10,7 @@
 #include "experiments/report.h"
 #include "experiments/sample.h"
 #include "experiments/status.h"
+#include "experiments/tokens.h"
 #include "model/gemm.h"
 #include "outer/outer_daemon.h"
 #include "worker/worker_daemon.h"
@@ -24,7 +26,8 @@ static const struct command commands[] = {
     {"outer", outer_command, "lead a run: prints the line that starts a worker anywhere"},
     {"worker", worker_command, "train an island of a run, on any machine"},
     {"status", status_command, "watch a run"},
-    {"token", token_command, "make a fresh line that starts a worker"},
+    {"token", token_command, "the lines that start workers: make, list, revoke"},
+    {"drain", drain_command, "let a worker finish what is in flight and leave"},
     {"check", check_command, "check a run file; print its defaults"},
     {"eval", eval_command, "held-out loss of a model"},
     {"sample", sample_command, "text from a model"},
@@ -63,6 +66,11 @@ int main(int argc, char **argv) {
     if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) {
         printf("atoll %s\n%s, core %s\n", ATOLL_VERSION, gemm_config(), gemm_core_name());
         return 0;
+    }
+    struct error error;
+    if (failpoint_open(&error) != STATUS_OK) {
+        fprintf(stderr, "atoll: %s\n", error.text);
+        return status_exit_code(error.status);
     }
     for (int i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(name, commands[i].name) == 0)

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,11 +10,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/check.h"
+#include "base/failpoint.h"
+
+/* What a person can do about it; most reasons speak for themselves. */
+static const char *remedy(int reason) {
+    switch (reason) {
+    case ENOSPC:
+    case EDQUOT:
+        return " (free some space there and try again)";
+    case EROFS:
+        return " (make it writable, or choose another directory)";
+    case EIO:
+        return " (the device fails: see the kernel's log)";
+    default:
+        return "";
+    }
+}
 
 static enum status file_error(struct error *error, const char *doing, const char *path) {
     int reason = errno;
     enum status status = reason == ENOENT ? STATUS_NOT_FOUND : reason == ENOMEM ? STATUS_NO_MEMORY : STATUS_IO;
-    return error_set(error, status, "cannot %s %s: %s", doing, path, strerror(reason));
+    return error_set(error, status, "cannot %s %s: %s%s", doing, path, strerror(reason), remedy(reason));
 }
 
 static ssize_t read_some(int file, uint8_t *to, size_t room) {
@@ -26,17 +41,68 @@ static ssize_t read_some(int file, uint8_t *to, size_t room) {
     return got;
 }
 
-static bool write_all(int file, const uint8_t *bytes, size_t count) {
+static int create_new(const char *path, unsigned mode) {
+    if (failpoint_fails("files.create"))
+        return -1;
+    return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (mode_t)mode);
+}
+
+static ssize_t write_some(int file, const uint8_t *bytes, size_t count) {
+    int point = failpoint_hit("files.write");
+    if (point > 0) {
+        errno = point;
+        return -1;
+    }
+    return write(file, bytes, point == FAILPOINT_SHORT ? (count + 1) / 2 : count);
+}
+
+enum status files_create(const char *path, unsigned mode, int *file, struct error *error) {
+    *file = create_new(path, mode);
+    return *file < 0 ? file_error(error, "create", path) : STATUS_OK;
+}
+
+enum status files_write_all(int file, const char *path, const void *bytes, size_t count, struct error *error) {
+    const uint8_t *from = bytes;
     while (count > 0) {
-        ssize_t put = write(file, bytes, count);
+        ssize_t put = write_some(file, from, count);
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)
-            return false;
-        bytes += put;
+            return file_error(error, "write", path);
+        from += put;
         count -= (size_t)put;
     }
-    return true;
+    return STATUS_OK;
+}
+
+enum status files_sync(int file, const char *path, struct error *error) {
+    if (failpoint_fails("files.fsync") || fsync(file) != 0)
+        return file_error(error, "fsync", path);
+    return STATUS_OK;
+}
+
+enum status files_close(int file, const char *path, struct error *error) {
+    if (close(file) != 0 || failpoint_fails("files.close"))
+        return file_error(error, "close", path);
+    return STATUS_OK;
+}
+
+enum status files_rename(const char *from, const char *to, struct error *error) {
+    if (failpoint_fails("files.rename") || rename(from, to) != 0)
+        return file_error(error, "rename to", to);
+    return STATUS_OK;
+}
+
+enum status files_sync_directory(const char *directory, struct error *error) {
+    int file = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file < 0)
+        return file_error(error, "open directory", directory);
+    enum status status = STATUS_OK;
+    if ((failpoint_fails("files.fsync_directory") || fsync(file) != 0) &&
+        errno != EINVAL) /* EINVAL: has no such thing */
+        status = file_error(error, "fsync directory", directory);
+    close(file);
+    return status;
 }
 
 /* Reads to the end rather than to st_size, so that pipes and /proc work. */
@@ -93,6 +159,7 @@ enum status files_read(const char *path, size_t max_bytes, uint8_t **bytes_out, 
     return status;
 }
 
+/* The directory that holds `path`. */
 static enum status sync_directory_of(const char *path, struct error *error) {
     char directory[PATH_MAX];
     const char *slash = strrchr(path, '/');
@@ -100,44 +167,85 @@ static enum status sync_directory_of(const char *path, struct error *error) {
         snprintf(directory, sizeof directory, ".");
     else
         snprintf(directory, sizeof directory, "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    int file = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (file < 0)
-        return file_error(error, "open directory", directory);
-    enum status status = STATUS_OK;
-    if (fsync(file) != 0 && errno != EINVAL) /* EINVAL: a file system without directory fsync */
-        status = file_error(error, "fsync directory", directory);
-    close(file);
-    return status;
+    return files_sync_directory(directory, error);
+}
+
+static bool is_at(int file, const char *path) {
+    struct stat opened, found;
+    return fstat(file, &opened) == 0 && lstat(path, &found) == 0 && opened.st_ino == found.st_ino &&
+           opened.st_dev == found.st_dev;
+}
+
+static int lock_descriptor(int file) {
+    int result;
+    do
+        result = flock(file, LOCK_EX);
+    while (result != 0 && errno == EINTR);
+    return result;
+}
+
+/* One temporary name per target, so that what a killed process left is found and replaced, not left for ever. A lock tells it from a
+ * live writer's, for which this waits: only the lock's holder renames or removes the file, so who gets the lock looks whether the
+ * file is still there. The descriptor, or -1 with errno. */
+static int create_temporary(const char *path, unsigned mode) {
+    for (;;) {
+        int file = create_new(path, mode);
+        bool ours = file >= 0;
+        if (!ours && errno == EEXIST) {
+            file = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+            if (file < 0 && errno == ENOENT)
+                continue;
+        }
+        if (file < 0)
+            return -1;
+        bool fine = lock_descriptor(file) == 0;
+        if (fine && is_at(file, path)) {
+            if (ours)
+                return file;
+            fine = unlink(path) == 0;
+        }
+        int reason = errno;
+        close(file);
+        errno = reason;
+        if (!fine)
+            return -1;
+    }
+}
+
+/* Writes, syncs and closes. */
+static enum status write_synced(int file, const char *path, const void *bytes, size_t count, struct error *error) {
+    enum status status = files_write_all(file, path, bytes, count, error);
+    if (status == STATUS_OK)
+        status = files_sync(file, path, error);
+    enum status closed = files_close(file, path, status == STATUS_OK ? error : NULL);
+    return status == STATUS_OK ? closed : status;
 }
 
 enum status files_write_atomic(const char *path, const void *bytes, size_t count, unsigned mode, struct error *error) {
-    static atomic_uint serial; /* two threads of one process never share a temporary name */
     char temporary[PATH_MAX];
-    int length =
-        snprintf(temporary, sizeof temporary, "%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&serial, 1));
+    int length = snprintf(temporary, sizeof temporary, "%s.tmp", path);
     if (length < 0 || (size_t)length >= sizeof temporary) {
         errno = ENAMETOOLONG;
         return file_error(error, "write", path);
     }
-    if (unlink(temporary) != 0 && errno != ENOENT) /* left by a killed process that had our pid */
-        return file_error(error, "replace", temporary);
-    int file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (mode_t)mode);
-    if (file < 0)
-        return file_error(error, "create", temporary);
-    enum status status = STATUS_OK;
-    if (!write_all(file, bytes, count))
-        status = file_error(error, "write", temporary);
-    else if (fsync(file) != 0)
-        status = file_error(error, "fsync", temporary);
-    if (close(file) != 0 && status == STATUS_OK)
-        status = file_error(error, "close", temporary);
-    if (status == STATUS_OK && rename(temporary, path) != 0)
-        status = file_error(error, "rename to", path);
-    if (status != STATUS_OK) {
-        unlink(temporary);
+    int lock = create_temporary(temporary, mode);
+    int file =
+        lock < 0 ? -1 : fcntl(lock, F_DUPFD_CLOEXEC, 0); /* closed before the rename, while `lock` holds the name */
+    if (file < 0) {
+        enum status status = file_error(error, "create", temporary);
+        if (lock >= 0) {
+            unlink(temporary);
+            close(lock);
+        }
         return status;
     }
-    return sync_directory_of(path, error);
+    enum status status = write_synced(file, temporary, bytes, count, error);
+    if (status == STATUS_OK)
+        status = files_rename(temporary, path, error);
+    if (status != STATUS_OK)
+        unlink(temporary);
+    close(lock);
+    return status == STATUS_OK ? sync_directory_of(path, error) : status;
 }
 
 enum status files_make_directory(const char *path, unsigned mode, struct error *error) {
@@ -152,8 +260,14 @@ enum status files_make_directory(const char *path, unsigned mode, struct error *
             continue;
         memcpy(part, path, end);
         part[end] = '\0';
-        if (mkdir(part, (mode_t)mode) != 0 && errno != EEXIST)
+        bool made = !failpoint_fails("files.make_directory") && mkdir(part, (mode_t)mode) == 0;
+        if (!made && errno != EEXIST)
             return file_error(error, "make directory", part);
+        enum status status = made ? sync_directory_of(part, error) : STATUS_OK;
+        if (status != STATUS_OK) {
+            rmdir(part); /* so that it is made and synced when tried again */
+            return status;
+        }
     }
     struct stat facts;
     if (stat(path, &facts) != 0)

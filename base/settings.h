@@ -24,10 +24,11 @@
 #include "base/status.h"
 
 enum setting_kind {
-    SETTING_KIND_INTEGER, /* int64_t; optionally one word that stands for a number ("all", "auto") */
-    SETTING_KIND_REAL,    /* double, finite */
-    SETTING_KIND_BOOL,    /* bool */
-    SETTING_KIND_TEXT,    /* char[capacity], printable */
+    SETTING_KIND_INTEGER,          /* int64_t; optionally one word that stands for a number ("all", "auto") */
+    SETTING_KIND_COUNT_OR_PERCENT, /* int64_t: n > 0 = a count, n < 0 = -n percent ("50%"); 0 is free for a word */
+    SETTING_KIND_REAL,             /* double, finite */
+    SETTING_KIND_BOOL,             /* bool */
+    SETTING_KIND_TEXT,             /* char[capacity], printable */
     SETTING_KIND_NAME, /* char[capacity]: letters, digits, '.', '_', '-', first a letter or digit: safe as a file name */
     SETTING_KIND_CHOICE,   /* int64_t: index into names */
     SETTING_KIND_FIXED,    /* no field: the one word that is possible today */
@@ -37,8 +38,11 @@ enum setting_kind {
     SETTING_KIND_PATHS, /* char[items_max][capacity] and an int64_t count: paths relative to the file. One text = a list of one */
 };
 
-/* Run-wide keys must be equal on all nodes of a run; node keys are free to differ. */
-enum setting_scope { SETTING_SCOPE_RUN, SETTING_SCOPE_NODE };
+enum setting_scope {
+    SETTING_SCOPE_RUN,       /* equal on all nodes of a run, from its first start to its end: part of its identity */
+    SETTING_SCOPE_CONTINUED, /* equal on all nodes, but may change from one start of the outer to the next */
+    SETTING_SCOPE_NODE,      /* free to differ from node to node */
+};
 
 struct setting_row {
     enum setting_kind kind;
@@ -125,6 +129,10 @@ MUST_USE enum status settings_end(struct settings *settings, struct error *error
                                                                       .offset = SETTING_FIELD(values, field, int64_t)
 #define SETTING_INTEGER_OR_WORD(values, field, min_, max_, word_, word_value_, default_, unit_, doc_)                  \
     SETTING_INTEGER(values, field, min_, max_, default_, unit_, doc_), .word = word_, .word_value = word_value_
+/* A count from 1 to max_, 1% to 100% of something that varies, or the word, which is 0. */
+#define SETTING_COUNT_OR_PERCENT(values, field, max_, word_, default_, unit_, doc_)                                    \
+    SETTING_ROW(SETTING_KIND_COUNT_OR_PERCENT, #field, default_, unit_, doc_),                                         \
+        .min = 1, .max = max_, .word = word_, .word_value = 0, .offset = SETTING_FIELD(values, field, int64_t)
 #define SETTING_REAL(values, field, min_, max_, default_, unit_, doc_)                                                 \
     SETTING_ROW(SETTING_KIND_REAL, #field, default_, unit_, doc_), .real_min = min_, .real_max = max_,                 \
                                                                    .offset = SETTING_FIELD(values, field, double)

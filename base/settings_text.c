@@ -16,8 +16,8 @@ static bool is_off(const struct setting_table *table, const unsigned char *targe
     return off;
 }
 
-static bool is_left_out(const struct setting_row *row, bool run_wide_only) {
-    return run_wide_only && row->scope == SETTING_SCOPE_NODE;
+static bool is_left_out(const struct setting_row *row, bool identity_only) {
+    return identity_only && row->scope != SETTING_SCOPE_RUN;
 }
 
 /* "key: value" without the line's end; returns how many characters. */
@@ -50,7 +50,7 @@ static char *close_text(FILE *out, char **text) {
     return *text;
 }
 
-char *settings_text(const struct settings_schema *schema, const void *target, bool run_wide_only,
+char *settings_text(const struct settings_schema *schema, const void *target, bool identity_only,
                     const char *path_base) {
     char *text = NULL;
     size_t bytes = 0;
@@ -63,7 +63,7 @@ char *settings_text(const struct settings_schema *schema, const void *target, bo
         }
         bool headed = table->section == NULL;
         for (int r = 0; r < table->row_count; r++) {
-            if (is_left_out(&table->rows[r], run_wide_only))
+            if (is_left_out(&table->rows[r], identity_only))
                 continue;
             if (!headed)
                 fprintf(out, "%s:\n", table->section);
@@ -75,13 +75,24 @@ char *settings_text(const struct settings_schema *schema, const void *target, bo
     return close_text(out, &text);
 }
 
+static const char *scope_text(enum setting_scope scope) {
+    switch (scope) {
+    case SETTING_SCOPE_RUN:
+        return "";
+    case SETTING_SCOPE_CONTINUED:
+        return "; may change when a run is continued";
+    case SETTING_SCOPE_NODE:
+        return "; this node only";
+    }
+    return "";
+}
+
 static void print_comment(FILE *out, const struct setting_row *row, int used) {
     char range[SETTING_VALUE_TEXT_BYTES];
     char meaning[SETTING_MEANING_BYTES];
     setting_value_range(row, range);
     fprintf(out, "%*s# %s%s%s%s%s\n", used < COMMENT_COLUMN ? COMMENT_COLUMN - used : 2, "",
-            setting_meaning(row, meaning), range[0] ? " (" : "", range, range[0] ? ")" : "",
-            row->scope == SETTING_SCOPE_NODE ? "; this node only" : "");
+            setting_meaning(row, meaning), range[0] ? " (" : "", range, range[0] ? ")" : "", scope_text(row->scope));
 }
 
 char *settings_defaults_text(const struct settings_schema *schema) {

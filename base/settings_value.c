@@ -36,6 +36,9 @@ void setting_value_expected(const struct setting_row *row, char expected[SETTING
         if (row->max != INT64_MAX)
             append(expected, " to %" PRId64, row->max);
         break;
+    case SETTING_KIND_COUNT_OR_PERCENT:
+        append(expected, "a whole number from %" PRId64 " to %" PRId64 ", 1%% to 100%%", row->min, row->max);
+        break;
     case SETTING_KIND_REAL:
         append(expected, row->above_min ? "a number above %s, at most %s" : "a number from %s to %s",
                numbers_format_real(row->real_min, low), numbers_format_real(row->real_max, high));
@@ -80,6 +83,9 @@ void setting_value_range(const struct setting_row *row, char range[SETTING_VALUE
         append(range, "%" PRId64 "..", row->min);
         if (row->max < 1000000000) /* beyond that the number tells nobody anything */
             append(range, "%" PRId64, row->max);
+        break;
+    case SETTING_KIND_COUNT_OR_PERCENT:
+        append(range, "%" PRId64 "..%" PRId64 " | 1%%..100%%", row->min, row->max);
         break;
     case SETTING_KIND_REAL:
         append(range, "%s%s..%s", row->above_min ? "above " : "", numbers_format_real(row->real_min, low),
@@ -156,6 +162,22 @@ static bool read_path(const struct setting_row *row, const char *text, unsigned 
     return true;
 }
 
+/* "3" or "50%", which becomes -50. */
+static bool parse_count_or_percent(const struct setting_row *row, const char *text, int64_t *value) {
+    char digits[NUMBERS_TEXT_BYTES];
+    size_t length = strlen(text);
+    if (length == 0 || text[length - 1] != '%')
+        return numbers_parse_integer(text, value) && *value >= row->min && *value <= row->max;
+    if (length > sizeof digits)
+        return false;
+    memcpy(digits, text, length - 1);
+    digits[length - 1] = '\0';
+    if (!numbers_parse_integer(digits, value) || *value < 1 || *value > 100)
+        return false;
+    *value = -*value;
+    return true;
+}
+
 /* The typed parse; true = field written. `more` may say more than that the text is not what was expected. */
 static bool read_field(const struct setting_row *row, const char *text, unsigned char *section,
                        char more[SETTING_VALUE_TEXT_BYTES]) {
@@ -167,6 +189,11 @@ static bool read_field(const struct setting_row *row, const char *text, unsigned
     switch (row->kind) {
     case SETTING_KIND_INTEGER:
         fine = numbers_parse_integer(text, &integer) && integer >= row->min && integer <= row->max;
+        if (fine)
+            memcpy(field, &integer, sizeof integer);
+        return fine;
+    case SETTING_KIND_COUNT_OR_PERCENT:
+        fine = parse_count_or_percent(row, text, &integer);
         if (fine)
             memcpy(field, &integer, sizeof integer);
         return fine;
@@ -272,7 +299,8 @@ void setting_value_print(const struct setting_row *row, const unsigned char *sec
     uint64_t amount = 0;
     double real;
     bool on;
-    if (row->word || row->kind == SETTING_KIND_INTEGER || row->kind == SETTING_KIND_CHOICE)
+    if (row->word || row->kind == SETTING_KIND_INTEGER || row->kind == SETTING_KIND_COUNT_OR_PERCENT ||
+        row->kind == SETTING_KIND_CHOICE)
         memcpy(&integer, field, sizeof integer);
     if (row->kind == SETTING_KIND_RATE || row->kind == SETTING_KIND_DURATION || row->kind == SETTING_KIND_SIZE)
         memcpy(&amount, field, sizeof amount);
@@ -283,6 +311,9 @@ void setting_value_print(const struct setting_row *row, const unsigned char *sec
     switch (row->kind) {
     case SETTING_KIND_INTEGER:
         snprintf(text, text_bytes, "%" PRId64, integer);
+        break;
+    case SETTING_KIND_COUNT_OR_PERCENT:
+        snprintf(text, text_bytes, "%" PRId64 "%s", integer < 0 ? -integer : integer, integer < 0 ? "%" : "");
         break;
     case SETTING_KIND_REAL:
         memcpy(&real, field, sizeof real);

@@ -1,193 +1,48 @@
 #include "comms/admission.h"
 
-#include <jansson.h>
-#include <limits.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/files.h"
 #include "base/units.h"
-
-enum { TOKENS_MAX = 1024, FILE_BYTES_MAX = 65536, FILE_SCHEMA = 1 };
-
-struct admitted_token {
-    uint8_t id[MESSAGE_TOKEN_ID_BYTES];
-    uint8_t enrolment_key[KEYS_CURVE_BYTES];
-    uint64_t expires_s;
-    uint32_t uses;
-};
-
-/* The uses of a token are counted by the workers that bear its id, so that a restart forgets none. */
-struct registered_worker {
-    uint32_t slot;
-    uint8_t key[KEYS_CURVE_BYTES];
-    uint8_t token_id[MESSAGE_TOKEN_ID_BYTES];
-    char name[MESSAGE_NAME_BYTES];
-};
+#include "comms/admission_list.h"
 
 struct admission {
     pthread_mutex_t mutex; /* over all below */
-    char path[PATH_MAX];   /* DIRECTORY/keys/workers.json */
-    uint32_t slots;
-    uint8_t outer_key[KEYS_CURVE_BYTES];
+    uint8_t sign_key[MESSAGE_KEY_BYTES];
     uint8_t sign_secret[SIGN_SECRET_BYTES];
     bool has_run_id;
     uint8_t run_id[MESSAGE_HASH_BYTES];
-    uint32_t worker_count;
-    struct registered_worker workers[MESSAGE_WORKERS_MAX];
-    uint32_t token_count;
-    struct admitted_token tokens[TOKENS_MAX];
+    struct admission_list list;
 };
-
-static bool same_key(const uint8_t *a, const uint8_t *b) {
-    return sodium_memcmp(a, b, KEYS_CURVE_BYTES) == 0;
-}
-
-static struct registered_worker *find_worker(struct admission *admission, const uint8_t key[KEYS_CURVE_BYTES]) {
-    for (uint32_t i = 0; i < admission->worker_count; i++)
-        if (same_key(admission->workers[i].key, key))
-            return &admission->workers[i];
-    return NULL;
-}
-
-static struct admitted_token *find_enrolment(struct admission *admission, const uint8_t key[KEYS_CURVE_BYTES]) {
-    for (uint32_t i = 0; i < admission->token_count; i++)
-        if (same_key(admission->tokens[i].enrolment_key, key))
-            return &admission->tokens[i];
-    return NULL;
-}
-
-static bool slot_taken(const struct admission *admission, uint32_t slot) {
-    for (uint32_t i = 0; i < admission->worker_count; i++)
-        if (admission->workers[i].slot == slot)
-            return true;
-    return false;
-}
-
-static bool name_taken(const struct admission *admission, const char *name) {
-    for (uint32_t i = 0; i < admission->worker_count; i++)
-        if (strcmp(admission->workers[i].name, name) == 0)
-            return true;
-    return false;
-}
-
-static bool name_good(const char *name) {
-    size_t count = strnlen(name, MESSAGE_NAME_BYTES);
-    for (size_t i = 0; i < count; i++)
-        if (name[i] <= ' ' || name[i] > '~')
-            return false;
-    return count > 0 && count < MESSAGE_NAME_BYTES;
-}
-
-/* ---- workers.json: {"schema": 1, "workers": [{"slot": 0, "name": "...", "key": "hex", "token": "hex"}]} ---- */
-
-static const char *load_worker(struct admission *admission, json_t *row) {
-    json_int_t slot = 0;
-    const char *name = NULL, *key = NULL, *token = NULL;
-    if (json_unpack_ex(row, NULL, JSON_STRICT, "{s:I, s:s, s:s, s:s}", "slot", &slot, "name", &name, "key", &key,
-                       "token", &token) != 0)
-        return "a worker has slot, name, key, token and nothing else";
-    struct registered_worker worker = {0};
-    if (slot < 0 || slot >= MESSAGE_WORKERS_MAX || slot_taken(admission, (uint32_t)slot))
-        return "a slot is out of range or taken twice";
-    worker.slot = (uint32_t)slot;
-    if (!name_good(name) || name_taken(admission, name))
-        return "a name is empty, too long, not plain ASCII or taken twice";
-    snprintf(worker.name, sizeof worker.name, "%s", name);
-    if (!bytes_from_hex(key, worker.key, sizeof worker.key) || find_worker(admission, worker.key) != NULL ||
-        same_key(worker.key, admission->outer_key))
-        return "a key is not 64 hex digits, listed twice, or the outer's own";
-    if (!bytes_from_hex(token, worker.token_id, sizeof worker.token_id))
-        return "a token is not 16 hex digits";
-    admission->workers[admission->worker_count++] = worker;
-    return NULL;
-}
-
-static enum status load_workers(struct admission *admission, struct error *error) {
-    uint8_t *bytes = NULL;
-    size_t count = 0;
-    struct error reason;
-    enum status status = files_read(admission->path, FILE_BYTES_MAX, &bytes, &count, &reason);
-    if (status == STATUS_NOT_FOUND)
-        return STATUS_OK;
-    if (status != STATUS_OK)
-        return error_set(error, status, "%s", reason.text);
-    json_error_t json_error;
-    json_t *root = json_loadb((const char *)bytes, count, JSON_REJECT_DUPLICATES, &json_error);
-    free(bytes);
-    if (!root)
-        return error_set(
-            error, STATUS_DATA,
-            "%s:%d:%d: %s: restore the file from a copy; without it, remove it and let the workers register again",
-            admission->path, json_error.line, json_error.column, json_error.text);
-    int schema = 0;
-    json_t *rows = NULL;
-    const char *wrong = NULL;
-    if (json_unpack_ex(root, NULL, JSON_STRICT, "{s:i, s:o}", "schema", &schema, "workers", &rows) != 0 ||
-        schema != FILE_SCHEMA || !json_is_array(rows) || json_array_size(rows) > MESSAGE_WORKERS_MAX)
-        wrong = "expected {\"schema\": 1, \"workers\": [...]}";
-    size_t index = 0;
-    for (; !wrong && index < json_array_size(rows); index++)
-        wrong = load_worker(admission, json_array_get(rows, index));
-    json_decref(root);
-    if (wrong)
-        return error_set(
-            error, STATUS_DATA,
-            "%s: worker %zu: %s: restore the file from a copy; without it, remove it and let the workers register "
-            "again",
-            admission->path, index, wrong);
-    for (uint32_t i = 0; i < admission->worker_count; i++)
-        if (admission->workers[i].slot >= admission->slots)
-            return error_set(error, STATUS_CONFIG,
-                             "%s: slot %u of %s does not fit a run of %u workers: expected workers > %u",
-                             admission->path, admission->workers[i].slot, admission->workers[i].name, admission->slots,
-                             admission->workers[i].slot);
-    return STATUS_OK;
-}
-
-static enum status store_workers(const struct admission *admission, struct error *error) {
-    json_t *rows = json_array();
-    for (uint32_t i = 0; i < admission->worker_count; i++) {
-        const struct registered_worker *worker = &admission->workers[i];
-        char key[2 * KEYS_CURVE_BYTES + 1];
-        char token[2 * MESSAGE_TOKEN_ID_BYTES + 1];
-        bytes_to_hex(worker->key, sizeof worker->key, key);
-        bytes_to_hex(worker->token_id, sizeof worker->token_id, token);
-        CHECK(json_array_append_new(rows, json_pack("{s:i, s:s, s:s, s:s}", "slot", (int)worker->slot, "name",
-                                                    worker->name, "key", key, "token", token)) == 0);
-    }
-    json_t *root = json_pack("{s:i, s:o}", "schema", FILE_SCHEMA, "workers", rows);
-    char *text = json_dumps(root, JSON_INDENT(1));
-    CHECK(text != NULL);
-    json_decref(root);
-    enum status status = files_write_atomic(admission->path, text, strlen(text), 0600, error);
-    free(text);
-    return status;
-}
 
 /* ---- the list ---- */
 
-enum status admission_open(const char *directory, const struct node_keys *keys, uint32_t slots,
-                           struct admission **admission, struct error *error) {
-    CHECK(slots >= 1 && slots <= MESSAGE_WORKERS_MAX);
+enum status admission_open(const char *directory, const struct node_keys *keys, struct admission **admission,
+                           struct error *error) {
     struct admission *made = calloc(1, sizeof *made);
     if (!made)
         return error_set(error, STATUS_NO_MEMORY, "no memory for the list of workers (%zu bytes)", sizeof *made);
     char folder[PATH_MAX];
+    struct curve_pair recovery;
     files_join(folder, sizeof folder, directory, "keys");
-    files_join(made->path, sizeof made->path, folder, "workers.json");
-    made->slots = slots;
-    memcpy(made->outer_key, keys->curve.public_key, sizeof made->outer_key);
+    files_join(made->list.path, sizeof made->list.path, folder, "workers.json");
+    keys_recovery_pair(keys->recovery_secret, &recovery);
+    memcpy(made->list.recovery_key, recovery.public_key, sizeof made->list.recovery_key);
+    sodium_memzero(&recovery, sizeof recovery);
+    memcpy(made->list.outer_key, keys->curve.public_key, sizeof made->list.outer_key);
+    memcpy(made->sign_key, keys->sign_key, sizeof made->sign_key);
     memcpy(made->sign_secret, keys->sign_secret, sizeof made->sign_secret);
     CHECK(pthread_mutex_init(&made->mutex, NULL) == 0);
     enum status status = files_make_directory(folder, 0700, error);
     if (status == STATUS_OK)
-        status = load_workers(made, error);
+        status = admission_list_load(&made->list, error);
     if (status == STATUS_OK)
         *admission = made;
     else
@@ -210,43 +65,25 @@ void admission_set_run_id(struct admission *admission, const uint8_t run_id[MESS
     pthread_mutex_unlock(&admission->mutex);
 }
 
-enum status admission_add_token(struct admission *admission, const struct token *token, struct error *error) {
-    struct curve_pair pair;
-    keys_enrolment_pair(token->secret, &pair);
-    struct admitted_token row = {.expires_s = token->expires_s, .uses = token->uses};
-    memcpy(row.id, token->id, sizeof row.id);
-    memcpy(row.enrolment_key, pair.public_key, sizeof row.enrolment_key);
-    sodium_memzero(&pair, sizeof pair);
-    enum status status = STATUS_OK;
-    pthread_mutex_lock(&admission->mutex);
-    struct admitted_token *same = find_enrolment(admission, row.enrolment_key);
-    if (same)
-        *same = row; /* the same secret with another expiry or number of uses: the newest holds */
-    else if (admission->token_count == TOKENS_MAX)
-        status = error_set(error, STATUS_USAGE, "the outer holds %d tokens already: restart it to drop the old ones",
-                           TOKENS_MAX);
-    else
-        admission->tokens[admission->token_count++] = row;
-    pthread_mutex_unlock(&admission->mutex);
-    return status;
-}
-
-static enum peer_role role_of(struct admission *admission, const uint8_t key[KEYS_CURVE_BYTES]) {
-    if (same_key(key, admission->outer_key))
+static enum peer_role role_of(struct admission_list *list, const uint8_t key[KEYS_CURVE_BYTES]) {
+    if (admission_list_same_key(key, list->outer_key))
         return PEER_ROLE_ADMIN;
-    if (find_worker(admission, key))
-        return PEER_ROLE_WORKER;
-    return find_enrolment(admission, key) ? PEER_ROLE_ENROL : PEER_ROLE_NONE;
+    if (admission_list_same_key(key, list->recovery_key))
+        return PEER_ROLE_RECOVER;
+    const struct worker_row *worker = admission_list_by_key(list, key);
+    if (worker)
+        return worker->revoked ? PEER_ROLE_NONE : PEER_ROLE_WORKER;
+    return admission_list_token(list, key) ? PEER_ROLE_ENROL : PEER_ROLE_NONE;
 }
 
 enum peer_role admission_role(struct admission *admission, const uint8_t key[KEYS_CURVE_BYTES]) {
     pthread_mutex_lock(&admission->mutex);
-    enum peer_role role = role_of(admission, key);
+    enum peer_role role = role_of(&admission->list, key);
     pthread_mutex_unlock(&admission->mutex);
     return role;
 }
 
-/* ---- registration ---- */
+/* ---- what REGISTER and RECOVER share ---- */
 
 static bool refuse_with(struct message_refuse *refuse, enum refuse_code code, const char *format, ...)
     PRINTF_LIKE(3, 4);
@@ -259,80 +96,117 @@ static bool refuse_with(struct message_refuse *refuse, enum refuse_code code, co
     return false;
 }
 
-static uint32_t uses_of(const struct admission *admission, const struct admitted_token *token) {
-    uint32_t used = 0;
-    for (uint32_t i = 0; i < admission->worker_count; i++)
-        used += memcmp(admission->workers[i].token_id, token->id, sizeof token->id) == 0;
-    return used;
+void admission_refuse_revoked(struct message_refuse *refuse) {
+    (void)refuse_with(refuse, REFUSE_REVOKED, "this worker's key was revoked: it may not come back to this run");
 }
 
-/* The wish, or worker-SLOT; when taken, with -2, -3, ... */
-static void choose_name(const struct admission *admission, const char *wish, uint32_t slot,
-                        char name[MESSAGE_NAME_BYTES]) {
+static bool same_version(uint32_t version, struct message_refuse *refuse) {
+    return version == MESSAGE_PROTOCOL_VERSION ||
+           refuse_with(refuse, REFUSE_VERSION,
+                       "this worker speaks protocol %u, the outer speaks %d: use the same atoll on both", version,
+                       MESSAGE_PROTOCOL_VERSION);
+}
+
+/* A key that is listed as something else, or none at all, must not become a worker's. */
+static bool fit_for_worker(struct admission_list *list, const uint8_t key[MESSAGE_KEY_BYTES],
+                           struct message_refuse *refuse) {
+    return (role_of(list, key) == PEER_ROLE_NONE && !sodium_is_zero(key, MESSAGE_KEY_BYTES)) ||
+           refuse_with(refuse, REFUSE_DUPLICATE,
+                       "this key is the outer's own or a token's, not a worker's: remove the worker's keys/seed so "
+                       "that it makes its own");
+}
+
+/* The wish, or worker-SLOT; when taken, with -2, -3, ... Digits alone would be mistaken for a slot. */
+static void choose_name(struct admission_list *list, const char *wish, uint32_t slot, char name[MESSAGE_NAME_BYTES]) {
     char base[MESSAGE_NAME_BYTES];
-    if (name_good(wish))
-        snprintf(base, sizeof base, "%s", wish);
-    else
+    if (!admission_list_name_is_good(wish))
         snprintf(base, sizeof base, "worker-%u", slot);
+    else if (strspn(wish, "0123456789") == strlen(wish))
+        snprintf(base, sizeof base, "worker-%.56s", wish);
+    else
+        snprintf(base, sizeof base, "%s", wish);
     snprintf(name, MESSAGE_NAME_BYTES, "%s", base);
-    for (unsigned number = 2; name_taken(admission, name); number++)
+    for (unsigned number = 2; admission_list_by_name(list, name) != NULL; number++)
         snprintf(name, MESSAGE_NAME_BYTES, "%.56s-%u", base, number);
 }
 
-static bool register_new(struct admission *admission, const struct admitted_token *token,
+/* token_id NULL: none. */
+static bool list_worker(struct admission_list *list, const uint8_t key[MESSAGE_KEY_BYTES], uint32_t slot,
+                        const uint8_t *token_id, const char *wish, struct message_refuse *refuse) {
+    if (list->worker_count == ADMISSION_ROWS_MAX)
+        return refuse_with(refuse, REFUSE_FULL,
+                           "the outer's list is full: it holds %d workers, most of them revoked; start another run",
+                           ADMISSION_ROWS_MAX);
+    struct worker_row row = {.slot = slot};
+    memcpy(row.key, key, sizeof row.key);
+    if (token_id)
+        memcpy(row.token_id, token_id, sizeof row.token_id);
+    choose_name(list, wish, slot, row.name);
+    list->workers[list->worker_count++] = row;
+    struct error error;
+    if (admission_list_store(list, &error) == STATUS_OK)
+        return true;
+    list->worker_count--;
+    return refuse_with(refuse, REFUSE_FULL, "the outer cannot store its list of workers now (%.300s); try again later",
+                       error.text);
+}
+
+static void make_certificate(struct admission *admission, const uint8_t key[MESSAGE_KEY_BYTES],
+                             struct certificate *certificate) {
+    const struct worker_row *worker = admission_list_by_key(&admission->list, key);
+    *certificate = (struct certificate){.slot = worker->slot};
+    memcpy(certificate->run_id, admission->run_id, sizeof certificate->run_id);
+    memcpy(certificate->worker_key, worker->key, sizeof certificate->worker_key);
+    memcpy(certificate->name, worker->name, sizeof certificate->name);
+    certificate_sign(certificate, admission->sign_secret);
+}
+
+/* ---- REGISTER ---- */
+
+static bool register_new(struct admission_list *list, const struct token_row *token,
                          const struct message_register *request, uint64_t wall_s, struct message_refuse *refuse) {
     char ago[UNITS_TEXT_BYTES];
+    if (token->revoked)
+        return refuse_with(refuse, REFUSE_TOKEN_UNKNOWN,
+                           "this token was revoked; ask for a new one: atoll token create");
     if (wall_s >= token->expires_s) {
         uint64_t ago_s = wall_s > token->expires_s ? wall_s - token->expires_s : 1;
         return refuse_with(refuse, REFUSE_TOKEN_EXPIRED,
                            "this token expired %s ago; ask for a new one: atoll token create",
                            units_format_duration(ago_s * 1000000, ago));
     }
-    uint32_t used = uses_of(admission, token);
+    uint32_t used = admission_list_uses(list, token);
     if (used >= token->uses)
         return refuse_with(refuse, REFUSE_TOKEN_USED,
                            "this token has been used %u of %u times; ask for a new one: atoll token create", used,
                            token->uses);
     uint32_t slot = 0;
-    while (slot < admission->slots && slot_taken(admission, slot))
+    while (slot < MESSAGE_WORKERS_MAX && admission_list_by_slot(list, slot) != NULL)
         slot++;
-    if (slot == admission->slots)
-        return refuse_with(refuse, REFUSE_FULL, "all %u places of this run are taken (`workers` in its run file)",
-                           admission->slots);
-    struct registered_worker *worker = &admission->workers[admission->worker_count];
-    *worker = (struct registered_worker){.slot = slot};
-    memcpy(worker->key, request->worker_key, sizeof worker->key);
-    memcpy(worker->token_id, token->id, sizeof worker->token_id);
-    choose_name(admission, request->name, slot, worker->name);
-    admission->worker_count++;
-    struct error error;
-    if (store_workers(admission, &error) != STATUS_OK) {
-        admission->worker_count--;
-        return refuse_with(refuse, REFUSE_STARTED,
-                           "the outer cannot store its list of workers now (%.300s); try again later", error.text);
-    }
-    return true;
+    if (slot == MESSAGE_WORKERS_MAX)
+        return refuse_with(refuse, REFUSE_FULL,
+                           "all %d places of this run are taken; to free one: atoll drain WORKER DIR --revoke",
+                           MESSAGE_WORKERS_MAX);
+    return list_worker(list, request->worker_key, slot, token->id, request->name, refuse);
 }
 
-static bool register_key(struct admission *admission, const uint8_t enrolment_key[KEYS_CURVE_BYTES],
+static bool register_key(struct admission_list *list, const uint8_t enrolment_key[KEYS_CURVE_BYTES],
                          const struct message_register *request, uint64_t wall_s, struct message_refuse *refuse) {
-    if (request->protocol_version != MESSAGE_PROTOCOL_VERSION)
-        return refuse_with(refuse, REFUSE_VERSION,
-                           "this worker speaks protocol %u, the outer speaks %d: use the same atoll on both",
-                           request->protocol_version, MESSAGE_PROTOCOL_VERSION);
-    const struct admitted_token *token = find_enrolment(admission, enrolment_key);
+    if (!same_version(request->protocol_version, refuse))
+        return false;
+    const struct token_row *token = admission_list_token(list, enrolment_key);
     if (!token || memcmp(token->id, request->token_id, sizeof token->id) != 0)
         return refuse_with(
             refuse, REFUSE_TOKEN_UNKNOWN,
             "this outer does not know this token (revoked, or of another run); ask for a new one: atoll token create");
-    if (find_worker(admission, request->worker_key))
+    const struct worker_row *known = admission_list_by_key(list, request->worker_key);
+    if (known && known->revoked) {
+        admission_refuse_revoked(refuse);
+        return false;
+    }
+    if (known)
         return true; /* again: free, whatever became of the token */
-    if (role_of(admission, request->worker_key) != PEER_ROLE_NONE ||
-        sodium_is_zero(request->worker_key, MESSAGE_KEY_BYTES))
-        return refuse_with(refuse, REFUSE_DUPLICATE,
-                           "this key is the outer's own or a token's, not a worker's: remove the "
-                           "worker's keys/seed so that it makes its own");
-    return register_new(admission, token, request, wall_s, refuse);
+    return fit_for_worker(list, request->worker_key, refuse) && register_new(list, token, request, wall_s, refuse);
 }
 
 bool admission_register(struct admission *admission, const uint8_t enrolment_key[KEYS_CURVE_BYTES],
@@ -340,27 +214,240 @@ bool admission_register(struct admission *admission, const uint8_t enrolment_key
                         struct message_refuse *refuse) {
     pthread_mutex_lock(&admission->mutex);
     CHECK(admission->has_run_id);
-    bool admitted = register_key(admission, enrolment_key, request, wall_s, refuse);
-    if (admitted) {
-        const struct registered_worker *worker = find_worker(admission, request->worker_key);
-        *certificate = (struct certificate){.slot = worker->slot};
-        memcpy(certificate->run_id, admission->run_id, sizeof certificate->run_id);
-        memcpy(certificate->worker_key, worker->key, sizeof certificate->worker_key);
-        memcpy(certificate->name, worker->name, sizeof certificate->name);
-        certificate_sign(certificate, admission->sign_secret);
-    }
+    bool admitted = register_key(&admission->list, enrolment_key, request, wall_s, refuse);
+    if (admitted)
+        make_certificate(admission, request->worker_key, certificate);
     pthread_mutex_unlock(&admission->mutex);
     return admitted;
 }
 
+/* ---- RECOVER ---- */
+
+static bool recover_key(struct admission *admission, const struct message_recover *request,
+                        struct message_refuse *refuse) {
+    const struct certificate *shown = &request->certificate;
+    struct admission_list *list = &admission->list;
+    if (!same_version(request->protocol_version, refuse))
+        return false;
+    if (memcmp(shown->run_id, admission->run_id, sizeof shown->run_id) != 0) {
+        char ours[17], theirs[17];
+        bytes_to_hex(admission->run_id, 8, ours);
+        bytes_to_hex(shown->run_id, 8, theirs);
+        return refuse_with(refuse, REFUSE_RUN,
+                           "this outer leads run %s, the certificate is of run %s: use another "
+                           "--dir",
+                           ours, theirs);
+    }
+    if (shown->slot >= MESSAGE_WORKERS_MAX || !admission_list_name_is_good(shown->name) ||
+        certificate_verify(shown, admission->sign_key, NULL) != STATUS_OK)
+        return refuse_with(refuse, REFUSE_TOKEN_UNKNOWN,
+                           "this outer did not sign this certificate: register with a token: atoll worker --join "
+                           "TOKEN");
+    const struct worker_row *known = admission_list_by_key(list, shown->worker_key);
+    if (known && known->revoked) {
+        admission_refuse_revoked(refuse);
+        return false;
+    }
+    if (known)
+        return true;
+    if (!fit_for_worker(list, shown->worker_key, refuse))
+        return false;
+    const struct worker_row *holder = admission_list_by_slot(list, shown->slot);
+    if (holder)
+        return refuse_with(refuse, REFUSE_DUPLICATE,
+                           "slot %u of this certificate is held by another worker (%s): register with a token: atoll "
+                           "worker --join TOKEN",
+                           shown->slot, holder->name);
+    return list_worker(list, shown->worker_key, shown->slot, NULL, shown->name, refuse);
+}
+
+bool admission_recover(struct admission *admission, const struct message_recover *request,
+                       struct certificate *certificate, struct message_refuse *refuse) {
+    pthread_mutex_lock(&admission->mutex);
+    CHECK(admission->has_run_id);
+    bool admitted = recover_key(admission, request, refuse);
+    if (admitted)
+        make_certificate(admission, request->certificate.worker_key, certificate);
+    pthread_mutex_unlock(&admission->mutex);
+    return admitted;
+}
+
+/* ---- workers by name ---- */
+
 bool admission_find(struct admission *admission, const uint8_t key[KEYS_CURVE_BYTES], uint32_t *slot,
                     char name[MESSAGE_NAME_BYTES]) {
     pthread_mutex_lock(&admission->mutex);
-    const struct registered_worker *worker = find_worker(admission, key);
-    if (worker) {
+    const struct worker_row *worker = admission_list_by_key(&admission->list, key);
+    bool found = worker != NULL && !worker->revoked;
+    if (found) {
         *slot = worker->slot;
         memcpy(name, worker->name, MESSAGE_NAME_BYTES);
     }
     pthread_mutex_unlock(&admission->mutex);
-    return worker != NULL;
+    return found;
+}
+
+static enum status select_worker(struct admission_list *list, const char *text, struct worker_row **row,
+                                 struct error *error) {
+    uint8_t key[KEYS_CURVE_BYTES];
+    size_t digits = strspn(text, "0123456789");
+    if (bytes_from_hex(text, key, sizeof key)) {
+        *row = admission_list_by_key(list, key);
+    } else if (digits > 0 && text[digits] == '\0') {
+        *row = digits <= 3 ? admission_list_by_slot(list, (uint32_t)strtoul(text, NULL, 10)) : NULL;
+        if (*row == NULL)
+            return error_set(error, STATUS_NOT_FOUND, "this run has no worker in slot %.64s: atoll status shows them",
+                             text);
+    } else {
+        *row = admission_list_by_name(list, text);
+    }
+    return *row != NULL
+               ? STATUS_OK
+               : error_set(error, STATUS_NOT_FOUND, "this run has no worker '%.64s': atoll status shows them", text);
+}
+
+static void copy_worker(const struct worker_row *row, struct admission_worker *worker) {
+    *worker = (struct admission_worker){.slot = row->slot, .revoked = row->revoked};
+    memcpy(worker->key, row->key, sizeof worker->key);
+    memcpy(worker->name, row->name, sizeof worker->name);
+}
+
+enum status admission_select(struct admission *admission, const char *text, struct admission_worker *worker,
+                             struct error *error) {
+    struct worker_row *row = NULL;
+    pthread_mutex_lock(&admission->mutex);
+    enum status status = select_worker(&admission->list, text, &row, error);
+    if (status == STATUS_OK)
+        copy_worker(row, worker);
+    pthread_mutex_unlock(&admission->mutex);
+    return status;
+}
+
+enum status admission_revoke(struct admission *admission, const char *text, struct admission_worker *worker,
+                             struct error *error) {
+    struct worker_row *row = NULL;
+    pthread_mutex_lock(&admission->mutex);
+    enum status status = select_worker(&admission->list, text, &row, error);
+    if (status == STATUS_OK && !row->revoked) {
+        row->revoked = true;
+        status = admission_list_store(&admission->list, error);
+        row->revoked = status == STATUS_OK;
+    }
+    if (status == STATUS_OK)
+        copy_worker(row, worker);
+    pthread_mutex_unlock(&admission->mutex);
+    return status;
+}
+
+/* ---- tokens ---- */
+
+/* A place for one more token: at the end, or that of one that admits nobody any more; UINT32_MAX: there is none. */
+static uint32_t find_place(const struct admission_list *list, uint64_t wall_s) {
+    if (list->token_count < ADMISSION_TOKENS_MAX)
+        return list->token_count;
+    for (uint32_t i = 0; i < list->token_count; i++) {
+        const struct token_row *row = &list->tokens[i];
+        if (row->revoked || wall_s >= row->expires_s || admission_list_uses(list, row) >= row->uses)
+            return i;
+    }
+    return UINT32_MAX;
+}
+
+static enum status add_token(struct admission_list *list, struct token_row row, uint64_t wall_s, struct error *error) {
+    const struct token_row *same = admission_list_token(list, row.key);
+    uint32_t place = same ? (uint32_t)(same - list->tokens) : find_place(list, wall_s);
+    if (place == UINT32_MAX)
+        return error_set(error, STATUS_USAGE,
+                         "the outer holds %d tokens that can still be used: revoke some: atoll token revoke ID DIR",
+                         ADMISSION_TOKENS_MAX);
+    row.revoked = same && same->revoked;
+    struct token_row before[ADMISSION_TOKENS_MAX];
+    uint32_t count = list->token_count;
+    memcpy(before, list->tokens, sizeof before);
+    if (same || place == list->token_count) {
+        list->tokens[place] = row;
+        list->token_count += same ? 0 : 1;
+    } else { /* stay in the order of their making */
+        memmove(&list->tokens[place], &list->tokens[place + 1], (list->token_count - place - 1) * sizeof *list->tokens);
+        list->tokens[list->token_count - 1] = row;
+    }
+    enum status status = admission_list_store(list, error);
+    if (status != STATUS_OK) {
+        memcpy(list->tokens, before, sizeof before);
+        list->token_count = count;
+    }
+    return status;
+}
+
+enum status admission_add_token(struct admission *admission, const struct token *token, uint64_t wall_s,
+                                struct error *error) {
+    struct curve_pair pair;
+    keys_enrolment_pair(token->secret, &pair);
+    struct token_row row = {.expires_s = token->expires_s < INT64_MAX ? token->expires_s : INT64_MAX,
+                            .uses = token->uses};
+    memcpy(row.id, token->id, sizeof row.id);
+    memcpy(row.key, pair.public_key, sizeof row.key);
+    sodium_memzero(&pair, sizeof pair);
+    pthread_mutex_lock(&admission->mutex);
+    enum status status = add_token(&admission->list, row, wall_s, error);
+    pthread_mutex_unlock(&admission->mutex);
+    return status;
+}
+
+static void copy_token(const struct admission_list *list, const struct token_row *row, struct admission_token *token) {
+    *token = (struct admission_token){.expires_s = row->expires_s,
+                                      .uses = row->uses,
+                                      .used = admission_list_uses(list, row),
+                                      .revoked = row->revoked};
+    memcpy(token->id, row->id, sizeof token->id);
+}
+
+uint32_t admission_list_tokens(struct admission *admission, struct admission_token tokens[ADMISSION_TOKENS_MAX]) {
+    pthread_mutex_lock(&admission->mutex);
+    const struct admission_list *list = &admission->list;
+    uint32_t count = list->token_count;
+    for (uint32_t i = 0; i < count; i++)
+        copy_token(list, &list->tokens[i], &tokens[i]);
+    pthread_mutex_unlock(&admission->mutex);
+    return count;
+}
+
+static enum status select_token(struct admission_list *list, const char *id, struct token_row **row,
+                                struct error *error) {
+    size_t count = strlen(id);
+    if (count == 0 || count > 2 * MESSAGE_TOKEN_ID_BYTES || strspn(id, "0123456789abcdefABCDEF") != count)
+        return error_set(error, STATUS_USAGE,
+                         "'%.64s' is not the begin of a token's id (1 to %d hex digits): atoll token list DIR shows "
+                         "them",
+                         id, 2 * MESSAGE_TOKEN_ID_BYTES);
+    uint32_t matches = 0;
+    for (uint32_t i = 0; i < list->token_count; i++) {
+        char text[2 * MESSAGE_TOKEN_ID_BYTES + 1];
+        bytes_to_hex(list->tokens[i].id, sizeof list->tokens[i].id, text);
+        if (strncasecmp(text, id, count) != 0)
+            continue;
+        *row = &list->tokens[i];
+        matches++;
+    }
+    if (matches == 0)
+        return error_set(error, STATUS_NOT_FOUND, "no token's id begins with %s: atoll token list DIR shows them", id);
+    return matches == 1
+               ? STATUS_OK
+               : error_set(error, STATUS_USAGE, "the ids of %u tokens begin with %s: give more digits", matches, id);
+}
+
+enum status admission_revoke_token(struct admission *admission, const char *id, struct admission_token *token,
+                                   struct error *error) {
+    struct token_row *row = NULL;
+    pthread_mutex_lock(&admission->mutex);
+    enum status status = select_token(&admission->list, id, &row, error);
+    if (status == STATUS_OK && !row->revoked) {
+        row->revoked = true;
+        status = admission_list_store(&admission->list, error);
+        row->revoked = status == STATUS_OK;
+    }
+    if (status == STATUS_OK)
+        copy_token(&admission->list, row, token);
+    pthread_mutex_unlock(&admission->mutex);
+    return status;
 }

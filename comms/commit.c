@@ -13,8 +13,9 @@ _Static_assert(MESSAGE_SIGNATURE_BYTES == crypto_sign_BYTES && MESSAGE_KEY_BYTES
 
 enum {
     DOMAIN_BYTES = 32,
-    COUNTED_BYTES = 4 + 5 * 8,
-    CANONICAL_BYTES_MAX = 512 + MESSAGE_WORKERS_MAX * COUNTED_BYTES,
+    COUNTED_BYTES = 4 + 6 * 8,
+    TOTAL_BYTES = 4 + 3 * 8,
+    CANONICAL_BYTES_MAX = 512 + MESSAGE_WORKERS_MAX * (COUNTED_BYTES + TOTAL_BYTES),
 };
 
 /* The canonical bytes as they grow. */
@@ -71,9 +72,9 @@ static bool is_signed(const uint8_t hash[MESSAGE_HASH_BYTES], const uint8_t *sig
 /* ---- commits ---- */
 
 void commit_hash(const struct commit *commit, uint8_t hash[MESSAGE_HASH_BYTES]) {
-    CHECK(commit->counted_count <= MESSAGE_WORKERS_MAX);
+    CHECK(commit->counted_count <= MESSAGE_WORKERS_MAX && commit->total_count <= MESSAGE_WORKERS_MAX);
     struct canon canon;
-    canon_open(&canon, "atoll commit 1");
+    canon_open(&canon, "atoll commit 2");
     canon_bytes(&canon, commit->run_id, sizeof commit->run_id);
     canon_u32(&canon, commit->leader);
     canon_u64(&canon, commit->epoch);
@@ -90,6 +91,15 @@ void commit_hash(const struct commit *commit, uint8_t hash[MESSAGE_HASH_BYTES]) 
         canon_u64(&canon, line->send_step);
         canon_u64(&canon, line->tokens_from);
         canon_u64(&canon, line->tokens_to);
+        canon_u64(&canon, line->tokens);
+    }
+    canon_u32(&canon, commit->total_count);
+    for (uint32_t i = 0; i < commit->total_count; i++) {
+        const struct total *total = &commit->totals[i];
+        canon_u32(&canon, total->slot);
+        canon_u64(&canon, total->mark);
+        canon_u64(&canon, total->applied);
+        canon_u64(&canon, total->dropped);
     }
     canon_u64(&canon, commit->payload_bytes);
     canon_bytes(&canon, commit->payload_hash, sizeof commit->payload_hash);

@@ -1,10 +1,10 @@
-/* commit: the identity and signature of a commit and of a certificate. Canonical bytes (little-endian fixed fields, counted list in
+/* commit: the identity and signature of a commit and of a certificate. Canonical bytes (little-endian fixed fields, both lists in
  * order) under a domain prefix; hash = BLAKE2b-256, signature = Ed25519 over the hash.
  *
- * Canonical bytes: the domain ("atoll commit 1", "atoll certificate 1", "atoll genesis 1", "atoll run 1") in 32 bytes, zero-filled; then
+ * Canonical bytes: the domain ("atoll commit 2", "atoll certificate 1", "atoll genesis 1", "atoll run 1") in 32 bytes, zero-filled; then
  * every field but the signature in the order of its struct: uint32 and uint64 little-endian, hashes and keys as they are, a name as
- * MESSAGE_NAME_BYTES bytes, zero-filled after its end, the counted list as its count and its lines. Differing domains keep one kind
- * of hash from ever standing for another. No protobuf here: its bytes are not canonical.
+ * MESSAGE_NAME_BYTES bytes, zero-filled after its end, a list as its count and its lines. Differing domains keep one kind of
+ * hash from ever standing for another. No protobuf here: its bytes are not canonical.
  * The order of the counted list counts: it is the order of summation. */
 #ifndef ATOLL_COMMS_COMMIT_H
 #define ATOLL_COMMS_COMMIT_H
@@ -14,7 +14,7 @@
 
 enum { SIGN_SECRET_BYTES = 64 };
 
-/* The version's identity: covers every field but the signature. CHECKs counted_count. */
+/* The version's identity: covers every field but the signature. CHECKs the counts of its lists. */
 void commit_hash(const struct commit *commit, uint8_t hash[MESSAGE_HASH_BYTES]);
 /* The parent of version 1: of a fragment's initial state. */
 void commit_genesis(const uint8_t run_id[MESSAGE_HASH_BYTES], uint32_t fragment,

@@ -15,6 +15,8 @@
 static const char context_curve[crypto_kdf_CONTEXTBYTES + 1] = "atollcrv";
 static const char context_sign[crypto_kdf_CONTEXTBYTES + 1] = "atollsgn";
 static const char context_enrolment[crypto_kdf_CONTEXTBYTES + 1] = "atollenr";
+static const char context_recovery_secret[crypto_kdf_CONTEXTBYTES + 1] = "atollrcs";
+static const char context_recovery[crypto_kdf_CONTEXTBYTES + 1] = "atollrec";
 
 _Static_assert(KEYS_SEED_BYTES == crypto_kdf_KEYBYTES, "the seed is a crypto_kdf master key");
 _Static_assert(KEYS_CURVE_BYTES == crypto_box_PUBLICKEYBYTES, "CURVE keys are crypto_box keys");
@@ -148,6 +150,8 @@ enum status keys_open(const char *directory, struct node_keys *keys, struct erro
         *keys = (struct node_keys){.created = created};
         derive_curve(seed, context_curve, &keys->curve);
         derive_sign(seed, keys);
+        CHECK(crypto_kdf_derive_from_key(keys->recovery_secret, sizeof keys->recovery_secret, 1,
+                                         context_recovery_secret, seed) == 0);
     }
     sodium_memzero(seed, sizeof seed);
     return status;
@@ -155,6 +159,10 @@ enum status keys_open(const char *directory, struct node_keys *keys, struct erro
 
 void keys_enrolment_pair(const uint8_t secret[32], struct curve_pair *pair) {
     derive_curve(secret, context_enrolment, pair);
+}
+
+void keys_recovery_pair(const uint8_t secret[MESSAGE_KEY_BYTES], struct curve_pair *pair) {
+    derive_curve(secret, context_recovery, pair);
 }
 
 void keys_wipe(struct node_keys *keys) {

@@ -1,5 +1,5 @@
-/* keys: one 32-byte master seed per node (DIRECTORY/keys/seed, mode 0600) from which the CURVE and the Ed25519 pair derive
- * (libsodium crypto_kdf, separate contexts). */
+/* keys: one 32-byte master seed per node (DIRECTORY/keys/seed, mode 0600) from which the CURVE pair, the Ed25519 pair and the recovery secret
+ * derive (libsodium crypto_kdf, separate contexts). */
 #ifndef ATOLL_COMMS_KEYS_H
 #define ATOLL_COMMS_KEYS_H
 
@@ -19,7 +19,8 @@ struct node_keys {
     struct curve_pair curve;
     uint8_t sign_key[MESSAGE_KEY_BYTES];
     uint8_t sign_secret[SIGN_SECRET_BYTES];
-    bool created; /* made by this very call */
+    uint8_t recovery_secret[MESSAGE_KEY_BYTES]; /* an outer tells it to the workers that it admits */
+    bool created;                               /* made by this very call */
 };
 
 /* keys_init: sodium_init; once, before threads. */
@@ -32,6 +33,8 @@ MUST_USE enum status keys_open(const char *directory, struct node_keys *keys, st
 
 /* A pair derived from a token's secret, equal on both sides; for enrolment only. */
 void keys_enrolment_pair(const uint8_t secret[32], struct curve_pair *pair);
+/* The pair that every admitted worker of an outer can make: an outer that lost all but its seed still hears it, for RECOVER only. */
+void keys_recovery_pair(const uint8_t secret[MESSAGE_KEY_BYTES], struct curve_pair *pair);
 void keys_wipe(struct node_keys *keys);
 
 #endif

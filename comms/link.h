@@ -12,11 +12,13 @@
 #include "comms/token.h"
 
 /* A peer of the outer, named by what ZAP proved and not by what it claims: the link checks on every message that the routing id belongs to
- * the authenticated key ('W' + key; 'E' and 'A' + 16 random bytes for enrolment and admin connections). */
+ * the authenticated key ('W' + key + 7 random bytes of the process's link, so that a second process with the same key cannot take the
+ * connection of the first; 'E', 'R' and 'A' + 16 random bytes). */
+enum { LINK_WORKER_ROUTING_BYTES = 1 + KEYS_CURVE_BYTES + 7 };
 struct link_peer {
     enum peer_role role;
     uint8_t key[KEYS_CURVE_BYTES]; /* the CURVE key it proved */
-    uint8_t routing[40];
+    uint8_t routing[LINK_WORKER_ROUTING_BYTES];
     uint8_t routing_bytes;
 };
 
@@ -26,9 +28,16 @@ enum link_event_kind {
     LINK_EVENT_CHUNK,     /* a valid chunk */
     LINK_EVENT_CONNECTED, /* worker side: both connections are up (again) */
     LINK_EVENT_LOST, /* worker side: a connection broke, both were closed; it dials again by itself after 0.1 to 2 s */
-    /* Worker side, final and said once: `error` is STATUS_REFUSED (the outer does not list our key; it has another key than the token says)
-     * or STATUS_UNREACHABLE (what answers does not speak CURVE; nobody answered for patience_us). Later receives return NONE. */
-    LINK_EVENT_REFUSED,
+    LINK_EVENT_REFUSED, /* worker side, final and said once: `refusal` and `error` tell. Later receives return NONE */
+};
+
+/* Why a worker's link gave up. */
+enum link_refusal {
+    LINK_REFUSAL_NONE,
+    LINK_REFUSAL_NOT_LISTED, /* STATUS_REFUSED: the outer with our token's key does not list our key, or it was revoked: RECOVER tells which */
+    LINK_REFUSAL_OTHER_KEY, /* STATUS_REFUSED: the outer has another key than the token says */
+    LINK_REFUSAL_NOT_CURVE, /* STATUS_UNREACHABLE: what answers is no outer */
+    LINK_REFUSAL_NOBODY,    /* STATUS_UNREACHABLE: nobody answered for patience_us */
 };
 
 struct link_event {
@@ -37,6 +46,7 @@ struct link_event {
     struct message message; /* long texts valid until the next receive */
     struct chunk chunk;
     const uint8_t *payload; /* of the chunk, valid until the next receive */
+    enum link_refusal refusal;
     struct error error;
 };
 
@@ -73,7 +83,7 @@ void outer_link_close(struct outer_link *link); /* waits at most 1 s for what is
 void outer_link_ports(const struct outer_link *link, uint16_t *control_port, uint16_t *bulk_port);
 
 /* Wait up to timeout_us (0: do not wait) for one event; the two connections take turns. event is overwritten. Enrolment peers are heard with
- * REGISTER only, admins with ADMIN_REQUEST only, workers with all else. Call it at least once a second: it also reads the meters, and a
+ * REGISTER only, recovery peers with RECOVER only, admins with ADMIN_REQUEST only, workers with all else. Call it at least once a second: it also reads the meters, and a
  * connection that libzmq cut stays open to the far end until then. */
 void outer_link_receive(struct outer_link *link, uint64_t timeout_us, struct link_event *event);
 void outer_link_wake(struct outer_link *link); /* from any thread: a waiting receive returns NONE */
@@ -88,15 +98,15 @@ MUST_USE enum status outer_link_send_chunk(struct outer_link *link, const struct
 void outer_link_bytes(struct outer_link *link, const struct link_peer *peer, struct link_bytes *bytes);
 void outer_link_drops(const struct outer_link *link, struct link_drops *drops);
 
-/* ---- worker side (also enrolment and admin) ---- */
+/* ---- worker side (also enrolment, recovery and admin) ---- */
 struct worker_link;
 struct worker_link_options {
     enum peer_role role;
     const struct token_address *addresses; /* tried in turn */
     uint32_t address_count;
     const uint8_t *outer_key;       /* KEYS_CURVE_BYTES */
-    const struct curve_pair *curve; /* own, enrolment or admin pair */
-    bool bulk;                      /* false: control only (enrolment, admin) */
+    const struct curve_pair *curve; /* own, enrolment, recovery or admin pair */
+    bool bulk;                      /* false: control only (all but workers) */
     uint64_t up_bytes_per_s;        /* sizes the bulk socket's send buffer; 0 = no cap */
     uint64_t
         patience_us; /* REFUSED "nobody answers" after this long without both connections, at the start or after LOST; 0 = never */

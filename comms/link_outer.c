@@ -163,7 +163,7 @@ static bool identify(struct link_frames *frames, struct link_peer *peer) {
     if (!user_id || !zap_parse_user_id(user_id, &peer->role, peer->key) || bytes > sizeof peer->routing)
         return false;
     bool good = peer->role == PEER_ROLE_WORKER
-                    ? bytes == 1 + KEYS_CURVE_BYTES && memcmp(routing + 1, peer->key, KEYS_CURVE_BYTES) == 0
+                    ? bytes == LINK_WORKER_ROUTING_BYTES && memcmp(routing + 1, peer->key, KEYS_CURVE_BYTES) == 0
                     : bytes == 1 + 16;
     if (!good || routing[0] != (uint8_t)zap_role_letter(peer->role))
         return false;
@@ -178,6 +178,8 @@ static bool may_say(enum peer_role role, enum link_lane lane, enum message_type 
         return role == PEER_ROLE_WORKER;
     if (type == MESSAGE_REGISTER)
         return role == PEER_ROLE_ENROL;
+    if (type == MESSAGE_RECOVER)
+        return role == PEER_ROLE_RECOVER;
     if (type == MESSAGE_ADMIN_REQUEST)
         return role == PEER_ROLE_ADMIN;
     return role == PEER_ROLE_WORKER;

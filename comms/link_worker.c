@@ -59,7 +59,7 @@ struct worker_link {
     struct token_address addresses[TOKEN_ADDRESSES_MAX];
     uint8_t outer_key[KEYS_CURVE_BYTES];
     struct curve_pair curve;
-    uint8_t routing[1 + KEYS_CURVE_BYTES];
+    uint8_t routing[LINK_WORKER_ROUTING_BYTES];
     size_t routing_bytes;
 
     enum phase phase;
@@ -109,8 +109,9 @@ enum status worker_link_open(const struct worker_link_options *options, struct w
     made->options.outer_key = made->outer_key;
     made->options.curve = &made->curve;
     made->routing[0] = (uint8_t)zap_role_letter(options->role);
-    made->routing_bytes = options->role == PEER_ROLE_WORKER ? 1 + KEYS_CURVE_BYTES : 1 + 16;
+    made->routing_bytes = options->role == PEER_ROLE_WORKER ? LINK_WORKER_ROUTING_BYTES : 1 + 16;
     memcpy(made->routing + 1, made->curve.public_key, KEYS_CURVE_BYTES);
+    randombytes_buf(made->routing + 1 + KEYS_CURVE_BYTES, LINK_WORKER_ROUTING_BYTES - 1 - KEYS_CURVE_BYTES);
     if (options->role != PEER_ROLE_WORKER) /* several may be open with one key */
         randombytes_buf(made->routing + 1, 16);
     made->pause_us = PAUSE_MIN_US;
@@ -285,11 +286,13 @@ static void append(char *text, size_t room, const char *format, ...) {
     va_end(arguments);
 }
 
-static void refuse(struct worker_link *link, struct link_event *event, enum status status, const char *text) {
+static void refuse(struct worker_link *link, struct link_event *event, enum link_refusal refusal, const char *text) {
+    bool refused = refusal == LINK_REFUSAL_NOT_LISTED || refusal == LINK_REFUSAL_OTHER_KEY;
     hang_up(link, 0);
     enter(link, PHASE_OVER, clock_now_us());
     event->kind = LINK_EVENT_REFUSED;
-    error_set(&event->error, status, "%s", text);
+    event->refusal = refusal;
+    error_set(&event->error, refused ? STATUS_REFUSED : STATUS_UNREACHABLE, "%s", text);
 }
 
 static void refuse_unknown_key(struct worker_link *link, struct link_event *event) {
@@ -299,12 +302,13 @@ static void refuse_unknown_key(struct worker_link *link, struct link_event *even
         [PEER_ROLE_NONE] = "",
         [PEER_ROLE_ENROL] =
             "does not know this token (revoked, or of another run): ask for a new one: atoll token create",
+        [PEER_ROLE_RECOVER] = "does not take certificates: register with a token: atoll worker --join TOKEN",
         [PEER_ROLE_WORKER] = "does not know this worker's key: register with a token: atoll worker --join TOKEN",
         [PEER_ROLE_ADMIN] = "has another key than this directory: run this command with the outer's own --dir",
     };
     snprintf(text, sizeof text, "the outer at %s:%u %s", address->host, address->control_port,
              reasons[link->options.role]);
-    refuse(link, event, STATUS_REFUSED, text);
+    refuse(link, event, LINK_REFUSAL_NOT_LISTED, text);
 }
 
 static enum fate fate_of(const struct verdict *verdict) {
@@ -359,7 +363,7 @@ static void refuse_wrong(struct worker_link *link, struct link_event *event) {
         snprintf(text, sizeof text,
                  "what answers at %s:%u does not speak CURVE, so it is no atoll outer: check host and port",
                  address->host, address->control_port);
-    refuse(link, event, other_key ? STATUS_REFUSED : STATUS_UNREACHABLE, text);
+    refuse(link, event, other_key ? LINK_REFUSAL_OTHER_KEY : LINK_REFUSAL_NOT_CURVE, text);
 }
 
 static void refuse_nobody(struct worker_link *link, struct link_event *event, uint64_t now_us) {
@@ -369,7 +373,7 @@ static void refuse_nobody(struct worker_link *link, struct link_event *event, ui
     list_addresses(link, list, sizeof list);
     snprintf(text, sizeof text, "no outer has answered for %s at %s: does it run, and do its ports pass the firewalls?",
              units_format_duration(now_us - link->unconnected_us, waited), list);
-    refuse(link, event, STATUS_UNREACHABLE, text);
+    refuse(link, event, LINK_REFUSAL_NOBODY, text);
 }
 
 /* ---- receiving ---- */

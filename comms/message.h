@@ -6,15 +6,20 @@
  *
  * Who says what (W worker, O outer, A admin on the outer's own machine), in the order of a life:
  *   REGISTER W>O with an enrolment key: my own key         ADMIT O>W your slot and certificate      REFUSE O>W no, and why
- *   HELLO    W>O with its own key                          WELCOME O>W session, run file, versions
- *   READY    W>O model built, these are its hashes         START O>W all are here, train            MEMBERS O>W who lives, who evaluates
+ *   RECOVER  W>O with the recovery key: my certificate; an outer that lost its list answers ADMIT
+ *   HELLO    W>O with its own key: the heads that I hold   WELCOME O>W session, run file
+ *   READY    W>O model built, these are its hashes         STATE O>W I lead: these are the run's heads
+ *   FETCH    either way: bring me from this head to yours  COMMITs, or SNAPSHOT either way: a whole fragment, fetched by GRANT
+ *   JOINED   W>O I hold what STATE named, expect me        START O>W all are here, train            MEMBERS O>W who lives, who evaluates
  *   OFFER    W>O a contribution wants to be sent           GRANT either way: receiver asks for bytes of a transfer
  *   OFFER_REFUSED O>W it will not count, and why           COMMIT O>W a new version; its payload is fetched by GRANT
  *   APPLIED  W>O I hold this version, with this hash       TELEMETRY W>O numbers for people
- *   PING O>W, PONG W>O every 250 ms                        DONE W>O trained to the end, nothing unsent
+ *   PING O>W, PONG W>O every 250 ms; a PING of session 0: yours was given up, dial anew
+ *   DONE     W>O trained to the end, nothing unsent
  *   END      O>W quorum mode: enough workers have trained to the end, stop training and send what is unsent
  *   FINISH   O>W all versions are final                    FINAL W>O final hashes and evaluation     FAREWELL O>W you may leave
  *   STOP     O>W the outer stops, so do you                GOODBYE W>O I leave
+ *   DRAIN    O>W finish what is in flight and leave: somebody wants this worker out
  *   ADMIN_REQUEST A>O, ADMIN_REPLY O>A                     status and tokens */
 #ifndef ATOLL_COMMS_MESSAGE_H
 #define ATOLL_COMMS_MESSAGE_H
@@ -24,7 +29,7 @@
 #include <stdint.h>
 
 enum {
-    MESSAGE_PROTOCOL_VERSION = 1,
+    MESSAGE_PROTOCOL_VERSION = 2,
     MESSAGE_CONTROL_BYTES_MAX = 65536, /* one control message, encoded */
     MESSAGE_WORKERS_MAX = 64,
     MESSAGE_FRAGMENTS_MAX = 128,
@@ -65,20 +70,36 @@ enum message_type {
     MESSAGE_GOODBYE,
     MESSAGE_ADMIN_REQUEST,
     MESSAGE_ADMIN_REPLY,
+    MESSAGE_RECOVER,
+    MESSAGE_STATE,
+    MESSAGE_FETCH,
+    MESSAGE_SNAPSHOT,
+    MESSAGE_JOINED,
+    MESSAGE_DRAIN,
     MESSAGE_TYPE_COUNT
 };
 const char *message_type_name(enum message_type type); /* "OFFER"; in wire.c */
 
+/* What a node holds of one fragment: the version, and the identity of the commit that made it. Of two heads the one with the larger
+ * (epoch, version) is the newer: within an epoch one outer made all versions, one after another. Version 0 has epoch 0 and the hash of
+ * commit_genesis. */
+struct head {
+    uint64_t epoch;
+    uint64_t version;
+    uint8_t hash[MESSAGE_HASH_BYTES];
+};
+
 /* What a worker offers: the progress of one fragment since its last counted send. (slot, incarnation, fragment, base_version) names
- * it; tokens_to - tokens_from is its weight. Token counts are of the worker's own counter, which never goes back. */
+ * it. Token counts are of the worker's own counter, which never goes back, also not over a restart. */
 struct contribution {
     uint32_t slot;
     uint64_t incarnation; /* differs at each start of a worker process */
     uint32_t fragment;
     uint64_t base_version; /* the outer copy that it was measured from */
     uint64_t send_step;
-    uint64_t tokens_from; /* exclusive */
+    uint64_t tokens_from; /* exclusive; this slot's mark in the totals of the base version, or of a later one */
     uint64_t tokens_to;   /* inclusive */
+    uint64_t tokens; /* work in it, its weight: 1 .. tokens_to - tokens_from; the rest was lost with a killed process or a lost branch */
     uint64_t payload_bytes;
     uint8_t payload_hash[MESSAGE_HASH_BYTES];
 };
@@ -91,6 +112,16 @@ struct counted {
     uint64_t send_step;
     uint64_t tokens_from;
     uint64_t tokens_to;
+    uint64_t tokens;
+};
+
+/* Where the tokens of one slot stand in one fragment after a commit: any replica restores the ledger from it.
+ * mark = applied + dropped: every token below the mark is one or the other. */
+struct total {
+    uint32_t slot;
+    uint64_t mark; /* upper end of the newest applied interval */
+    uint64_t applied;
+    uint64_t dropped;
 };
 
 /* A new version of one fragment. Its own hash (commit_hash in comms/commit.h) is the version's identity. */
@@ -101,9 +132,11 @@ struct commit {
     uint32_t fragment;
     uint64_t version; /* parent's version + 1; the seed's parameters are version 0 */
     uint8_t parent[MESSAGE_HASH_BYTES];
-    uint64_t run_step; /* largest send step that counts in it */
+    uint64_t run_step; /* largest send step that counts in it or in an ancestor: R as this fragment knows it */
     uint32_t counted_count;
-    struct counted counted[MESSAGE_WORKERS_MAX];
+    struct counted counted[MESSAGE_WORKERS_MAX]; /* in the order of the sum */
+    uint32_t total_count;
+    struct total totals[MESSAGE_WORKERS_MAX]; /* slots with a mark, ascending */
     uint64_t payload_bytes;
     uint8_t payload_hash[MESSAGE_HASH_BYTES];
     uint8_t state_hash[MESSAGE_STATE_HASH_BYTES]; /* of g and u after it */
@@ -128,7 +161,7 @@ enum refuse_code {
     REFUSE_TOKEN_USED,    /* all uses taken                      exit 77 */
     REFUSE_TOKEN_UNKNOWN, /* unknown or revoked                  exit 77 */
     REFUSE_FULL,          /* all slots taken                     exit 77 */
-    REFUSE_STARTED,       /* run under way without this worker   exit 75 */
+    REFUSE_REVOKED,       /* its key was revoked                 exit 77 */
     REFUSE_DIVERGED,      /* its contributions are not finite           exit 65 */
     REFUSE_DUPLICATE,     /* this key is live from elsewhere     exit 77 */
     REFUSE_CODE_COUNT
@@ -139,13 +172,15 @@ enum offer_refusal {
     OFFER_REFUSED_DUPLICATE,  /* already counted or already held */
     OFFER_REFUSED_MALFORMED,  /* size or tokens impossible */
     OFFER_REFUSED_HASH,       /* payload does not match its hash: send again */
-    OFFER_REFUSED_NOT_FINITE, /* payload does not decode, or decodes to non-finite values */
+    OFFER_REFUSED_NOT_FINITE, /* payload does not decode, or decodes to non-finite values: start the fragment anew from the outer copy */
+    OFFER_REFUSED_NORM,       /* far larger than what the others send (outer.reject_norm): the same */
     OFFER_REFUSED_CODE_COUNT
 };
 
 enum transfer_kind {
     TRANSFER_CONTRIBUTION = 1, /* worker to outer; version = base_version */
-    TRANSFER_COMMIT,           /* outer to worker; version = the commit's */
+    TRANSFER_COMMIT,           /* version = the commit's; outer to worker, or to an outer that fetches */
+    TRANSFER_SNAPSHOT,         /* g and u of a whole fragment at that version (quant/planes.h); either way */
     TRANSFER_KIND_COUNT
 };
 
@@ -163,8 +198,13 @@ struct message_register {
     uint8_t worker_key[MESSAGE_KEY_BYTES];
     char name[MESSAGE_NAME_BYTES]; /* wished for; may be empty */
 };
+struct message_recover {
+    uint32_t protocol_version;
+    struct certificate certificate;
+};
 struct message_admit {
     struct certificate certificate;
+    uint8_t recovery_secret[MESSAGE_KEY_BYTES]; /* the recovery key derives from it: heard also by an outer that lost its list */
     uint8_t sign_key[MESSAGE_KEY_BYTES]; /* the outer's Ed25519 public key */
     uint64_t up_bytes_per_s;             /* link: of the outer's run file, a worker's default caps; 0 = none */
     uint64_t down_bytes_per_s;
@@ -182,8 +222,10 @@ struct message_hello {
     char name[MESSAGE_NAME_BYTES];
     uint64_t down_bytes_per_s; /* its own cap, 0 = none: the outer paces what it sends to it */
     bool resuming;             /* this process was welcomed before: link came back */
-    uint32_t version_count;    /* resuming: outer copies that it holds, per fragment */
-    uint64_t versions[MESSAGE_FRAGMENTS_MAX];
+    uint64_t run_step;         /* of the newest commit that it holds; 0 = none */
+    uint64_t members_mask;     /* bit slot: whose work counts in that commit */
+    uint32_t head_count;       /* the outer copies that it holds; 0 = a process without a checkpoint, before its model is built */
+    struct head heads[MESSAGE_FRAGMENTS_MAX];
 };
 struct message_welcome {
     uint32_t slot;
@@ -200,6 +242,29 @@ struct message_ready {
     uint8_t tokenizer_hash[MESSAGE_HASH_BYTES];
     bool has_validation; /* can evaluate */
     uint64_t tokens_per_step;
+    uint64_t tokens; /* its counter, from its checkpoint and its log */
+};
+struct message_state {
+    bool started;
+    uint64_t run_step; /* R */
+    uint64_t tokens;   /* the highest counter of this worker that the run saw: its own never falls behind it */
+    uint32_t head_count;
+    struct head heads[MESSAGE_FRAGMENTS_MAX]; /* the run's */
+};
+/* Answered by the COMMITs that follow `have` when it is an ancestor of the answerer's head and all of them are kept, else by a SNAPSHOT; by
+ * nothing when it is the head itself. */
+struct message_fetch {
+    uint32_t fragment;
+    struct head have;
+};
+struct message_snapshot {
+    struct commit commit; /* what made the version; its payload is not needed any more */
+    uint64_t bytes;       /* of the transfer */
+    uint8_t hash[MESSAGE_HASH_BYTES];
+};
+struct message_joined {
+    uint64_t step; /* expected from the first due step after it */
+    uint64_t tokens;
 };
 struct message_start {
     uint32_t evaluator_slot;
@@ -229,7 +294,9 @@ struct message_applied {
     uint64_t version;
     uint8_t state_hash[MESSAGE_STATE_HASH_BYTES];
 };
+enum worker_phase { WORKER_TRAINING = 1, WORKER_WAITING, WORKER_EVALUATING, WORKER_CATCHING_UP, WORKER_ENDING, WORKER_PHASE_COUNT };
 struct message_telemetry {
+    uint32_t phase; /* enum worker_phase */
     uint64_t step;
     uint64_t tokens;
     double loss;
@@ -260,7 +327,7 @@ struct message_final {
     double bits_per_byte; /* NaN where unknown */
     uint64_t eval_windows;
 };
-struct message_text { /* END, FAREWELL, STOP, GOODBYE: why */
+struct message_text { /* END, FAREWELL, STOP, GOODBYE, DRAIN: why */
     char text[MESSAGE_TEXT_BYTES];
 };
 struct message_admin_request {
@@ -278,11 +345,16 @@ struct message {
     uint64_t session; /* given by WELCOME (WELCOME itself bears it); 0 before */
     union {
         struct message_register reg;
+        struct message_recover recover;
         struct message_admit admit;
         struct message_refuse refuse;
         struct message_hello hello;
         struct message_welcome welcome;
         struct message_ready ready;
+        struct message_state state;
+        struct message_fetch fetch;
+        struct message_snapshot snapshot;
+        struct message_joined joined;
         struct message_start start;
         struct message_members members;
         struct message_ping ping;

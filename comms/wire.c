@@ -7,8 +7,9 @@
 #include "comms/wire_fields.h"
 #include "wire.pb-c.h"
 
-/* What an encode takes at most: the body's bytes, a mended copy of its texts, protobuf-c's structs (the largest is COMMIT's 64 lines). */
-enum { ENCODE_ROOM_BYTES = 2 * MESSAGE_CONTROL_BYTES_MAX + 16384 };
+/* What an encode takes at most: the body's bytes, a mended copy of its texts, protobuf-c's structs (the most are COMMIT's two
+ * lists of 64 lines, 17 KiB). */
+enum { ENCODE_ROOM_BYTES = 2 * MESSAGE_CONTROL_BYTES_MAX + 20480 };
 
 const char *message_type_name(enum message_type type) {
     return (int)type >= 1 && type < MESSAGE_TYPE_COUNT ? wire_rules_body(type)->name : "?";
@@ -42,7 +43,7 @@ size_t wire_encode(const struct message *message, uint8_t *to) {
     return wire__envelope__pack(envelope, to);
 }
 
-/* The version that REGISTER and HELLO open with, before anything else of them is judged. */
+/* The version that REGISTER, RECOVER and HELLO open with, before anything else of them is judged. */
 static enum status read_opening(const char *name, const ProtobufCBinaryData *body, struct wire_room room,
                                 uint32_t *version, struct error *error) {
     ProtobufCMessage *packed;
@@ -64,8 +65,9 @@ static enum status read_opening(const char *name, const ProtobufCBinaryData *bod
 static enum status recognize_foreign(const Wire__Envelope *envelope, const struct wire_room *room,
                                      struct message *message, bool *foreign, struct error *error) {
     *foreign = false;
-    bool opens = envelope->has_type && envelope->has_body &&
-                 (envelope->type == MESSAGE_REGISTER || envelope->type == MESSAGE_HELLO);
+    bool opens =
+        envelope->has_type && envelope->has_body &&
+        (envelope->type == MESSAGE_REGISTER || envelope->type == MESSAGE_RECOVER || envelope->type == MESSAGE_HELLO);
     if (!opens)
         return STATUS_OK;
     enum message_type type = (enum message_type)envelope->type;
@@ -77,6 +79,8 @@ static enum status recognize_foreign(const Wire__Envelope *envelope, const struc
     message->type = type;
     if (type == MESSAGE_REGISTER)
         message->body.reg.protocol_version = version;
+    else if (type == MESSAGE_RECOVER)
+        message->body.recover.protocol_version = version;
     else
         message->body.hello.protocol_version = version;
     return STATUS_OK;

@@ -4,9 +4,9 @@
  *
  * A control message is one frame: Envelope{type, leader, session, body}, body being the packed message of that type.
  *
- * Peers of another protocol version: the version is in field 1 of REGISTER and HELLO, the first that a peer says. When it differs
- * from MESSAGE_PROTOCOL_VERSION, wire_decode succeeds whatever else the message holds, with type and protocol_version filled in and
- * all the rest zero, so that the outer can refuse with both values. Whoever handles REGISTER or HELLO looks at the version first.
+ * Peers of another protocol version: the version is in field 1 of REGISTER, RECOVER and HELLO, the first that a peer says. When it
+ * differs from MESSAGE_PROTOCOL_VERSION, wire_decode succeeds whatever else the message holds, with type and protocol_version filled
+ * in and all the rest zero, so that the outer can refuse with both values. Whoever handles one of the three looks at the version first.
  * The envelope, that field and REFUSE are frozen for all versions, so that the refusal can be read. */
 #ifndef ATOLL_COMMS_WIRE_H
 #define ATOLL_COMMS_WIRE_H

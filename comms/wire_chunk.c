@@ -3,7 +3,7 @@
  *   0      4        6              8               12      16
  *   +------+--------+--------------+---------------+-------+-----------------------------+
  *   | magic| version| protobuf     | payload       | CRC32C| protobuf part: ChunkHeader  |
- *   | ATCH | 1      | bytes        | bytes         |       | (comms/wire.proto)          |
+ *   | ATCH | 2      | bytes        | bytes         |       | (comms/wire.proto)          |
  *   +------+--------+--------------+---------------+-------+-----------------------------+
  *
  * The CRC32C (Castagnoli, as in iSCSI, RFC 3720) is over bytes 0..11 and the protobuf part. It guards against our own mistakes and plain-text

@@ -34,27 +34,45 @@ static void room_free(void *room, void *piece) {
 /* ---- where an error is ---- */
 
 struct place {
-    const char *shape;
-    const char *list; /* the part or list that the field is in, or NULL */
-    int64_t index;    /* in the list; -1 = not a list */
+    const struct place *around; /* NULL: the message itself */
+    const char *name;           /* of the message, or of the field of `around` that holds this part or list */
+    int64_t index;              /* in the list; -1 = not a list */
 };
+enum { PLACE_TEXT_BYTES = 96 };
+
+/* Appends "COMMIT", "COMMIT: counted[3]", "SNAPSHOT: commit.counted[3]". */
+static void place_add_text(const struct place *place, char *text) {
+    const char *separator = "";
+    if (place->around) {
+        place_add_text(place->around, text);
+        separator = place->around->around ? "." : ": ";
+    }
+    size_t used = strlen(text);
+    if (place->index < 0)
+        snprintf(text + used, PLACE_TEXT_BYTES - used, "%s%s", separator, place->name);
+    else
+        snprintf(text + used, PLACE_TEXT_BYTES - used, "%s%s[%" PRId64 "]", separator, place->name, place->index);
+}
+
+/* what: "FIELD: expected ..., found ...", of a field of the place. */
+static enum status wrong_at(const struct place *place, struct error *error, const char *what) {
+    char where[PLACE_TEXT_BYTES] = "";
+    place_add_text(place, where);
+    return error_set(error, STATUS_DATA, "%s%s%s", where, place->around ? "." : ": ", what);
+}
 
 static enum status wrong(const struct place *place, const struct rule *rule, struct error *error, const char *format,
                          ...) PRINTF_LIKE(4, 5);
 
 static enum status wrong(const struct place *place, const struct rule *rule, struct error *error, const char *format,
                          ...) {
-    char what[160];
+    char what[200];
+    int used = snprintf(what, sizeof what, "%s: ", rule->name);
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(what, sizeof what, format, arguments);
+    vsnprintf(what + used, sizeof what - (size_t)used, format, arguments);
     va_end(arguments);
-    if (!place->list)
-        return error_set(error, STATUS_DATA, "%s: %s: %s", place->shape, rule->name, what);
-    if (place->index < 0)
-        return error_set(error, STATUS_DATA, "%s: %s.%s: %s", place->shape, place->list, rule->name, what);
-    return error_set(error, STATUS_DATA, "%s: %s[%" PRId64 "].%s: %s", place->shape, place->list, place->index,
-                     rule->name, what);
+    return wrong_at(place, error, what);
 }
 
 /* ---- one value, whichever way it goes ---- */
@@ -91,6 +109,14 @@ static enum status check_text(const struct place *place, const struct rule *rule
     return STATUS_OK;
 }
 
+static enum status check_relations(const struct shape *shape, const struct place *place, const void *plain,
+                                   struct error *error) {
+    struct error own;
+    if (!shape->relations || shape->relations(plain, &own) == STATUS_OK)
+        return STATUS_OK;
+    return wrong_at(place, error, own.text);
+}
+
 /* ---- protobuf-c's struct -> plain ---- */
 
 enum status wire_fields_unpack(const ProtobufCMessageDescriptor *descriptor, const char *what, const uint8_t *from,
@@ -109,13 +135,9 @@ enum status wire_fields_unpack(const ProtobufCMessageDescriptor *descriptor, con
 static enum status check_unknown(const struct place *place, const ProtobufCMessage *packed, struct error *error) {
     if (packed->n_unknown_fields == 0)
         return STATUS_OK;
-    uint32_t tag = packed->unknown_fields[0].tag;
-    if (!place->list)
-        return error_set(error, STATUS_DATA, "%s: field %" PRIu32 " is unknown", place->shape, tag);
-    if (place->index < 0)
-        return error_set(error, STATUS_DATA, "%s: %s: field %" PRIu32 " is unknown", place->shape, place->list, tag);
-    return error_set(error, STATUS_DATA, "%s: %s[%" PRId64 "]: field %" PRIu32 " is unknown", place->shape, place->list,
-                     place->index, tag);
+    char where[PLACE_TEXT_BYTES] = "";
+    place_add_text(place, where);
+    return error_set(error, STATUS_DATA, "%s: field %" PRIu32 " is unknown", where, packed->unknown_fields[0].tag);
 }
 
 static void store_integer(uint8_t *to, uint32_t bytes, uint64_t value) {
@@ -185,7 +207,7 @@ static enum status take_list(const struct place *place, const struct rule *rule,
         return take_integers(place, rule, list, count, plain + rule->offset, error);
     ProtobufCMessage *const *parts = list;
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        struct place inner = {place->shape, rule->name, (int64_t)i};
+        struct place inner = {place, rule->name, (int64_t)i};
         status = take_shape(rule->shape, &inner, parts[i], room, plain + rule->offset + i * rule->bytes, error);
     }
     return status;
@@ -230,7 +252,7 @@ static enum status take_field(const struct place *place, const struct rule *rule
         memcpy(to, value, sizeof(double));
         return STATUS_OK;
     case RULE_PART:
-        return take_shape(rule->shape, &(struct place){place->shape, rule->name, -1}, part, room, to, error);
+        return take_shape(rule->shape, &(struct place){place, rule->name, -1}, part, room, to, error);
     default:
         return take_bytes(place, rule, value, room, to, error);
     }
@@ -241,15 +263,12 @@ static enum status take_shape(const struct shape *shape, const struct place *pla
     enum status status = check_unknown(place, packed, error);
     for (size_t i = 0; i < shape->rule_count && status == STATUS_OK; i++)
         status = take_field(place, &shape->rules[i], &shape->descriptor->fields[i], packed, room, plain, error);
-    return status;
+    return status == STATUS_OK ? check_relations(shape, place, plain, error) : status;
 }
 
 enum status wire_fields_take(const struct shape *shape, const ProtobufCMessage *packed, struct wire_room *room,
                              void *plain, struct error *error) {
-    enum status status = take_shape(shape, &(struct place){shape->name, NULL, -1}, packed, room, plain, error);
-    if (status == STATUS_OK && shape->relations && (status = shape->relations(plain, error)) != STATUS_OK && error)
-        error_prefix(error, "%s", shape->name);
-    return status;
+    return take_shape(shape, &(struct place){NULL, shape->name, -1}, packed, room, plain, error);
 }
 
 /* ---- plain -> protobuf-c's struct ---- */
@@ -314,7 +333,7 @@ static enum status give_list(const struct place *place, const struct rule *rule,
     ProtobufCMessage **parts = *list;
     _Static_assert(sizeof *parts <= sizeof(uint64_t), "one piece fits both kinds of list");
     for (size_t i = 0; i < *count && status == STATUS_OK; i++) {
-        struct place inner = {place->shape, rule->name, (int64_t)i};
+        struct place inner = {place, rule->name, (int64_t)i};
         status = give_shape(rule->shape, &inner, from + i * rule->bytes, room, &parts[i], error);
     }
     return status;
@@ -330,7 +349,7 @@ static enum status give_field(const struct place *place, const struct rule *rule
     if (rule->kind == RULE_INTEGERS || rule->kind == RULE_PARTS)
         return give_list(place, rule, plain, room, quantifier, value, error);
     if (rule->kind == RULE_PART)
-        return give_shape(rule->shape, &(struct place){place->shape, rule->name, -1}, from, room, value, error);
+        return give_shape(rule->shape, &(struct place){place, rule->name, -1}, from, room, value, error);
 
     *(protobuf_c_boolean *)quantifier = 1;
     switch (rule->kind) {
@@ -362,13 +381,10 @@ static enum status give_shape(const struct shape *shape, const struct place *pla
     enum status status = STATUS_OK;
     for (size_t i = 0; i < shape->rule_count && status == STATUS_OK; i++)
         status = give_field(place, &shape->rules[i], &shape->descriptor->fields[i], plain, room, *packed, error);
-    return status;
+    return status == STATUS_OK ? check_relations(shape, place, plain, error) : status;
 }
 
 enum status wire_fields_give(const struct shape *shape, const void *plain, struct wire_room *room,
                              ProtobufCMessage **packed, struct error *error) {
-    enum status status = give_shape(shape, &(struct place){shape->name, NULL, -1}, plain, room, packed, error);
-    if (status == STATUS_OK && shape->relations && (status = shape->relations(plain, error)) != STATUS_OK && error)
-        error_prefix(error, "%s", shape->name);
-    return status;
+    return give_shape(shape, &(struct place){NULL, shape->name, -1}, plain, room, packed, error);
 }

@@ -37,7 +37,7 @@ struct shape {
     const ProtobufCMessageDescriptor *descriptor;
     const struct rule *rules;
     size_t rule_count;
-    /* Relations between fields, when each of them is fine; may be NULL. STATUS_DATA, the text without the message's name. */
+    /* Relations between fields, when each of them is fine; may be NULL. STATUS_DATA, the text begins with the field's name. */
     enum status (*relations)(const void *plain, struct error *error);
 };
 

@@ -15,10 +15,14 @@ struct zap {
     pthread_t thread;
 };
 
+static const char role_letters[] = {[PEER_ROLE_NONE] = 0,
+                                    [PEER_ROLE_ENROL] = 'E',
+                                    [PEER_ROLE_RECOVER] = 'R',
+                                    [PEER_ROLE_WORKER] = 'W',
+                                    [PEER_ROLE_ADMIN] = 'A'};
+
 char zap_role_letter(enum peer_role role) {
-    static const char letters[] = {
-        [PEER_ROLE_NONE] = 0, [PEER_ROLE_ENROL] = 'E', [PEER_ROLE_WORKER] = 'W', [PEER_ROLE_ADMIN] = 'A'};
-    return letters[role];
+    return role_letters[role];
 }
 
 void zap_user_id(enum peer_role role, const uint8_t key[KEYS_CURVE_BYTES], char text[ZAP_USER_ID_BYTES]) {
@@ -27,19 +31,10 @@ void zap_user_id(enum peer_role role, const uint8_t key[KEYS_CURVE_BYTES], char 
 }
 
 bool zap_parse_user_id(const char *text, enum peer_role *role, uint8_t key[KEYS_CURVE_BYTES]) {
-    switch (text[0]) {
-    case 'W':
-        *role = PEER_ROLE_WORKER;
-        break;
-    case 'E':
-        *role = PEER_ROLE_ENROL;
-        break;
-    case 'A':
-        *role = PEER_ROLE_ADMIN;
-        break;
-    default:
+    const char *letter = text[0] != '\0' ? memchr(role_letters, text[0], sizeof role_letters) : NULL;
+    if (letter == NULL)
         return false;
-    }
+    *role = (enum peer_role)(letter - role_letters);
     return bytes_from_hex(text + 1, key, KEYS_CURVE_BYTES);
 }
 

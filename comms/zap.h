@@ -1,7 +1,8 @@
 /* zap: the thread that answers libzmq's question "may this CURVE key connect?" (ZAP, RFC 27) from the admission list. It knows keys and
  * roles, no message. What it answers:
- *   200 and the user id R + 64 hex digits of the key, R = 'W' worker, 'E' enrolment, 'A' admin; every message then bears that user id
- *   400 for a key that is not listed: the client is told and does not try again
+ *   200 and the user id L + 64 hex digits of the key, L = 'W' worker, 'E' enrolment, 'R' recovery, 'A' admin; every message then bears
+ *   that user id
+ *   400 for a key that is not listed, or was revoked: the client is told and does not try again
  * Bind it before the sockets that it guards; it ends with the context (zap_close joins it, after zmq_ctx_term or _shutdown). */
 #ifndef ATOLL_COMMS_ZAP_H
 #define ATOLL_COMMS_ZAP_H
@@ -15,7 +16,7 @@ struct zap;
 MUST_USE enum status zap_open(void *context, struct admission *admission, struct zap **zap, struct error *error);
 void zap_close(struct zap *zap);
 
-/* 'W', 'E', 'A'; 0 for PEER_ROLE_NONE. Also the first byte of routing ids. */
+/* 'W', 'E', 'R', 'A'; 0 for PEER_ROLE_NONE. Also the first byte of routing ids. */
 char zap_role_letter(enum peer_role role);
 void zap_user_id(enum peer_role role, const uint8_t key[KEYS_CURVE_BYTES], char text[ZAP_USER_ID_BYTES]);
 /* false: not such a text. */

@@ -69,8 +69,10 @@ void admin_close(struct admin *admin) {
 
 static enum status receive(struct admin *admin, struct error *error) {
     worker_link_receive(admin->link, TURN_US, &admin->event);
-    if (admin->event.kind == LINK_EVENT_REFUSED)
+    if (admin->event.kind == LINK_EVENT_REFUSED && admin->event.refusal == LINK_REFUSAL_NOBODY)
         return error_set(error, STATUS_UNREACHABLE, "the outer does not run: %s", admin->event.error.text);
+    if (admin->event.kind == LINK_EVENT_REFUSED)
+        return error_set(error, admin->event.error.status, "%s", admin->event.error.text);
     if (admin->event.kind == LINK_EVENT_CONNECTED)
         admin->connected = true;
     else if (admin->event.kind == LINK_EVENT_LOST)
@@ -105,4 +107,36 @@ enum status admin_ask(struct admin *admin, const char *verb, const json_t *argum
         return *answer != NULL ? STATUS_OK : error_set(error, STATUS_DATA, "the outer's answer is not JSON");
     }
     return status;
+}
+
+enum status admin_ask_once(const char *directory, const char *verb, const json_t *arguments, json_t **answer,
+                           struct error *error) {
+    struct admin *admin;
+    enum status status = admin_open(directory, &admin, error);
+    if (status != STATUS_OK)
+        return status;
+    status = admin_ask(admin, verb, arguments, answer, error);
+    admin_close(admin);
+    return status;
+}
+
+/* ---- what the commands share ---- */
+
+int admin_fail(const char *command, const struct error *error) {
+    fprintf(stderr, "atoll %s: %s\n", command, error->text);
+    return status_exit_code(error->status);
+}
+
+void admin_print_json(const json_t *answer) {
+    json_dumpf(answer, stdout, JSON_INDENT(2));
+    putchar('\n');
+}
+
+long long admin_integer(const json_t *object, const char *key) {
+    return (long long)json_integer_value(json_object_get(object, key));
+}
+
+const char *admin_text(const json_t *object, const char *key) {
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? text : "";
 }

@@ -17,4 +17,17 @@ void admin_close(struct admin *admin);
 MUST_USE enum status admin_ask(struct admin *admin, const char *verb, const json_t *arguments, json_t **answer,
                                struct error *error);
 
+/* The three in one. */
+MUST_USE enum status admin_ask_once(const char *directory, const char *verb, const json_t *arguments, json_t **answer,
+                                    struct error *error);
+
+/* ---- what the commands share ---- */
+
+/* "atoll COMMAND: text" on standard error; returns the exit code. */
+int admin_fail(const char *command, const struct error *error);
+void admin_print_json(const json_t *answer);
+/* A member of an answer; 0 and "" where there is none. */
+long long admin_integer(const json_t *object, const char *key);
+const char *admin_text(const json_t *object, const char *key);
+
 #endif

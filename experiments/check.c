@@ -60,6 +60,35 @@ static size_t payload_bytes(const struct fragment *fragment, int64_t codec) {
     return codec_payload_bytes(codec_get((enum codec_id)codec), fragment->spans, fragment->span_count);
 }
 
+/* The schedule's words in numbers. */
+static void print_rounds(const struct run_file *run) {
+    const struct sync_options *sync = &run->sync;
+    char text[UNITS_TEXT_BYTES];
+    uint32_t quorum = run_sync_quorum(run, (uint32_t)run->workers);
+    if (quorum == 0) {
+        printf("rounds     close with all live workers");
+    } else {
+        printf("rounds     close with %" PRIu32 " of %" PRId64 " workers", quorum, run->workers);
+        if (sync->quorum < 0)
+            printf(" (%" PRId64 "%% of the live ones)", -sync->quorum);
+        if (sync->grace_us == SYNC_GRACE_AUTO)
+            printf(", after a grace as long as others were late");
+        else
+            printf(", after a grace of %s", units_format_duration((uint64_t)sync->grace_us, text));
+    }
+    if (sync->min_workers > 1)
+        printf("; with fewer than %" PRId64 " connected they stop", sync->min_workers);
+    if (sync->overlap_steps != SYNC_OVERLAP_AUTO) {
+        printf("\nmerges     %" PRId64 " step%s after each send, exactly\n", sync->overlap_steps,
+               sync->overlap_steps == 1 ? "" : "s");
+        return;
+    }
+    printf("\nmerges     when the round has closed; training waits for it %" PRIu64 " step%s after the send\n",
+           run_sync_drift(run), run_sync_drift(run) == 1 ? "" : "s");
+    printf("late ones  count up to %" PRIu64 " version%s behind\n", run_sync_stale(run),
+           run_sync_stale(run) == 1 ? "" : "s");
+}
+
 static void print_people(const struct run_file *run, const struct plan *plan, const char *path) {
     char up[UNITS_TEXT_BYTES];
     char down[UNITS_TEXT_BYTES];
@@ -69,6 +98,10 @@ static void print_people(const struct run_file *run, const struct plan *plan, co
     printf("training   %" PRId64 " steps, %" PRId64 " tokens a step on each of %" PRId64 " worker%s\n",
            run->inner.steps, run->inner.batch_per_worker * run->inner.accumulate * run->model.context, run->workers,
            run->workers == 1 ? "" : "s");
+    if (run->inner.min_step_us > 0)
+        printf("pace       a step takes at least %s\n", units_format_duration(run->inner.min_step_us, up));
+    if (run->inner.pace == INNER_PACE_TIME)
+        printf("pace       a slow worker does fewer steps per round, so that all arrive together\n");
     if (run->data.train_count == 0)
         printf("data       no training files are named: each worker brings its own (--data)\n");
     if (run->sync.off) {
@@ -90,6 +123,17 @@ static void print_people(const struct run_file *run, const struct plan *plan, co
     }
     printf("  all  %10zu parameters  %9s up  %9s down  every %" PRId64 " steps\n", plan->table.parameter_count,
            units_format_bytes(all_up, up), units_format_bytes(all_down, down), run->sync.every_steps);
+    print_rounds(run);
+}
+
+/* As print_rounds; overlap_steps null = auto, quorum 0 = all. */
+static json_t *rounds_json(const struct run_file *run) {
+    const struct sync_options *sync = &run->sync;
+    return json_pack("{s:o, s:I, s:I, s:I, s:I}", "overlap_steps",
+                     sync->overlap_steps == SYNC_OVERLAP_AUTO ? json_null() : json_integer(sync->overlap_steps),
+                     "quorum", (json_int_t)run_sync_quorum(run, (uint32_t)run->workers), "min_workers",
+                     (json_int_t)sync->min_workers, "stale", (json_int_t)run_sync_stale(run), "drift",
+                     (json_int_t)run_sync_drift(run));
 }
 
 static void print_json(const struct run_file *run, const struct plan *plan, const char *path) {
@@ -119,6 +163,8 @@ static void print_json(const struct run_file *run, const struct plan *plan, cons
                   (json_int_t)(run->sync.off ? 0 : run->sync.every_steps), "payload_up_bytes", all_up,
                   "payload_down_bytes", all_down, "fragments", list);
     CHECK(summary != NULL);
+    if (!run->sync.off)
+        CHECK(json_object_set_new(summary, "rounds", rounds_json(run)) == 0);
     json_dumpf(summary, stdout, JSON_INDENT(2));
     printf("\n");
     json_decref(summary);

@@ -91,7 +91,7 @@ static void write_train(const struct run_data *run, FILE *file) {
         double per_step = (double)header->tokens_per_step * fmax(1, (double)header->workers);
         for (int64_t k = 0; k < run->nodes[i]->step_count; k++) {
             const struct run_step *step = &run->nodes[i]->steps[k];
-            if (!isfinite(step->loss))
+            if (!isfinite(step->loss) || step->repeated)
                 continue;
             int64_t bin = step->step / width;
             bins[bin].loss += step->loss;
@@ -118,12 +118,21 @@ static void write_waits(const struct run_data *run, FILE *file) {
     fprintf(file, "worker,t_s,wait_share\n");
     for (int i = 0; i < run->worker_count; i++) {
         const struct run_node *node = run->nodes[i];
-        double start_s = summary_start_s(node);
-        for (int64_t k = 0; k < node->link_count; k++)
-            if (node->links[k].t_s > start_s)
+        for (int64_t k = 0; k < node->link_count; k++) {
+            double running_s = summary_running_s(node, node->links[k].t_s);
+            if (running_s > 0)
                 fprintf(file, "%d,%.3f,%.9g\n", i, node->links[k].t_s,
-                        (double)node->links[k].counters.wait_us * 1e-6 / (node->links[k].t_s - start_s));
+                        (double)node->links[k].counters.wait_us * 1e-6 / running_s);
+        }
     }
+}
+
+static void write_restarts(const struct run_data *run, FILE *file) {
+    fprintf(file, "node,t_s,down_s\n");
+    for (int i = 0; i < run->node_count; i++)
+        for (int64_t k = 1; k < run->nodes[i]->start_count; k++)
+            fprintf(file, "%s,%.3f,%.3f\n", run->nodes[i]->header.node, run->nodes[i]->starts[k].t_s,
+                    run->nodes[i]->starts[k].down_s);
 }
 
 static void write_shares(const struct run_data *run, FILE *file) {
@@ -143,6 +152,7 @@ static const struct {
 } run_files[] = {
     {"evals", write_evals}, {"train", write_train},   {"rates", write_rates},
     {"waits", write_waits}, {"shares", write_shares},
+    {"restarts", write_restarts},
 };
 enum { RUN_FILES = sizeof run_files / sizeof run_files[0] };
 

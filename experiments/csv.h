@@ -7,6 +7,7 @@
  *   STEM.train.csv           training loss: run_tokens,loss,steps: mean over the workers and over bins of steps
  *   STEM.rates.csv           worker,t_s,up_bits_per_s,down_bits_per_s: about one line per worker and second
  *   STEM.waits.csv           worker,t_s,wait_share: cumulative
+ *   STEM.restarts.csv        node,t_s,down_s: each process beyond the first of a node
  *   STEM.shares.csv          node,compute,wait,eval,other: per cent of each worker's time
  *
  * STEM is the run's number and label. Seconds count from the run's earliest log. */

@@ -51,7 +51,7 @@ static void put_table(const struct run_set *set, FILE *file) {
         "<table><tr><th>run</th><th>held-out "
         "loss<br>[nats/token]</th><th>[bits/byte]</th><th>payload<br>[MB/worker]</th>"
         "<th>wire<br>[MB/worker]</th><th>bf16 data-parallel<br>[MB/worker]</th><th>fewer<br>bytes</th><th>tokens/s</th>"
-        "<th>exposed wait</th></tr>\n",
+        "<th>exposed wait</th><th>restarts</th></tr>\n",
         file);
     for (int i = 0; i < set->count; i++) {
         struct run_summary run;
@@ -67,6 +67,7 @@ static void put_table(const struct run_set *set, FILE *file) {
         put_number(run.ratio_wire, run.ratio_wire < 100 ? 1 : 0, "x", file);
         put_number(run.tokens_per_s, 0, "", file);
         put_number(100 * run.wait_share, 2, " %", file);
+        put_number((double)run.restarts, 0, "", file);
         fputs("</tr>\n", file);
     }
     fputs("</table>\n", file);

@@ -86,7 +86,8 @@ static bool any_evals(const struct run_set *set) {
  * several runs, which end at nearly the same loss, stand one above the other. */
 static void draw_ratio(const struct run_data *run, int index, int *drawn, FILE *file) {
     const struct run_node *node;
-    const struct run_eval *eval = run_final_eval(run, &node);
+    bool final;
+    const struct run_eval *eval = run_final_eval(run, &node, &final);
     struct run_summary summary;
     summary_of_run(run, &summary);
     double wire = (double)eval->counters.wire_up + (double)eval->counters.wire_down;
@@ -180,7 +181,37 @@ static enum status loss_over_tokens(const struct run_set *set, const char *direc
     return end_script(file, list, error);
 }
 
-/* ---- rates of one run ---- */
+/* ---- over time, of one run ---- */
+
+enum { RESTARTS_DRAWN_MAX = 200 };
+
+/* The axis, and a thin line wherever a process was started again, in its worker's colour; the outer's is dashed. */
+static void time_axis(const struct run_data *run, FILE *file) {
+    int drawn = 0;
+    double last_s = 0; /* an arrow beyond the points would stand beside the picture */
+    for (int i = 0; i < run->node_count; i++)
+        if (run->nodes[i]->start_count > 1)
+            last_s = fmax(last_s, run->nodes[i]->starts[run->nodes[i]->start_count - 1].t_s);
+    if (last_s > 0)
+        fprintf(file, "set xrange [0:%.3f<*]\n", last_s);
+    else
+        fprintf(file, "set xrange [0:*]\n");
+    for (int i = 0; i < run->node_count; i++) {
+        const struct run_node *node = run->nodes[i];
+        for (int64_t k = 1; k < node->start_count && drawn < RESTARTS_DRAWN_MAX; k++, drawn++)
+            fprintf(file, "set arrow from %.3f, graph 0 to %.3f, graph 1 nohead lw 0.8%s lc rgb '%s' back\n",
+                    node->starts[k].t_s, node->starts[k].t_s, node->is_outer ? " dt 3" : "",
+                    node->is_outer ? "#666666" : color_of(i));
+    }
+}
+
+/* For a title. */
+static const char *restarts_note(const struct run_data *run) {
+    for (int i = 0; i < run->node_count; i++)
+        if (run->nodes[i]->start_count > 1)
+            return "; thin lines: restarts";
+    return "";
+}
 
 static void format_bit_rate(double bytes_per_s, char text[32]) {
     double bits = 8 * bytes_per_s;
@@ -232,13 +263,14 @@ static enum status rates_of_run(const struct run_set *set, int index, const char
     if (!file)
         return error->status;
     fprintf(file,
-            "set multiplot layout 2,1 title '%s: wire rate of each worker, 1 s samples%s' font ',17' noenhanced\n"
+            "set multiplot layout 2,1 title '%s: wire rate of each worker, 1 s samples%s%s' font ',17' noenhanced\n"
             "set format y '%%.1s %%c'\n"
-            "set yrange [0:*]\nset xrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
+            "set yrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
             "set lmargin 12\nset rmargin 3\n"
             "set key bmargin left horizontal Left reverse spacing 1.15 height 1 maxcols 2 samplen 3\n"
             "set xlabel 'time since the start [s]'\n",
-            run->label, run->worker_count > PLOTS_WORKERS_MAX ? " (the first twelve)" : "");
+            run->label, run->worker_count > PLOTS_WORKERS_MAX ? " (the first twelve)" : "", restarts_note(run));
+    time_axis(run, file);
     rate_panel(run, stem, true, file);
     rate_panel(run, stem, false, file);
     fprintf(file, "unset multiplot\n");
@@ -267,24 +299,26 @@ static enum status waits_of_run(const struct run_set *set, int index, const char
         return error->status;
     fprintf(
         file,
-        "set multiplot layout 2,1 title '%s: how long training stood still for the network' font ',17' noenhanced\n"
+        "set multiplot layout 2,1 title '%s: how long training stood still for the network%s' font ',17' noenhanced\n"
         "set lmargin 12\nset rmargin 3\n"
-        "set yrange [0:%s]\nset xrange [0:*]\nset offsets 0, 0, graph 0.06, 0\n"
+        "set yrange [0:%s]\nset offsets 0, 0, graph 0.06, 0\n"
         "set key bmargin left horizontal Left reverse spacing 1.15 height 1 maxcols 4 samplen 3\n"
-        "set xlabel 'time since the start [s]'\nset ylabel \"exposed wait so far\\n[%% of the worker's time]\"\nplot ",
-        run->label, waited(run) ? "*" : "1");
-    for (int i = 0; i < drawn_workers(run); i++)
+        "set xlabel 'time since the start [s]'\nset ylabel \"exposed wait so far\\n[%% of the worker's time]\"\n",
+        run->label, restarts_note(run), waited(run) ? "*" : "1");
+    time_axis(run, file);
+    fprintf(file, "plot ");
+    for (int i = 0; i < drawn_workers(run); i++) {
+        const struct run_node *node = run->nodes[i];
+        double running_s = summary_running_s(node, node->last_t_s);
         fprintf(file,
                 "%s'%s.waits.csv' using 2:($1 == %d ? 100 * $3 : NaN) every ::1 with lines lw 2 lc rgb '%s' title '%s: "
                 "%.2f %%'",
-                i ? ", \\\n     " : "", stem, i, color_of(i), run->nodes[i]->header.node,
-                run->nodes[i]->last_t_s > summary_start_s(run->nodes[i])
-                    ? (double)run->nodes[i]->totals.wait_us * 1e-4 /
-                          (run->nodes[i]->last_t_s - summary_start_s(run->nodes[i]))
-                    : 0);
+                i ? ", \\\n     " : "", stem, i, color_of(i), node->header.node,
+                running_s > 0 ? (double)node->totals.wait_us * 1e-4 / running_s : 0);
+    }
     fprintf(
         file,
-        "\nset xrange [*:*]\nset yrange [0:100]\nset offsets 0, 0, 0, 0\nset style data histograms\nset style "
+        "\nunset arrow\nset xrange [*:*]\nset yrange [0:100]\nset offsets 0, 0, 0, 0\nset style data histograms\nset style "
         "histogram rowstacked\n"
         "set boxwidth 0.6\nset style fill solid border -1\nunset grid\nset grid ytics lt 1 lw 0.6 lc rgb '#DDDDDD'\n"
         "unset xlabel\nset ylabel \"share of the\\nworker's time [%%]\"\nset xtics noenhanced\n"

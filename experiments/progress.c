@@ -7,20 +7,6 @@
 
 enum { LIVE_US = 500000, PLAIN_US = 10000000 };
 
-void progress_open(struct progress *progress, const char *directory, int workers, int64_t steps, bool quiet) {
-    memset(progress, 0, sizeof *progress);
-    progress->workers = workers;
-    progress->steps = steps;
-    progress->quiet = quiet;
-    progress->live = isatty(STDERR_FILENO);
-    progress->held_out = NAN;
-    for (int k = 0; k < workers; k++) {
-        snprintf(progress->worker[k].path, sizeof progress->worker[k].path, "%.4000s/worker-%d/log.jsonl", directory,
-                 k);
-        progress->worker[k].loss = NAN;
-    }
-}
-
 void progress_close(struct progress *progress) {
     progress_clear(progress);
     for (int k = 0; k < progress->workers; k++)
@@ -42,9 +28,28 @@ void progress_clear(struct progress *progress) {
     progress->line_open = false;
 }
 
+void progress_restarted(struct progress *progress) {
+    progress->restarts++;
+}
+
+bool progress_continues(const struct progress *progress) {
+    return progress->history_tokens > 0;
+}
+
+/* A process counts from zero. */
+static void take_header(struct progress_worker *worker) {
+    worker->earlier.wire_up += worker->link.wire_up;
+    worker->earlier.wire_down += worker->link.wire_down;
+    worker->earlier.wait_us += worker->link.wait_us;
+    memset(&worker->link, 0, sizeof worker->link);
+}
+
 static void take_record(struct progress *progress, struct progress_worker *worker,
                         const struct run_log_record *record) {
     switch (record->event) {
+    case RUN_LOG_HEADER:
+        take_header(worker);
+        break;
     case RUN_LOG_STEP:
         worker->step = record->step.step;
         worker->tokens = record->step.tokens;
@@ -71,6 +76,24 @@ static void follow(struct progress *progress, struct progress_worker *worker) {
         take_record(progress, worker, &record);
 }
 
+void progress_open(struct progress *progress, const char *directory, int workers, int64_t steps, bool quiet) {
+    memset(progress, 0, sizeof *progress);
+    progress->workers = workers;
+    progress->steps = steps;
+    progress->quiet = quiet;
+    progress->live = isatty(STDERR_FILENO);
+    progress->held_out = NAN;
+    for (int k = 0; k < workers; k++) {
+        snprintf(progress->worker[k].path, sizeof progress->worker[k].path, "%.4000s/worker-%d/log.jsonl", directory,
+                 k);
+        progress->worker[k].loss = NAN;
+        follow(progress, &progress->worker[k]);
+        progress->history_tokens += progress->worker[k].tokens;
+        memset(&progress->worker[k].link, 0, sizeof progress->worker[k].link);
+        memset(&progress->worker[k].earlier, 0, sizeof progress->worker[k].earlier);
+    }
+}
+
 struct totals {
     int64_t step, tokens, wire_up, wire_down, wait_us;
     double loss;
@@ -88,9 +111,9 @@ static struct totals total(const struct progress *progress) {
         if (worker->gone && live > 0)
             continue;
         t.step = worker->step < t.step ? worker->step : t.step;
-        t.wire_up += worker->link.wire_up;
-        t.wire_down += worker->link.wire_down;
-        t.wait_us += worker->link.wait_us;
+        t.wire_up += worker->earlier.wire_up + worker->link.wire_up;
+        t.wire_down += worker->earlier.wire_down + worker->link.wire_down;
+        t.wait_us += worker->earlier.wait_us + worker->link.wait_us;
         t.loss += worker->loss;
     }
     int count = live > 0 ? live : progress->workers;
@@ -117,6 +140,8 @@ static void print_line(struct progress *progress, const struct totals *t, uint64
     if (t->wire_up > 0)
         fprintf(stderr, "  per worker: up %s down %s wait %.1f %%", units_format_bytes((uint64_t)t->wire_up, up),
                 units_format_bytes((uint64_t)t->wire_down, down), seconds > 0 ? (double)t->wait_us / 1e4 / seconds : 0);
+    if (progress->restarts > 0)
+        fprintf(stderr, "  restarts %d", progress->restarts);
     fprintf(stderr, "  %s left%s", left, progress->live ? "\033[K" : "\n");
     progress->line_open = progress->live;
 }
@@ -125,7 +150,7 @@ void progress_tick(struct progress *progress, uint64_t now_us) {
     for (int k = 0; k < progress->workers; k++)
         follow(progress, &progress->worker[k]);
     struct totals t = total(progress);
-    if (progress->first_us == 0 && t.tokens > 0) {
+    if (progress->first_us == 0 && t.tokens > progress->history_tokens) {
         progress->first_us = now_us;
         progress->first_tokens = t.tokens;
         progress->next_print_us = now_us + 2 * LIVE_US;

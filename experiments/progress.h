@@ -1,5 +1,6 @@
 /* progress: what a person sees while a local run trains: one live line on a terminal, plain lines elsewhere. All numbers come from the
- * workers' log.jsonl, which are followed while they are written. */
+ * workers' log.jsonl, which are followed while they are written. Of a run that is continued, what is in the logs at the begin is history:
+ * steps and tokens go on from there, bytes and waits are those since. */
 #ifndef ATOLL_EXPERIMENTS_PROGRESS_H
 #define ATOLL_EXPERIMENTS_PROGRESS_H
 
@@ -15,14 +16,19 @@ struct progress_worker {
     struct run_log_reader reader;
     int64_t step, tokens;
     double loss;
-    struct run_log_link link;
+    struct run_log_link link; /* of the present process */
+    struct {
+        int64_t wire_up, wire_down, wait_us;
+    } earlier; /* of those before it */
 };
 
 struct progress {
     int workers;
     int64_t steps; /* to train */
     bool quiet, live;
-    uint64_t first_us; /* the first step was seen */
+    int64_t history_tokens; /* trained before the begin */
+    int restarts;
+    uint64_t first_us; /* the first step since the begin was seen */
     int64_t first_tokens;
     uint64_t next_print_us;
     bool line_open; /* the live line stands on the terminal */
@@ -41,7 +47,10 @@ void progress_tick(struct progress *progress, uint64_t now_us);
 void progress_clear(struct progress *progress);
 /* The process of worker K has ended. */
 void progress_gone(struct progress *progress, int worker, bool gone);
-/* Some worker has trained a step. */
+/* A child was started again. */
+void progress_restarted(struct progress *progress);
+/* Some worker has trained a step since progress_open; progress_continues: one had before. */
 bool progress_started(const struct progress *progress);
+bool progress_continues(const struct progress *progress);
 
 #endif

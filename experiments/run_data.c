@@ -65,20 +65,32 @@ static void make_plain(char *name) {
             *name = '_';
 }
 
-static void take_header(struct node_load *load, const struct run_log_record *record) {
+static bool take_header(struct node_load *load, const struct run_log_record *record) {
     struct run_node *node = load->node;
-    double wall_s = wall_seconds(record->t_wall);
-    if (node->starts++ == 0) {
+    double wall_s = wall_seconds(record->t_wall), t_s = (double)record->t_us * 1e-6;
+    struct run_start *grown = grow(node->starts, node->start_count, sizeof *grown);
+    if (!grown)
+        return false;
+    node->starts = grown;
+    node->planned_steps = record->header.steps;
+    if (node->start_count == 0) {
         node->header = record->header;
         make_plain(node->header.node);
         node->is_outer = strcmp(record->header.role, "outer") == 0;
-        node->first_wall_s = isfinite(wall_s) ? wall_s - (double)record->t_us * 1e-6 : 0;
-        return;
+        node->first_wall_s = isfinite(wall_s) ? wall_s - t_s : 0;
+        node->starts[node->start_count++] = (struct run_start){.t_s = t_s};
+        return true;
     }
     load->base = node->totals;
     memset(&load->now, 0, sizeof load->now);
-    double gap_s = wall_s - (double)record->t_us * 1e-6 - node->first_wall_s;
+    double gap_s = wall_s - t_s - node->first_wall_s;
     load->origin_s = isfinite(gap_s) && gap_s > node->last_t_s ? gap_s : node->last_t_s;
+    t_s += load->origin_s;
+    node->starts[node->start_count++] = (struct run_start){.t_s = t_s, .down_s = t_s - node->last_t_s};
+    node->ended = false;
+    node->end_reason[0] = node->state_hash[0] = '\0';
+    node->final_loss = node->final_bits_per_byte = (double)NAN;
+    return true;
 }
 
 static bool take_step(struct run_node *node, struct node_load *load, const struct run_log_step *step, double t_s) {
@@ -105,6 +117,7 @@ static bool take_eval(struct run_node *node, struct node_load *load, const struc
     *entry = (struct run_eval){.t_s = t_s,
                                .step = eval->step,
                                .run_tokens = eval->run_tokens,
+                               .planned_steps = node->planned_steps,
                                .loss = eval->loss,
                                .bits_per_byte = eval->bits_per_byte,
                                .final = eval->final};
@@ -138,15 +151,49 @@ static bool take_counters(struct node_load *load, const struct run_log_record *r
     return take_link(load->node, &load->node->totals, t_s);
 }
 
+/* The update guard's own reasons; what is stale or comes twice is refused in the course of every run. */
+static bool is_refused_update(const struct run_log_refuse *refuse) {
+    return strcmp(refuse->what, "contribution") == 0 &&
+           (strcmp(refuse->reason, "not finite") == 0 || strcmp(refuse->reason, "too large") == 0);
+}
+
+void run_recoveries_add(struct run_recoveries *recoveries, const char *what, int64_t count) {
+    int at = 0;
+    while (at < recoveries->count && strcmp(recoveries->kinds[at].what, what) != 0)
+        at++;
+    if (at == RUN_DATA_KINDS_MAX)
+        at--;
+    struct run_recovery *kind = &recoveries->kinds[at];
+    if (at == recoveries->count) {
+        snprintf(kind->what, sizeof kind->what, "%s", what);
+        recoveries->count++;
+    }
+    kind->count = add_counts(kind->count, count);
+}
+
+/* A process writes its whole ledger at its end. */
+static void take_ledger(struct run_node *node, const struct run_log_ledger *ledger) {
+    if (node->ledger_start != node->start_count)
+        node->tokens_dropped = 0;
+    node->ledger_start = node->start_count;
+    node->tokens_dropped = add_counts(node->tokens_dropped, ledger->dropped);
+}
+
+static void take_outer_end(struct run_node *node, const struct run_log_outer_end *end) {
+    node->ended = true;
+    node->final_loss = end->eval_loss;
+    node->final_bits_per_byte = end->bits_per_byte;
+    memcpy(node->end_reason, end->reason, sizeof node->end_reason);
+    memcpy(node->state_hash, end->state_hash, sizeof node->state_hash);
+}
+
 /* False when memory ran out. */
 static bool take_record(struct node_load *load, const struct run_log_record *record) {
     struct run_node *node = load->node;
-    if (record->event == RUN_LOG_HEADER)
-        take_header(load, record);
-    if (node->starts == 0)
-        return true; /* a log whose header is lost tells nothing */
+    bool ok = record->event != RUN_LOG_HEADER || take_header(load, record);
+    if (!ok || node->start_count == 0)
+        return ok; /* a log whose header is lost tells nothing */
     double t_s = load->origin_s + (double)record->t_us * 1e-6;
-    bool ok = true;
     switch (record->event) {
     case RUN_LOG_STEP:
         ok = take_step(node, load, &record->step, t_s);
@@ -168,14 +215,21 @@ static bool take_record(struct node_load *load, const struct run_log_record *rec
         node->contributions = add_counts(node->contributions, record->outer_commit.counted);
         break;
     case RUN_LOG_OUTER_END:
-        node->ended = true;
-        node->final_loss = record->outer_end.eval_loss;
-        node->final_bits_per_byte = record->outer_end.bits_per_byte;
-        memcpy(node->end_reason, record->outer_end.reason, sizeof node->end_reason);
-        memcpy(node->state_hash, record->outer_end.state_hash, sizeof node->state_hash);
+        take_outer_end(node, &record->outer_end);
         break;
     case RUN_LOG_REFUSE:
         node->refused++;
+        node->refused_updates += node->is_outer && is_refused_update(&record->refuse);
+        break;
+    case RUN_LOG_RECOVER:
+        run_recoveries_add(&node->recoveries, record->recover.what, 1);
+        break;
+    case RUN_LOG_OUTER_RECOVER:
+        if (strcmp(record->outer_recover.from, "fresh") != 0) /* every run begins so */
+            run_recoveries_add(&node->recoveries, record->outer_recover.what, 1);
+        break;
+    case RUN_LOG_LEDGER:
+        take_ledger(node, &record->ledger);
         break;
     default:
         break;
@@ -188,10 +242,23 @@ static bool take_record(struct node_load *load, const struct run_log_record *rec
 static void free_node(struct run_node *node) {
     if (!node)
         return;
+    free(node->starts);
     free(node->steps);
     free(node->evals);
     free(node->links);
     free(node);
+}
+
+/* Steps go forward but for those after a restart: one that is not before every later one came again. */
+static void mark_repeated(struct run_node *node) {
+    int64_t next = INT64_MAX;
+    for (int64_t i = node->step_count - 1; i >= 0; i--) {
+        node->steps[i].repeated = node->steps[i].step >= next;
+        if (node->steps[i].repeated)
+            continue;
+        next = node->steps[i].step;
+        node->trained_steps++;
+    }
 }
 
 /* *node stays NULL when there is no log in `directory`. */
@@ -214,6 +281,7 @@ static enum status load_node(const char *directory, struct run_node **out, struc
     while (ok && run_log_reader_next(&reader, &record))
         ok = take_record(&load, &record);
     if (ok) {
+        mark_repeated(node);
         snprintf(node->directory, sizeof node->directory, "%s", directory);
         node->records = reader.records;
         node->unknown = reader.unknown;
@@ -226,7 +294,7 @@ static enum status load_node(const char *directory, struct run_node **out, struc
         free_node(node);
         return error_set(error, STATUS_NO_MEMORY, "no memory to read the log %s", path);
     }
-    if (node->starts == 0) {
+    if (node->start_count == 0) {
         status =
             error_set(error, STATUS_DATA, "%s: no readable header%s%s", path, node->bad ? "; " : "", node->first_bad);
         free_node(node);
@@ -285,6 +353,8 @@ static void align_clocks(struct run_data *run) {
     for (int i = 0; i < run->node_count; i++) {
         struct run_node *node = run->nodes[i];
         double shift = node->first_wall_s - first;
+        for (int64_t k = 0; k < node->start_count; k++)
+            node->starts[k].t_s += shift;
         for (int64_t k = 0; k < node->step_count; k++)
             node->steps[k].t_s += shift;
         for (int64_t k = 0; k < node->eval_count; k++)
@@ -372,15 +442,33 @@ void run_set_free(struct run_set *set) {
     set->count = 0;
 }
 
-const struct run_eval *run_final_eval(const struct run_data *run, const struct run_node **node) {
+/* A run that was continued with more steps has another final model. */
+static bool is_final(const struct run_data *run, const struct run_eval *eval) {
+    int64_t planned = 0;
+    for (int i = 0; i < run->node_count; i++)
+        planned = run->nodes[i]->planned_steps > planned ? run->nodes[i]->planned_steps : planned;
+    return eval->final && eval->planned_steps >= planned;
+}
+
+const struct run_eval *run_final_eval(const struct run_data *run, const struct run_node **node, bool *final) {
     const struct run_eval *best = NULL;
+    *final = false;
     for (int i = 0; i < run->worker_count; i++)
         for (int64_t k = 0; k < run->nodes[i]->eval_count; k++) {
             const struct run_eval *eval = &run->nodes[i]->evals[k];
-            if (best && (best->final != eval->final ? best->final : best->step >= eval->step))
+            bool stands = is_final(run, eval);
+            if (best && (*final != stands ? *final : best->step >= eval->step))
                 continue;
             best = eval;
+            *final = stands;
             *node = run->nodes[i];
         }
     return best;
+}
+
+double run_node_down_s(const struct run_node *node, double t_s) {
+    double down_s = 0;
+    for (int64_t i = 0; i < node->start_count && node->starts[i].t_s <= t_s; i++)
+        down_s += node->starts[i].down_s;
+    return down_s;
 }

@@ -231,6 +231,7 @@ static const struct field_row sync_send_rows[] = {
     MAY(run_log_sync_send, base_version, FIELD_COUNT, "version that it was measured from"),
     MAY(run_log_sync_send, tokens_from, FIELD_COUNT, "exclusive"),
     MAY(run_log_sync_send, tokens_to, FIELD_COUNT, "inclusive"),
+    MAY(run_log_sync_send, tokens, FIELD_COUNT, "of them in this contribution: its weight"),
     NEED(run_log_sync_send, payload_bytes, FIELD_COUNT, "bytes of this payload"),
     MAY(run_log_sync_send, encode_us, FIELD_COUNT, "us of this encoding, beside training"),
 };
@@ -276,6 +277,32 @@ static const struct field_row link_rows[] = {
     NEED(run_log_link, wait_us, FIELD_COUNT, "us that training stood still for the network"),
     MAY(run_log_link, eval_us, FIELD_COUNT, "us of evaluations"),
 };
+static const struct field_row checkpoint_rows[] = {
+    MAY(run_log_checkpoint, generation, FIELD_COUNT, "number of the checkpoint"),
+    NEED(run_log_checkpoint, step, FIELD_COUNT, "after which it was taken"),
+    MAY(run_log_checkpoint, stall_us, FIELD_COUNT, "us that training stood still for the copy"),
+    MAY(run_log_checkpoint, write_us, FIELD_COUNT, "us of writing it, beside training"),
+    MAY(run_log_checkpoint, bytes, FIELD_COUNT, "of the checkpoint on disk"),
+};
+static const struct field_row recover_rows[] = {
+    NEED(run_log_recover, what, FIELD_TEXT,
+         "restart, run clock, snapshot, gave snapshot, state hash, reset, listed again, checkpoint failed"),
+    MAY(run_log_recover, generation, FIELD_COUNT, "restart: of the checkpoint, 0 = none"),
+    MAY(run_log_recover, step, FIELD_COUNT, "restart, run clock: training goes on from here; reset, checkpoint failed: at it"),
+    MAY(run_log_recover, from_step, FIELD_COUNT, "run clock: the worker's own step"),
+    MAY(run_log_recover, tokens, FIELD_COUNT, "restart: highest ever counted; reset: dropped"),
+    MAY(run_log_recover, fragment, FIELD_COUNT, "snapshot, gave snapshot, state hash, reset: index"),
+    MAY(run_log_recover, version, FIELD_COUNT, "snapshot, gave snapshot, state hash: of the fragment"),
+    MAY(run_log_recover, run_step, FIELD_COUNT, "snapshot: of that version"),
+    MAY(run_log_recover, bytes, FIELD_COUNT, "snapshot, gave snapshot: as they travelled"),
+    MAY(run_log_recover, moments, FIELD_COUNT, "reset: optimizer moments that were not finite"),
+    MAY(run_log_recover, count, FIELD_COUNT, "state hash, checkpoint failed: so many times in a row"),
+    MAY(run_log_recover, snapshot, FIELD_BOOL, "state hash: of a snapshot, not of a commit"),
+    MAY(run_log_recover, state_hash, FIELD_TEXT, "snapshot: hex, of outer copy and momentum"),
+    MAY(run_log_recover, here, FIELD_TEXT, "state hash: hex, as it came out here"),
+    MAY(run_log_recover, outer, FIELD_TEXT, "state hash: hex, that the outer signed"),
+    MAY(run_log_recover, reason, FIELD_TEXT, "checkpoint failed: why"),
+};
 static const struct field_row end_rows[] = {
     NEED(run_log_end, step, FIELD_COUNT, "last step"),
     NEED(run_log_end, tokens, FIELD_COUNT, "that this worker has trained on"),
@@ -295,7 +322,7 @@ static const struct field_row outer_commit_rows[] = {
     NEED(run_log_outer_commit, fragment, FIELD_COUNT, "index"),
     NEED(run_log_outer_commit, version, FIELD_COUNT, "new version of the fragment"),
     MAY(run_log_outer_commit, run_step, FIELD_COUNT, "largest send step that it counts"),
-    NEED(run_log_outer_commit, counted, FIELD_LIST, "slot, base_version, tokens_from, tokens_to of each contribution"),
+    NEED(run_log_outer_commit, counted, FIELD_LIST, "slot, base_version, tokens_from, tokens_to, tokens (the weight) of each contribution"),
     MAY(run_log_outer_commit, payload_bytes, FIELD_COUNT, "bytes of the encoded mean"),
     MAY(run_log_outer_commit, state_hash, FIELD_TEXT, "XXH3-128 of outer copy and momentum, hex"),
     MAY(run_log_outer_commit, open_us, FIELD_COUNT, "us since the log was opened: first whole contribution"),
@@ -311,10 +338,37 @@ static const struct field_row outer_end_rows[] = {
     MAY(run_log_outer_end, wire_down, FIELD_COUNT, "bytes received from all workers, likewise"),
     MAY(run_log_outer_end, foreign_sessions, FIELD_COUNT, "messages of ended sessions that were dropped"),
 };
-static const struct field_row member_rows[] = {
-    NEED(run_log_member, slot, FIELD_INTEGER, "of the worker"),
-    MAY(run_log_member, node, FIELD_TEXT, "its name"),
-    MAY(run_log_member, reason, FIELD_TEXT, "why"),
+static const struct field_row outer_recover_rows[] = {
+    NEED(run_log_outer_recover, what, FIELD_TEXT, "outer start, snapshot (given to a worker), taken over (from one)"),
+    MAY(run_log_outer_recover, from, FIELD_TEXT,
+        "outer start: fresh (a new run), disk (this directory's commits), empty (what the workers hold)"),
+    MAY(run_log_outer_recover, commits, FIELD_COUNT, "outer start: of all fragments"),
+    MAY(run_log_outer_recover, run_step, FIELD_COUNT, "outer start: the run's step"),
+    MAY(run_log_outer_recover, slot, FIELD_COUNT, "snapshot, taken over: of the worker"),
+    MAY(run_log_outer_recover, fragment, FIELD_COUNT, "snapshot, taken over: index"),
+    MAY(run_log_outer_recover, version, FIELD_COUNT, "snapshot, taken over: of the fragment"),
+    MAY(run_log_outer_recover, bytes, FIELD_COUNT, "snapshot: to travel"),
+};
+static const struct field_row lead_rows[] = {
+    NEED(run_log_lead, epoch, FIELD_COUNT, "raised at each start of the outer"),
+    MAY(run_log_lead, run_step, FIELD_COUNT, "the run's step"),
+};
+static const struct field_row join_rows[] = {
+    NEED(run_log_join, slot, FIELD_INTEGER, "of the worker"),
+    MAY(run_log_join, node, FIELD_TEXT, "its name"),
+    MAY(run_log_join, reason, FIELD_TEXT, "ready, or back"),
+    MAY(run_log_join, step, FIELD_COUNT, "from which it trains on"),
+    MAY(run_log_join, tokens, FIELD_COUNT, "that it has counted"),
+};
+static const struct field_row leave_rows[] = {
+    NEED(run_log_leave, slot, FIELD_INTEGER, "of the worker"),
+    MAY(run_log_leave, node, FIELD_TEXT, "its name"),
+    MAY(run_log_leave, reason, FIELD_TEXT, "why"),
+};
+static const struct field_row drain_rows[] = {
+    NEED(run_log_drain, slot, FIELD_COUNT, "of the worker"),
+    MAY(run_log_drain, node, FIELD_TEXT, "its name"),
+    MAY(run_log_drain, revoked, FIELD_BOOL, "it may not come back"),
 };
 static const struct field_row refuse_rows[] = {
     MAY(run_log_refuse, what, FIELD_TEXT, "that was refused"),
@@ -358,12 +412,17 @@ static const struct event_row {
     [RUN_LOG_MERGE] = {"merge", WRITER_WORKER, ROWS(merge_rows), "a new version met the local parameters"},
     [RUN_LOG_EVAL] = {"eval", WRITER_WORKER, ROWS(eval_rows), "held-out evaluation"},
     [RUN_LOG_LINK] = {"link", WRITER_WORKER, ROWS(link_rows), "each second"},
-    [RUN_LOG_END] = {"end", WRITER_WORKER, ROWS(end_rows), "last record"},
+    [RUN_LOG_CHECKPOINT] = {"checkpoint", WRITER_WORKER, ROWS(checkpoint_rows), "a checkpoint is on disk"},
+    [RUN_LOG_RECOVER] = {"recover", WRITER_WORKER, ROWS(recover_rows), "something went wrong, or was away, and is mended"},
+    [RUN_LOG_END] = {"end", WRITER_WORKER, ROWS(end_rows), "last record of each process that was not killed"},
     [RUN_LOG_OUTER_COMMIT] = {"commit", WRITER_OUTER, ROWS(outer_commit_rows), "a round closed"},
-    [RUN_LOG_OUTER_END] = {"end", WRITER_OUTER, ROWS(outer_end_rows), "last record"},
+    [RUN_LOG_OUTER_END] = {"end", WRITER_OUTER, ROWS(outer_end_rows), "last record of each process that was not killed"},
+    [RUN_LOG_OUTER_RECOVER] = {"recover", WRITER_OUTER, ROWS(outer_recover_rows), "the outer came back, or brought a worker back"},
+    [RUN_LOG_LEAD] = {"lead", WRITER_OUTER, ROWS(lead_rows), "this outer leads the run from here on"},
     [RUN_LOG_START] = {"start", WRITER_OUTER, NULL, 0, "all workers are here, training starts"},
-    [RUN_LOG_JOIN] = {"join", WRITER_OUTER, ROWS(member_rows), "a worker came"},
-    [RUN_LOG_LEAVE] = {"leave", WRITER_OUTER, ROWS(member_rows), "a worker left or was lost"},
+    [RUN_LOG_JOIN] = {"join", WRITER_OUTER, ROWS(join_rows), "a worker came"},
+    [RUN_LOG_LEAVE] = {"leave", WRITER_OUTER, ROWS(leave_rows), "a worker left or was lost"},
+    [RUN_LOG_DRAIN] = {"drain", WRITER_OUTER, ROWS(drain_rows), "a worker was asked to leave (atoll drain)"},
     [RUN_LOG_REFUSE] = {"refuse", WRITER_ANY, ROWS(refuse_rows), "somebody or something was refused"},
     [RUN_LOG_ROUND_TRIP] = {"round_trip", WRITER_OUTER, ROWS(round_trip_rows), "control round trips of one worker"},
     [RUN_LOG_LEDGER] = {"ledger", WRITER_OUTER, ROWS(ledger_rows), "where the tokens of one worker and fragment went"},
@@ -425,7 +484,9 @@ void run_log_print_schema(FILE *file) {
         file,
         "log.jsonl: one JSON object per line. Every record: event (text), t_wall (RFC 3339), t_us (us since that log "
         "was\n"
-        "opened). Numbers are cumulative since the last header unless said; bytes are those of the writing worker.\n");
+        "opened). Numbers are cumulative since the last header unless said; bytes are those of the writing worker. A process\n"
+        "that is started again writes on behind a new header: times and bytes from 0, steps from its checkpoint (some come\n"
+        "twice), tokens from the highest that it ever counted.\n");
     for (int i = 0; i < RUN_LOG_EVENT_COUNT; i++) {
         fprintf(file, "\n%s: %s (written by %s)\n", event_rows[i].name, event_rows[i].help,
                 writers[event_rows[i].writer]);

@@ -5,8 +5,10 @@
  * atoll wrote it); a known field of the wrong type, a negative byte count or a missing required field makes that one record
  * bad, which is counted and said, never guessed at. A torn last line is left out. Outside bytes never abort the process.
  *
- * Every record bears event, t_wall (RFC 3339) and t_us (monotonic microseconds since that log was opened). Numbers are
- * cumulative since the node's last header unless a row says otherwise; bytes are of the one worker that wrote the line. */
+ * Every record bears event, t_wall (RFC 3339) and t_us (monotonic microseconds since that log was opened). A process that is started
+ * again writes on behind a new header: t_us, bytes and times begin at 0 there, a worker's steps go on from its checkpoint (some come
+ * twice), its tokens from the highest that it ever counted. Numbers are cumulative since the node's last header unless a row says
+ * otherwise; bytes are of the one worker that wrote the line. */
 #ifndef ATOLL_EXPERIMENTS_RUN_LOG_H
 #define ATOLL_EXPERIMENTS_RUN_LOG_H
 
@@ -60,12 +62,17 @@ enum run_log_event {
     RUN_LOG_MERGE,
     RUN_LOG_EVAL,
     RUN_LOG_LINK,
+    RUN_LOG_CHECKPOINT,
+    RUN_LOG_RECOVER,
     RUN_LOG_END,
     RUN_LOG_OUTER_COMMIT, /* "commit" in the outer's log: its `counted` is a list */
     RUN_LOG_OUTER_END,    /* "end" in the outer's log */
+    RUN_LOG_OUTER_RECOVER, /* "recover" in the outer's log */
+    RUN_LOG_LEAD,
     RUN_LOG_START,
     RUN_LOG_JOIN,
     RUN_LOG_LEAVE,
+    RUN_LOG_DRAIN,
     RUN_LOG_REFUSE,
     RUN_LOG_ROUND_TRIP,
     RUN_LOG_LEDGER,
@@ -122,6 +129,7 @@ struct run_log_sync_send {
     int64_t base_version;
     int64_t tokens_from;
     int64_t tokens_to;
+    int64_t tokens;
     int64_t payload_bytes;
     int64_t encode_us;
 };
@@ -172,6 +180,33 @@ struct run_log_link {
     int64_t eval_us;
 };
 
+struct run_log_checkpoint {
+    int64_t generation;
+    int64_t step;
+    int64_t stall_us;
+    int64_t write_us;
+    int64_t bytes;
+};
+
+struct run_log_recover {
+    char what[RUN_LOG_WORD_BYTES];
+    int64_t generation;
+    int64_t step;
+    int64_t from_step;
+    int64_t tokens;
+    int64_t fragment;
+    int64_t version;
+    int64_t run_step;
+    int64_t bytes;
+    int64_t moments;
+    int64_t count;
+    bool snapshot;
+    char state_hash[RUN_LOG_HASH_BYTES];
+    char here[RUN_LOG_HASH_BYTES];
+    char outer[RUN_LOG_HASH_BYTES];
+    char reason[RUN_LOG_REASON_BYTES];
+};
+
 struct run_log_end {
     int64_t step;
     int64_t tokens;
@@ -210,10 +245,40 @@ struct run_log_outer_end {
     int64_t foreign_sessions;
 };
 
-struct run_log_member { /* join and leave */
+struct run_log_outer_recover {
+    char what[RUN_LOG_WORD_BYTES];
+    char from[RUN_LOG_WORD_BYTES];
+    int64_t commits;
+    int64_t run_step;
+    int64_t slot;
+    int64_t fragment;
+    int64_t version;
+    int64_t bytes;
+};
+
+struct run_log_lead {
+    int64_t epoch;
+    int64_t run_step;
+};
+
+struct run_log_join {
     int64_t slot;
     char node[RUN_LOG_NAME_BYTES];
     char reason[RUN_LOG_REASON_BYTES];
+    int64_t step;
+    int64_t tokens;
+};
+
+struct run_log_leave {
+    int64_t slot;
+    char node[RUN_LOG_NAME_BYTES];
+    char reason[RUN_LOG_REASON_BYTES];
+};
+
+struct run_log_drain {
+    int64_t slot;
+    char node[RUN_LOG_NAME_BYTES];
+    bool revoked;
 };
 
 struct run_log_refuse {
@@ -255,10 +320,16 @@ struct run_log_record {
         struct run_log_merge merge;
         struct run_log_eval eval;
         struct run_log_link link;
+        struct run_log_checkpoint checkpoint;
+        struct run_log_recover recover;
         struct run_log_end end;
         struct run_log_outer_commit outer_commit;
         struct run_log_outer_end outer_end;
-        struct run_log_member member;
+        struct run_log_outer_recover outer_recover;
+        struct run_log_lead lead;
+        struct run_log_join join;
+        struct run_log_leave leave;
+        struct run_log_drain drain;
         struct run_log_refuse refuse;
         struct run_log_round_trip round_trip;
         struct run_log_ledger ledger;

@@ -1,8 +1,5 @@
 #include "experiments/status.h"
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 #include "base/options.h"
 #include "base/units.h"
@@ -19,16 +16,10 @@ static const struct option_row status_rows[] = {
     OPTION_FLAG(struct status_values, json, "json", 0, "print the same numbers once as JSON"),
     OPTION_END,
 };
-static const struct option_command status_options = {"status", "watch a run", status_rows, NULL};
-
-static long long integer_of(const json_t *object, const char *key) {
-    return (long long)json_integer_value(json_object_get(object, key));
-}
-
-static const char *text_of(const json_t *object, const char *key) {
-    const char *text = json_string_value(json_object_get(object, key));
-    return text != NULL ? text : "";
-}
+static const struct option_command status_options = {"status", "watch a run", status_rows,
+                                                     "lag: how many versions a worker is behind the run's newest, in "
+                                                     "the fragment where it is most. seen: since its last\n"
+                                                     "sign of life. last error: of the worker, as the outer knows it."};
 
 static const char *real_text(const json_t *object, const char *key, const char *format, char text[32]) {
     const json_t *value = json_object_get(object, key);
@@ -41,49 +32,55 @@ static const char *real_text(const json_t *object, const char *key, const char *
     return text;
 }
 
-/* "12 12 11": the version of each fragment that the worker has merged; long lists as a range. */
-static void versions_text(const json_t *versions, char *text, size_t bytes) {
-    size_t count = json_array_size(versions), used = 0;
-    text[0] = 0;
-    for (size_t i = 0; i < count && used + 24 < bytes; i++)
-        used += (size_t)snprintf(text + used, bytes - used, "%s%lld", i == 0 ? "" : " ",
-                                 (long long)json_integer_value(json_array_get(versions, i)));
+static const char *duration_text(const json_t *object, const char *key, char text[UNITS_TEXT_BYTES]) {
+    const json_t *value = json_object_get(object, key);
+    bool known = json_is_integer(value) && json_integer_value(value) >= 0; /* -1: never */
+    return known ? units_format_duration((uint64_t)json_integer_value(value), text) : "-";
 }
 
-static void print_worker(const json_t *worker) {
-    char loss[32], rate[32], held_out[32], up[UNITS_TEXT_BYTES], down[UNITS_TEXT_BYTES], wait[UNITS_TEXT_BYTES],
-        versions[40];
-    versions_text(json_object_get(worker, "versions"), versions, sizeof versions);
-    const char *name = text_of(worker, "node");
-    printf("%-4lld %-16.16s %-7s %8lld %9s %8s %8s %11s %11s %9s  %s\n", integer_of(worker, "slot"),
-           name[0] ? name : "-", text_of(worker, "state"), integer_of(worker, "step"),
-           real_text(worker, "tokens_per_s", "%.0f", rate), real_text(worker, "loss", "%.3f", loss),
-           real_text(worker, "eval_loss", "%.3f", held_out),
-           units_format_bytes((uint64_t)integer_of(worker, "wire_up"), up),
-           units_format_bytes((uint64_t)integer_of(worker, "wire_down"), down),
-           units_format_duration((uint64_t)integer_of(worker, "wait_us"), wait), versions);
-    if (text_of(worker, "last_error")[0] != 0)
-        printf("     last error: %s\n", text_of(worker, "last_error"));
+/* What it does while it is connected, else what became of it. */
+static const char *state_text(const json_t *worker) {
+    const char *phase = admin_text(worker, "phase");
+    return phase[0] != '\0' && json_is_true(json_object_get(worker, "connected")) ? phase : admin_text(worker, "state");
 }
 
-static void print_table(const json_t *status) {
+static void print_worker(const json_t *worker, FILE *to) {
+    char lag[32], loss[32], rate[32], held_out[32], up[UNITS_TEXT_BYTES], down[UNITS_TEXT_BYTES],
+        wait[UNITS_TEXT_BYTES], seen[UNITS_TEXT_BYTES];
+    const char *name = admin_text(worker, "node");
+    fprintf(to, "%-4lld %-16.16s %-11s %4s %8lld %9s %8s %8s %11s %11s %9s %9s  %s\n", admin_integer(worker, "slot"),
+            name[0] ? name : "-", state_text(worker), real_text(worker, "lag", "%.0f", lag),
+            admin_integer(worker, "step"), real_text(worker, "tokens_per_s", "%.0f", rate),
+            real_text(worker, "loss", "%.3f", loss), real_text(worker, "eval_loss", "%.3f", held_out),
+            units_format_bytes((uint64_t)admin_integer(worker, "wire_up"), up),
+            units_format_bytes((uint64_t)admin_integer(worker, "wire_down"), down),
+            units_format_duration((uint64_t)admin_integer(worker, "wait_us"), wait),
+            duration_text(worker, "last_seen_us", seen), admin_text(worker, "last_error"));
+}
+
+void status_print(const json_t *status, FILE *to) {
     char uptime[UNITS_TEXT_BYTES];
-    const char *phase = json_is_true(json_object_get(status, "finished"))  ? "final evaluation"
-                        : json_is_true(json_object_get(status, "started")) ? "training"
-                                                                           : "waiting for workers";
-    printf("run %s (%.16s): %s, step %lld of %lld committed, %lld commits, up %s\n", text_of(status, "name"),
-           text_of(status, "run_id"), phase, integer_of(status, "run_step"), integer_of(status, "steps"),
-           integer_of(status, "commits"), units_format_duration((uint64_t)integer_of(status, "uptime_us"), uptime));
-    printf("%-4s %-16s %-7s %8s %9s %8s %8s %11s %11s %9s  %s\n", "slot", "worker", "state", "step", "tokens/s", "loss",
-           "held-out", "wire up", "wire down", "wait", "versions");
+    bool recovers = json_is_false(json_object_get(status, "leading"));
+    const char *phase = recovers                                            ? "recovering"
+                        : json_is_true(json_object_get(status, "finished")) ? "final evaluation"
+                        : json_is_true(json_object_get(status, "started"))  ? "training"
+                                                                            : "waiting for workers";
+    fprintf(to, "run %s (%.16s): %s, step %lld of %lld committed, %lld commits, up %s", admin_text(status, "name"),
+            admin_text(status, "run_id"), phase, admin_integer(status, "run_step"), admin_integer(status, "steps"),
+            admin_integer(status, "commits"),
+            units_format_duration((uint64_t)admin_integer(status, "uptime_us"), uptime));
+    if (json_object_get(status, "epoch") != NULL)
+        fprintf(to, ", epoch %lld", admin_integer(status, "epoch"));
+    if (admin_integer(status, "refused_updates") > 0)
+        fprintf(to, ", %lld updates refused", admin_integer(status, "refused_updates"));
+    fputc('\n', to);
+    if (admin_text(status, "recovering")[0] != '\0')
+        fprintf(to, "recovering: %s\n", admin_text(status, "recovering"));
+    fprintf(to, "%-4s %-16s %-11s %4s %8s %9s %8s %8s %11s %11s %9s %9s  %s\n", "slot", "worker", "state", "lag",
+            "step", "tokens/s", "loss", "held-out", "wire up", "wire down", "wait", "seen", "last error");
     size_t index;
     const json_t *worker;
-    json_array_foreach(json_object_get(status, "workers"), index, worker) print_worker(worker);
-}
-
-static int fail(const char *command, const struct error *error) {
-    fprintf(stderr, "atoll %s: %s\n", command, error->text);
-    return status_exit_code(error->status);
+    json_array_foreach(json_object_get(status, "workers"), index, worker) print_worker(worker, to);
 }
 
 /* Redraws until the run ends (the outer is gone) or the reader interrupts. */
@@ -94,17 +91,16 @@ static int watch(struct admin *admin, const struct status_values *values) {
         json_t *status = NULL;
         if (admin_ask(admin, "status", NULL, &status, &error) != STATUS_OK) {
             if (first)
-                return fail("status", &error);
+                return admin_fail("status", &error);
             printf("the outer has left: the run is over\n");
             return 0;
         }
         if (values->json) {
-            json_dumpf(status, stdout, JSON_INDENT(2));
-            putchar('\n');
+            admin_print_json(status);
         } else {
             if (live)
                 fputs("\033[H\033[J", stdout);
-            print_table(status);
+            status_print(status, stdout);
         }
         json_decref(status);
         fflush(stdout);
@@ -122,63 +118,8 @@ int status_command(int argc, char **argv) {
     if (!options_or_exit(&status_options, argc, argv, &values, &exit_code))
         return exit_code;
     if (admin_open(values.directory, &admin, &error) != STATUS_OK)
-        return fail("status", &error);
+        return admin_fail("status", &error);
     exit_code = watch(admin, &values);
     admin_close(admin);
     return exit_code;
-}
-
-/* ---- token ---- */
-
-struct token_values {
-    const char *verb;
-    const char *directory;
-    uint64_t ttl_us;
-    int64_t uses;
-    bool json;
-};
-static const struct option_row token_rows[] = {
-    OPTION_POSITIONAL(struct token_values, verb, "create", "make a fresh token"),
-    OPTION_POSITIONAL(struct token_values, directory, "DIR", "the outer's directory, or that of `atoll train`"),
-    OPTION_DURATION(struct token_values, ttl_us, "ttl", 0, "TIME", "how long it may register workers (default 24h)"),
-    OPTION_INTEGER(struct token_values, uses, "uses", 0, "N", 1, 1000000,
-                   "how many workers it may register (default: workers of the run)"),
-    OPTION_FLAG(struct token_values, json, "json", 0, "print it as JSON"),
-    OPTION_END,
-};
-static const struct option_command token_options = {"token", "make a fresh line that starts a worker", token_rows,
-                                                    NULL};
-
-int token_command(int argc, char **argv) {
-    struct token_values values = {0};
-    struct error error = {0};
-    struct admin *admin;
-    json_t *answer = NULL;
-    int exit_code;
-    if (!options_or_exit(&token_options, argc, argv, &values, &exit_code))
-        return exit_code;
-    if (strcmp(values.verb, "create") != 0) {
-        error_set(&error, STATUS_USAGE, "'%s': expected `atoll token create DIR`", values.verb);
-        return fail("token", &error);
-    }
-    if (admin_open(values.directory, &admin, &error) != STATUS_OK)
-        return fail("token", &error);
-    json_t *arguments = json_object();
-    if (values.ttl_us > 0)
-        json_object_set_new(arguments, "ttl_s", json_integer((json_int_t)((values.ttl_us + 999999) / 1000000)));
-    if (values.uses > 0)
-        json_object_set_new(arguments, "uses", json_integer(values.uses));
-    enum status status = admin_ask(admin, "token-create", arguments, &answer, &error);
-    json_decref(arguments);
-    admin_close(admin);
-    if (status != STATUS_OK)
-        return fail("token", &error);
-    if (values.json) {
-        json_dumpf(answer, stdout, JSON_INDENT(2));
-        putchar('\n');
-    } else {
-        printf("atoll worker --join %s\n", text_of(answer, "token"));
-    }
-    json_decref(answer);
-    return 0;
 }

@@ -14,7 +14,7 @@ struct worker_summary {
     char run[RUN_DATA_LABEL_BYTES];
     char node[RUN_LOG_NAME_BYTES];
     int64_t slot;
-    int64_t steps;
+    int64_t steps, repeated_steps;
     int64_t tokens;
     double tokens_per_s;
     double train_loss;
@@ -25,7 +25,7 @@ struct worker_summary {
     int64_t data_parallel_bytes;
     double ratio_wire;
     double ratio_payload;
-    double elapsed_s;
+    double elapsed_s, down_s;
     double compute_share, wait_share, eval_share, other_share;
     int64_t wait_us;
     double up_peak_bytes_per_s, up_mean_bytes_per_s;
@@ -62,7 +62,9 @@ struct run_summary {
     double ratio_payload;
     double wait_share;
     int64_t commits;
-    int64_t refused;
+    int64_t restarts;
+    double tokens_lost;
+    int64_t refused, refused_updates;
     int64_t bad_lines;
 };
 
@@ -73,12 +75,16 @@ extern const int run_summary_row_count;
 
 void summary_of_worker(const struct run_data *run, const struct run_node *node, struct worker_summary *summary);
 void summary_of_run(const struct run_data *run, struct run_summary *summary);
+/* "recover" records of all nodes, by their `what`. */
+void summary_recoveries(const struct run_data *run, struct run_recoveries *recoveries);
 
 /* When the worker's training began: the start of its first step, on the run's clock; NaN without steps. */
 double summary_start_s(const struct run_node *node);
+/* Seconds from there to t_s in which there was a process of the worker. */
+double summary_running_s(const struct run_node *node, double t_s);
 
-/* A whole rate sample: link records closer together than 0.9 s are joined with the next, and the rest of a run with its last
- * sample. */
+/* A whole rate sample: link records closer together than 0.9 s (without the time between two processes) are joined with the next, and
+ * the rest of a run with its last sample. */
 struct rate_sample {
     double t_s; /* its end */
     double up_bytes_per_s, down_bytes_per_s;
@@ -87,7 +93,7 @@ struct rate_sample {
  * *from = 0. */
 bool summary_next_rate(const struct run_node *node, int64_t *from, struct rate_sample *sample);
 
-/* {"runs": [{..., "workers_table": [...]}]}; new reference. */
+/* {"runs": [{..., "recoveries": {...}, "workers_table": [...]}]}; new reference. */
 json_t *summary_json(const struct run_set *set);
 /* The table that people read. */
 void summary_print(const struct run_set *set, FILE *file);

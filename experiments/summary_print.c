@@ -68,6 +68,33 @@ static void print_run_numbers(const struct run_summary *run, FILE *file) {
             format_bytes(run->data_parallel_bytes, a));
     fprintf(file, "  speed             %.0f tokens/s, %" PRId64 " tokens\n", run->tokens_per_s, run->tokens);
     fprintf(file, "  exposed wait      %s of the workers' time\n", format_share(run->wait_share, a));
+}
+
+/* What a run that nothing happened to does not have. */
+static void print_troubles(const struct run_data *data, const struct run_summary *run, FILE *file) {
+    struct run_recoveries recoveries;
+    summary_recoveries(data, &recoveries);
+    int64_t all = 0;
+    for (int i = 0; i < recoveries.count; i++)
+        all += recoveries.kinds[i].count;
+    if (run->restarts > 0) {
+        fprintf(file, "  restarts          %" PRId64 " (", run->restarts);
+        for (int i = 0, listed = 0; i < data->node_count; i++)
+            if (data->nodes[i]->start_count > 1)
+                fprintf(file, "%s%s %" PRId64, listed++ ? ", " : "", data->nodes[i]->header.node,
+                        data->nodes[i]->start_count - 1);
+        fprintf(file, ")\n");
+    }
+    if (recoveries.count > 0) {
+        fprintf(file, "  recoveries        %" PRId64 " (", all);
+        for (int i = 0; i < recoveries.count; i++)
+            fprintf(file, "%s%s %" PRId64, i ? ", " : "", recoveries.kinds[i].what, recoveries.kinds[i].count);
+        fprintf(file, ")\n");
+    }
+    if (run->tokens_lost > 0)
+        fprintf(file, "  tokens lost       %.0f of %" PRId64 ", trained but not counted\n", run->tokens_lost, run->tokens);
+    if (run->refused_updates)
+        fprintf(file, "  refused updates   %" PRId64 ", not finite or too large\n", run->refused_updates);
     if (run->bad_lines)
         fprintf(file, "  warning           %" PRId64 " log lines could not be used\n", run->bad_lines);
 }
@@ -103,6 +130,7 @@ void summary_print(const struct run_set *set, FILE *file) {
             fputc('\n', file);
         print_run_head(&summary, file);
         print_run_numbers(&summary, file);
+        print_troubles(&set->runs[i], &summary, file);
         if (set->runs[i].worker_count == 0)
             continue;
         fprintf(file, "  %-14s %7s %9s %21s %21s %21s %12s %8s  %s\n", "worker", "steps", "tokens/s",

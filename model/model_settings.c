@@ -40,6 +40,8 @@ const struct setting_row model_settings_data[MODEL_SETTINGS_DATA_ROWS] = {
 };
 
 static const char *const optimizer_names[] = {"adamw", NULL};
+static const char *const pace_names[] = {
+    [INNER_PACE_STEPS] = "steps", [INNER_PACE_TIME] = "time", [INNER_PACE_TIME + 1] = NULL};
 static const char *const schedule_names[] = {[LR_SCHEDULE_COSINE] = "cosine",
                                              [LR_SCHEDULE_CONSTANT] = "constant",
                                              [LR_SCHEDULE_WSD] = "wsd",
@@ -53,7 +55,8 @@ const struct setting_row model_settings_inner[MODEL_SETTINGS_INNER_ROWS] = {
     {SETTING_REAL(struct inner_options, lr_end, 0, 1, "0.05", "", "floor of the learning rate, as a part of lr")},
     {SETTING_REAL(struct inner_options, decay_part, 0, 1, "0.2", "",
                   "wsd: the last part of the run, in which lr falls")},
-    {SETTING_INTEGER(struct inner_options, steps, 1, 1000000000, "2000", "", "optimizer steps of the run")},
+    {SETTING_INTEGER(struct inner_options, steps, 1, 1000000000, "2000", "", "optimizer steps of the run"),
+     .scope = SETTING_SCOPE_CONTINUED},
     {SETTING_INTEGER(struct inner_options, batch_per_worker, 1, 65536, "16", "windows",
                      "in one micro-batch of one worker")},
     {SETTING_INTEGER(struct inner_options, accumulate, 1, 65536, "1", "micro-batches",
@@ -65,6 +68,11 @@ const struct setting_row model_settings_inner[MODEL_SETTINGS_INNER_ROWS] = {
     {SETTING_REAL_ABOVE(struct inner_options, eps, 0, 1, "1e-8", "", "added to the root of the second moment")},
     {SETTING_INTEGER(struct inner_options, seed, 0, INT64_MAX, "1", "",
                      "gives the initial parameters and the order of the data")},
+    {SETTING_CHOICE(struct inner_options, pace, pace_names, "steps",
+                    "time: a slow worker does fewer steps per round, so that all arrive together")},
+    {SETTING_DURATION(struct inner_options, min_step_us, "min_step_time", "0ms",
+                      "a step takes at least this long: paces experiments"),
+     .scope = SETTING_SCOPE_NODE},
     {SETTING_INTEGER(struct inner_options, threads, 1, 1024, "1", "threads", "of the training on this machine"),
      .scope = SETTING_SCOPE_NODE},
 };

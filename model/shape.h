@@ -25,6 +25,9 @@ struct shape {
     double z_loss;
 };
 
+/* What the workers of a run have equal between two sends: the steps, or the time. */
+enum inner_pace { INNER_PACE_STEPS, INNER_PACE_TIME };
+
 enum lr_schedule { LR_SCHEDULE_COSINE, LR_SCHEDULE_CONSTANT, LR_SCHEDULE_WSD };
 
 /* inner: the run file's section of the inner optimizer. */
@@ -41,7 +44,9 @@ struct inner_options {
     double clip; /* 0 = off */
     double beta1, beta2, eps;
     int64_t seed;
-    int64_t threads; /* BLAS threads of the compute thread; node key, free to differ */
+    int64_t pace;         /* enum inner_pace; time needs quorum mode */
+    uint64_t min_step_us; /* a step is drawn out to this; 0 = off. Node key */
+    int64_t threads;      /* BLAS threads of the compute thread; node key, free to differ */
 };
 
 /* data: the run file's section of the corpus. */

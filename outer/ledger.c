@@ -18,10 +18,11 @@ void ledger_processed(struct ledger *ledger, uint32_t slot, uint32_t fragments, 
 
 bool ledger_offered(struct ledger *ledger, const struct contribution *contribution) {
     struct ledger_entry *entry = entry_of(ledger, contribution->slot, contribution->fragment);
-    if (contribution->tokens_from < entry->mark || contribution->tokens_to <= contribution->tokens_from)
+    if (contribution->tokens_from != entry->mark || contribution->tokens_to <= contribution->tokens_from ||
+        contribution->tokens == 0 || contribution->tokens > contribution->tokens_to - contribution->tokens_from)
         return false;
     raise_processed(entry, contribution->tokens_to);
-    entry->in_flight = contribution->tokens_to - contribution->tokens_from;
+    entry->in_flight = contribution->tokens;
     entry->offered_to = contribution->tokens_to;
     return true;
 }
@@ -32,21 +33,54 @@ void ledger_withdrawn(struct ledger *ledger, uint32_t slot, uint32_t fragment) {
     entry->offered_to = 0;
 }
 
-void ledger_applied(struct ledger *ledger, uint32_t fragment, const struct counted *counted) {
-    struct ledger_entry *entry = entry_of(ledger, counted->slot, fragment);
-    uint64_t tokens = counted->tokens_to - counted->tokens_from;
-    CHECK(counted->tokens_from >= entry->mark && counted->tokens_to > counted->tokens_from);
-    CHECK(entry->offered_to == counted->tokens_to && entry->in_flight == tokens);
-    entry->applied += tokens;
+static void apply(struct ledger_entry *entry, const struct counted *counted) {
+    entry->applied += counted->tokens;
+    entry->dropped += counted->tokens_to - counted->tokens_from - counted->tokens;
     entry->mark = counted->tokens_to;
     entry->in_flight = 0;
     entry->offered_to = 0;
+}
+
+void ledger_applied(struct ledger *ledger, uint32_t fragment, const struct counted *counted) {
+    struct ledger_entry *entry = entry_of(ledger, counted->slot, fragment);
+    CHECK(counted->tokens_from == entry->mark && entry->offered_to == counted->tokens_to &&
+          entry->in_flight == counted->tokens);
+    apply(entry, counted);
 }
 
 void ledger_lost(struct ledger *ledger, uint32_t slot, uint32_t fragments) {
     for (uint32_t fragment = 0; fragment < fragments; fragment++) {
         struct ledger_entry *entry = entry_of(ledger, slot, fragment);
         entry->dropped += ledger_unsent(entry);
+    }
+}
+
+uint32_t ledger_totals(const struct ledger *ledger, uint32_t fragment, const struct counted *counting, uint32_t count,
+                       struct total totals[MESSAGE_WORKERS_MAX]) {
+    uint32_t total_count = 0;
+    CHECK(fragment < MESSAGE_FRAGMENTS_MAX);
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
+        struct ledger_entry entry = ledger->entries[slot][fragment];
+        for (uint32_t i = 0; i < count; i++)
+            if (counting[i].slot == slot)
+                apply(&entry, &counting[i]);
+        if (entry.mark > 0)
+            totals[total_count++] = (struct total){slot, entry.mark, entry.applied, entry.dropped};
+    }
+    return total_count;
+}
+
+void ledger_restore(struct ledger *ledger, uint32_t fragment, const struct total *totals, uint32_t count) {
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
+        struct ledger_entry *entry = entry_of(ledger, slot, fragment);
+        *entry = (struct ledger_entry){.processed = entry->processed};
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct ledger_entry *entry = entry_of(ledger, totals[i].slot, fragment);
+        entry->mark = totals[i].mark;
+        entry->applied = totals[i].applied;
+        entry->dropped = totals[i].dropped;
+        raise_processed(entry, entry->mark);
     }
 }
 
@@ -60,7 +94,7 @@ bool ledger_check(const struct ledger *ledger, uint32_t slots, uint32_t fragment
             const struct ledger_entry *entry = &ledger->entries[slot][fragment];
             if (entry->applied + entry->in_flight + entry->dropped > entry->processed)
                 return false;
-            if (entry->mark > entry->processed || entry->applied > entry->mark)
+            if (entry->mark > entry->applied + entry->dropped || entry->mark > entry->processed)
                 return false;
         }
     return true;

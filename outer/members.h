@@ -1,4 +1,5 @@
-/* members: who takes part. Pure. A slot is a place in the run; an incarnation is one start of a worker process on it. */
+/* members: who takes part. Pure. A slot is a place in the run, given to a key for good; an incarnation is one start of a worker process
+ * on it. */
 #ifndef ATOLL_OUTER_MEMBERS_H
 #define ATOLL_OUTER_MEMBERS_H
 
@@ -7,22 +8,23 @@
 #include "comms/message.h"
 
 enum member_state {
-    MEMBER_ABSENT, /* never ready, or left before the start */
-    MEMBER_LIVE,   /* ready; its contributions are expected */
+    MEMBER_ABSENT, /* never joined, or left before the start */
+    MEMBER_LIVE,   /* joined; its contributions are expected */
     MEMBER_DONE,   /* live, trained to the end, nothing unsent: expected no more */
     MEMBER_FINAL,  /* done, and holds the final versions */
-    MEMBER_LOST,   /* link lost or goodbye after the start; may come back with the same incarnation */
+    MEMBER_LOST,   /* link lost or goodbye after the start; may come back, with the same incarnation or a new one */
 };
 
 struct member {
     enum member_state state;
     uint64_t incarnation;
+    uint64_t joined_step; /* expected in rounds of later steps only */
+    uint64_t offered_step; /* largest since it joined. Sends come in the order of steps: rounds of earlier ones get nothing more from it */
     bool has_validation;
     bool reached; /* trained to the last step */
 };
 
 struct members {
-    uint32_t slots; /* how many start the run */
     struct member slot[MESSAGE_WORKERS_MAX];
 };
 

@@ -9,6 +9,7 @@
 static void start(struct outer_run *outer) {
     struct message message = {.type = MESSAGE_START};
     message.body.start.evaluator_slot = members_evaluator(&outer->machine.members);
+    outer_write_state(outer); /* before anybody trains: a started run is never begun anew */
     outer_broadcast(outer, &message);
     log_say(LOG_LEVEL_INFO, "all %lld workers are here: training starts", (long long)outer->run.workers);
     if (message.body.start.evaluator_slot == UINT32_MAX)
@@ -21,6 +22,7 @@ static void tell_members(struct outer_run *outer) {
     struct message message = {.type = MESSAGE_MEMBERS};
     message.body.members.live_mask = members_live_mask(&outer->machine.members);
     message.body.members.evaluator_slot = members_evaluator(&outer->machine.members);
+    outer_write_state(outer);
     outer_broadcast(outer, &message);
 }
 
@@ -49,8 +51,8 @@ static void grant(struct outer_run *outer, const struct round_action *action) {
 }
 
 static void refuse_offer(struct outer_run *outer, const struct round_action *action) {
-    static const char *const reasons[OFFER_REFUSED_CODE_COUNT] = {"",          "stale", "duplicate",
-                                                                  "malformed", "hash",  "not finite"};
+    static const char *const reasons[OFFER_REFUSED_CODE_COUNT] = {"",     "stale",      "duplicate", "malformed",
+                                                                  "hash", "not finite", "too large"};
     struct message message = {.type = MESSAGE_OFFER_REFUSED};
     message.body.offer_refused = (struct message_offer_refused){action->fragment, action->version, action->code};
     outer->refused_offers++;
@@ -76,10 +78,6 @@ static void discard(struct outer_run *outer, const struct round_action *action) 
     memset(upload, 0, sizeof *upload);
 }
 
-static struct outer_commit *commit_place(struct outer_run *outer, uint32_t fragment, uint64_t version) {
-    return &outer->commits[fragment][version % OUTER_COMMITS_KEPT];
-}
-
 static void close_round(struct outer_run *outer, const struct round_action *action) {
     uint32_t count;
     const struct counted *counted = round_counted(&outer->machine, action->fragment, &count);
@@ -90,9 +88,9 @@ static void close_round(struct outer_run *outer, const struct round_action *acti
         job.parts[i] =
             (struct commit_part){upload->buffer, upload->receiver.bytes, counted[i].tokens_to - counted[i].tokens_from};
     }
-    struct outer_commit *place = commit_place(outer, action->fragment, action->version);
+    struct outer_commit *place = outer_commit_place(outer, action->fragment, action->version);
     /* Members still fetching the version that this place held are told to catch up from newer ones no more: drop their senders. */
-    for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++) {
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
         struct transfer_sender *download = &outer->sessions[slot].downloads[action->fragment];
         if (download->key.version != 0 && download->payload == place->payload)
             memset(download, 0, sizeof *download);
@@ -102,6 +100,7 @@ static void close_round(struct outer_run *outer, const struct round_action *acti
         place->payload = malloc(bytes);
     CHECK(place->payload != NULL);
     place->commit.version = 0;
+    place->has_payload = true;
     job.payload = place->payload;
     outer_compute_submit(outer->compute, &job);
 }
@@ -113,9 +112,10 @@ static void log_commit(struct outer_run *outer, const struct commit *commit) {
     json_t *counted = json_array();
     for (uint32_t i = 0; i < commit->counted_count; i++) {
         const struct counted *c = &commit->counted[i];
-        json_array_append_new(counted, json_pack("{s:i, s:I, s:I, s:I}", "slot", (int)c->slot, "base_version",
-                                                 (json_int_t)c->base_version, "tokens_from", (json_int_t)c->tokens_from,
-                                                 "tokens_to", (json_int_t)c->tokens_to));
+        json_array_append_new(counted,
+                              json_pack("{s:i, s:I, s:I, s:I, s:I}", "slot", (int)c->slot, "base_version",
+                                        (json_int_t)c->base_version, "tokens_from", (json_int_t)c->tokens_from,
+                                        "tokens_to", (json_int_t)c->tokens_to, "tokens", (json_int_t)c->tokens));
     }
     log_event(outer->log, "commit",
               json_pack("{s:i, s:I, s:I, s:o, s:I, s:s, s:I, s:I}", "fragment", (int)commit->fragment, "version",
@@ -125,35 +125,78 @@ static void log_commit(struct outer_run *outer, const struct commit *commit) {
                         (json_int_t)(fragment->close_us - outer->opened_us)));
 }
 
-/* The commit is made: name it, sign it, keep it. Returns after the point where a later version makes it durable. */
-static void keep_commit(struct outer_run *outer, const struct outer_job *job) {
-    struct outer_commit *place = commit_place(outer, job->fragment, job->version);
+static void submit_log(struct outer_run *outer, uint32_t fragment, uint64_t version) {
+    struct outer_commit *place = outer_commit_place(outer, fragment, version);
+    outer_compute_submit(outer->compute,
+                         &(struct outer_job){.kind = OUTER_JOB_LOG,
+                                             .fragment = fragment,
+                                             .version = version,
+                                             .commit = &place->commit,
+                                             .full = version % (uint64_t)outer->run.checkpoint.full_every == 0,
+                                             .payload = place->payload});
+}
+
+/* The commit is made: name it, sign it, and send it to the disk. Published when it is durable. */
+static void name_commit(struct outer_run *outer, const struct outer_job *job) {
+    struct outer_commit *place = outer_commit_place(outer, job->fragment, job->version);
     struct commit *commit = &place->commit;
     memset(commit, 0, sizeof *commit);
-    commit->epoch = outer->epoch;
+    commit->epoch = outer->disk.state.epoch;
     commit->fragment = job->fragment;
     commit->version = job->version;
     commit->payload_bytes = outer_copy_payload_down(&outer->copy, (int)job->fragment);
     memcpy(commit->run_id, outer->run_id, sizeof commit->run_id);
-    memcpy(commit->parent, outer->heads[job->fragment], sizeof commit->parent);
+    memcpy(commit->parent, outer->heads[job->fragment].hash, sizeof commit->parent);
     memcpy(commit->payload_hash, job->payload_hash, sizeof commit->payload_hash);
     memcpy(commit->state_hash, job->state_hash.bytes, sizeof commit->state_hash);
     const struct counted *counted = round_counted(&outer->machine, job->fragment, &commit->counted_count);
     memcpy(commit->counted, counted, commit->counted_count * sizeof *counted);
-    for (uint32_t i = 0; i < commit->counted_count; i++)
+    commit->total_count = ledger_totals(&outer->machine.ledger, job->fragment, counted, commit->counted_count,
+                                        commit->totals);
+    commit->run_step = outer->machine.fragments[job->fragment].run_step;
+    for (uint32_t i = 0; i < commit->counted_count; i++) {
         if (counted[i].send_step > commit->run_step)
             commit->run_step = counted[i].send_step;
+        update_guard_learn(&outer->guard, job->fragment, outer->uploads[counted[i].slot][job->fragment].norm,
+                           counted[i].tokens);
+    }
     commit_sign(commit, outer->keys.sign_secret);
-    commit_hash(commit, place->hash);
-    memcpy(outer->heads[job->fragment], place->hash, sizeof place->hash);
-    outer->commit_count++;
-    log_commit(outer, commit);
+    place->head = (struct head){.epoch = commit->epoch, .version = commit->version};
+    commit_hash(commit, place->head.hash);
+    submit_log(outer, job->fragment, job->version);
+}
+
+enum { LOG_AGAIN_US = 2000000 };
+
+void outer_on_logged(struct outer_run *outer, const struct outer_job *job) {
+    const struct outer_commit *place = outer_commit_place(outer, job->fragment, job->version);
+    if (job->status != STATUS_OK) {
+        log_say(LOG_LEVEL_ERROR, "%s; the round waits, training goes on", job->error.text);
+        outer->log_again[job->fragment] = true;
+        outer->log_again_us = clock_now_us() + LOG_AGAIN_US;
+        return;
+    }
+    outer->heads[job->fragment] = place->head;
+    log_commit(outer, &place->commit);
+    outer_feed(outer,
+               (struct round_event){.kind = ROUND_EVENT_COMMITTED, .fragment = job->fragment, .version = job->version});
+}
+
+void outer_log_again(struct outer_run *outer, uint64_t now_us) {
+    if (outer->log_again_us == 0 || now_us < outer->log_again_us)
+        return;
+    outer->log_again_us = 0;
+    for (uint32_t fragment = 0; fragment < (uint32_t)outer->fragments.count; fragment++)
+        if (outer->log_again[fragment]) {
+            outer->log_again[fragment] = false;
+            submit_log(outer, fragment, outer->machine.fragments[fragment].version + 1);
+        }
 }
 
 static void publish(struct outer_run *outer, const struct round_action *action) {
     struct message message = {.type = MESSAGE_COMMIT};
-    message.body.commit = commit_place(outer, action->fragment, action->version)->commit;
-    for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++)
+    message.body.commit = outer_commit_place(outer, action->fragment, action->version)->commit;
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
         if (outer->sessions[slot].connected && outer->sessions[slot].ready) {
             outer_send(outer, slot, &message);
         }
@@ -165,6 +208,7 @@ static void finish(struct outer_run *outer) {
     for (int f = 0; f < outer->fragments.count; f++)
         message.body.finish.versions[f] = outer->machine.fragments[f].version;
     log_say(LOG_LEVEL_INFO, "all rounds are closed: final evaluation");
+    outer_write_state(outer);
     outer_broadcast(outer, &message);
 }
 
@@ -172,6 +216,7 @@ static void end_training(struct outer_run *outer) {
     struct message message = {.type = MESSAGE_END};
     snprintf(message.body.text.text, sizeof message.body.text.text, "a quorum has trained to the last step");
     log_say(LOG_LEVEL_INFO, "a quorum has trained to the last step: the others stop there too");
+    outer_write_state(outer);
     outer_broadcast(outer, &message);
 }
 
@@ -219,6 +264,20 @@ void outer_feed(struct outer_run *outer, struct round_event event) {
         carry_out(outer, &actions.list[i]);
 }
 
+/* Said to the worker by REFUSE_OFFER; here it is counted and shown. */
+static void note_bad_update(struct outer_run *outer, const struct outer_job *job, uint32_t code, double limit) {
+    struct outer_session *session = &outer->sessions[job->slot];
+    if (code == OFFER_REFUSED_NORM)
+        snprintf(session->last_error, sizeof session->last_error,
+                 "update of fragment %u refused: norm %.3g, at most %.3g counts (outer.reject_norm)", job->fragment,
+                 job->norm, limit);
+    else
+        snprintf(session->last_error, sizeof session->last_error,
+                 "update of fragment %u refused: it holds values that are not finite or above 2^60", job->fragment);
+    outer->refused_updates++;
+    log_say(LOG_LEVEL_WARN, "worker %s: %s", session->name, session->last_error);
+}
+
 static void on_check_done(struct outer_run *outer, const struct outer_job *job) {
     struct outer_upload *upload = &outer->uploads[job->slot][job->fragment];
     CHECK(upload->open && upload->checking);
@@ -233,26 +292,38 @@ static void on_check_done(struct outer_run *outer, const struct outer_job *job) 
         return;
     }
     struct round_event event = {.slot = job->slot, .fragment = job->fragment, .version = job->version};
-    event.kind = job->status == STATUS_OK ? ROUND_EVENT_WHOLE : ROUND_EVENT_BROKEN;
+    double limit = 0;
+    const struct contribution *c = &outer->machine.fragments[job->fragment].places[job->slot].contribution;
+    upload->norm = job->norm;
+    event.kind = ROUND_EVENT_WHOLE;
+    if (job->status != STATUS_OK) {
+        event.kind = ROUND_EVENT_BROKEN;
+        event.code = OFFER_REFUSED_NOT_FINITE;
+    } else if (update_guard_judge(&outer->guard, job->fragment, job->norm, c->tokens, &limit) == UPDATE_REFUSED) {
+        event.kind = ROUND_EVENT_BROKEN;
+        event.code = OFFER_REFUSED_NORM;
+    }
+    if (event.kind == ROUND_EVENT_BROKEN)
+        note_bad_update(outer, job, event.code, limit);
     outer_feed(outer, event);
-    if (job->status == STATUS_OK)
-        return;
-    /* Its rounds would wait for a contribution that can't come: the member has to go. */
-    struct message refuse = {.type = MESSAGE_REFUSE};
-    refuse.body.refuse.code = REFUSE_DIVERGED;
-    snprintf(refuse.body.refuse.text, sizeof refuse.body.refuse.text,
-             "the contribution of fragment %u holds values that are not finite or above 2^60: this worker diverged",
-             job->fragment);
-    outer_send(outer, job->slot, &refuse);
-    outer_session_lost(outer, job->slot, "contribution not finite");
 }
 
 void outer_on_job(struct outer_run *outer, const struct outer_job *job) {
-    if (job->kind == OUTER_JOB_CHECK) {
+    switch (job->kind) {
+    case OUTER_JOB_CHECK:
         on_check_done(outer, job);
-        return;
+        break;
+    case OUTER_JOB_COMMIT:
+        name_commit(outer, job);
+        break;
+    case OUTER_JOB_LOG:
+        outer_on_logged(outer, job);
+        break;
+    case OUTER_JOB_SNAPSHOT:
+        outer_on_snapshot_made(outer, job);
+        break;
+    case OUTER_JOB_TAKE:
+        outer_on_taken(outer, job);
+        break;
     }
-    keep_commit(outer, job);
-    outer_feed(outer,
-               (struct round_event){.kind = ROUND_EVENT_COMMITTED, .fragment = job->fragment, .version = job->version});
 }

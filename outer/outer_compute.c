@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/check.h"
+#include "base/log.h"
 #include "comms/transfer.h"
+#include "outer/snapshot.h"
 
 struct job_node {
     struct job_node *next;
@@ -16,6 +18,7 @@ struct job_queue {
 
 struct outer_compute {
     struct commit_maker *maker;
+    struct commit_log *disk;
     void (*wake)(void *);
     void *context;
     pthread_t thread;
@@ -44,16 +47,80 @@ static struct job_node *queue_pop(struct job_queue *queue) {
     return node;
 }
 
-static void work(struct outer_compute *compute, struct outer_job *job) {
-    if (job->kind == OUTER_JOB_CHECK) {
-        job->status =
-            commit_maker_check(compute->maker, (int)job->fragment, job->parts[0].payload, job->parts[0].bytes);
+static void make_commit(struct commit_maker *maker, struct outer_job *job) {
+    commit_maker_make(maker, (int)job->fragment, job->parts, job->part_count, job->payload, &job->state_hash);
+    transfer_payload_hash(job->payload, outer_copy_payload_down(maker->copy, (int)job->fragment), job->payload_hash);
+    job->status = STATUS_OK;
+}
+
+/* Durable before it is sent; what older records nobody needs any more go. */
+static enum status log_commit(struct outer_compute *compute, const struct outer_job *job, struct error *error) {
+    const struct commit_maker *maker = compute->maker;
+    const struct outer_copy *copy = maker->copy;
+    size_t at = copy->offsets[job->fragment];
+    struct error warning;
+    enum status status = commit_log_append(compute->disk, job->commit, job->payload,
+                                           maker->error_feedback ? maker->residual + at : NULL,
+                                           job->full ? copy->g + at : NULL, job->full ? copy->u + at : NULL, error);
+    if (status == STATUS_OK && job->full && commit_log_prune(compute->disk, job->fragment, &warning) != STATUS_OK)
+        log_say(LOG_LEVEL_WARN, "%s", warning.text);
+    return status;
+}
+
+static void make_snapshot(const struct outer_copy *copy, struct outer_job *job) {
+    size_t at = copy->offsets[job->fragment];
+    job->status = snapshot_encode(copy->g + at, copy->u + at, copy->fragments->list[job->fragment].count, job->payload,
+                                  &job->bytes, &job->error);
+    if (job->status == STATUS_OK)
+        transfer_payload_hash(job->payload, job->bytes, job->payload_hash);
+}
+
+/* Nothing is touched before the bytes are proven to be what the commit signs. */
+static void take_over(struct outer_compute *compute, struct outer_job *job) {
+    struct commit_maker *maker = compute->maker;
+    struct outer_copy *copy = maker->copy;
+    size_t count = copy->fragments->list[job->fragment].count, at = copy->offsets[job->fragment];
+    struct codec_span span = {0, count};
+    struct state_hash hash;
+    job->status =
+        snapshot_decode(job->parts[0].payload, job->parts[0].bytes, maker->decoded, maker->sum, count, &job->error);
+    if (job->status != STATUS_OK)
+        return;
+    state_hash_fragment(maker->decoded, maker->sum, &span, 1, &hash);
+    if (memcmp(hash.bytes, job->commit->state_hash, sizeof hash.bytes) != 0) {
+        job->status = error_set(&job->error, STATUS_DATA, "the state is not the one that its commit signs");
         return;
     }
-    commit_maker_make(compute->maker, (int)job->fragment, job->parts, job->part_count, job->payload, &job->state_hash);
-    size_t bytes = outer_copy_payload_down(compute->maker->copy, (int)job->fragment);
-    transfer_payload_hash(job->payload, bytes, job->payload_hash);
-    job->status = STATUS_OK;
+    memcpy(copy->g + at, maker->decoded, count * sizeof(float));
+    memcpy(copy->u + at, maker->sum, count * sizeof(float));
+    memset(maker->residual + at, 0, count * sizeof(float));
+    if (commit_log_newest(compute->disk, job->fragment) >= job->version)
+        job->status = commit_log_set_aside(compute->disk, job->fragment, job->version, NULL, &job->error);
+    job->full = true;
+    job->payload = NULL;
+    if (job->status == STATUS_OK)
+        job->status = log_commit(compute, job, &job->error);
+}
+
+static void work(struct outer_compute *compute, struct outer_job *job) {
+    switch (job->kind) {
+    case OUTER_JOB_CHECK:
+        job->status = commit_maker_check(compute->maker, (int)job->fragment, job->parts[0].payload, job->parts[0].bytes,
+                                         &job->norm);
+        break;
+    case OUTER_JOB_COMMIT:
+        make_commit(compute->maker, job);
+        break;
+    case OUTER_JOB_LOG:
+        job->status = log_commit(compute, job, &job->error);
+        break;
+    case OUTER_JOB_SNAPSHOT:
+        make_snapshot(compute->maker->copy, job);
+        break;
+    case OUTER_JOB_TAKE:
+        take_over(compute, job);
+        break;
+    }
 }
 
 static void *compute_main(void *argument) {
@@ -75,12 +142,13 @@ static void *compute_main(void *argument) {
     return NULL;
 }
 
-enum status outer_compute_open(struct commit_maker *maker, void (*wake)(void *context), void *context,
-                               struct outer_compute **out, struct error *error) {
+enum status outer_compute_open(struct commit_maker *maker, struct commit_log *disk, void (*wake)(void *context),
+                               void *context, struct outer_compute **out, struct error *error) {
     struct outer_compute *compute = calloc(1, sizeof *compute);
     if (compute == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for the outer's compute thread");
     compute->maker = maker;
+    compute->disk = disk;
     compute->wake = wake;
     compute->context = context;
     pthread_mutex_init(&compute->lock, NULL);

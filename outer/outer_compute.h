@@ -1,35 +1,46 @@
-/* outer_compute: the outer's second thread. The main thread keeps the links responsive; checking contributions and making commits
- * happens here, one job after another, in the order given. */
+/* outer_compute: the outer's second thread. The main thread keeps the links responsive; checking contributions, making commits and writing
+ * them to disk, packing and unpacking whole fragments happens here, one job after another, in the order given. */
 #ifndef ATOLL_OUTER_OUTER_COMPUTE_H
 #define ATOLL_OUTER_OUTER_COMPUTE_H
 
 #include <stdbool.h>
 #include "comms/message.h"
+#include "outer/commit_log.h"
 #include "outer/commit_maker.h"
 
 enum outer_job_kind {
-    OUTER_JOB_CHECK,  /* parts[0] is what arrived from `slot`; result: status */
-    OUTER_JOB_COMMIT, /* parts -> payload; result: payload hash, state hash */
+    OUTER_JOB_CHECK,    /* parts[0] is what arrived from `slot`; result: status, norm */
+    OUTER_JOB_COMMIT,   /* parts -> payload; result: payload hash, state hash */
+    OUTER_JOB_LOG,      /* commit, payload, the residual (full: g and u too) -> disk; result: status, error */
+    OUTER_JOB_SNAPSHOT, /* g and u of the fragment -> payload; result: bytes, payload hash */
+    OUTER_JOB_TAKE,     /* parts[0] is a snapshot of `commit` -> g and u, residual zero, logged in full; result: status, error */
 };
 
 struct outer_job {
     enum outer_job_kind kind;
     uint32_t slot;
     uint32_t fragment;
-    uint64_t version; /* CHECK: base; COMMIT: the new one */
+    uint64_t version; /* CHECK: base; else the commit's */
     int part_count;
     struct commit_part parts[MESSAGE_WORKERS_MAX]; /* payloads borrowed until the job is collected */
-    uint8_t *payload;                              /* COMMIT: caller's, outer_copy_payload_down bytes */
+    const struct commit *commit;                   /* LOG, TAKE: borrowed */
+    bool full;
+    uint8_t *payload; /* COMMIT: caller's, outer_copy_payload_down bytes; SNAPSHOT: snapshot_bound bytes; LOG: borrowed */
+    size_t bytes;
     enum status status;
+    struct error error;
+    double norm;
     uint8_t payload_hash[MESSAGE_HASH_BYTES];
     struct state_hash state_hash;
 };
 
 struct outer_compute;
 
-/* wake is called from the compute thread whenever a job is finished. maker is used by that thread only until close. */
-MUST_USE enum status outer_compute_open(struct commit_maker *maker, void (*wake)(void *context), void *context,
-                                        struct outer_compute **compute, struct error *error);
+/* wake is called from the compute thread whenever a job is finished. maker and disk (the commit log) are used by that thread only until
+ * close. */
+MUST_USE enum status outer_compute_open(struct commit_maker *maker, struct commit_log *disk,
+                                        void (*wake)(void *context), void *context, struct outer_compute **compute,
+                                        struct error *error);
 /* Finishes the job at hand, drops the others, joins the thread. */
 void outer_compute_close(struct outer_compute *compute);
 

@@ -1,13 +1,34 @@
-/* outer_control: status and tokens, asked for by whoever can read the outer's seed file. */
+/* outer_control: status, tokens and drain, asked for by whoever can read the outer's seed file. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "outer/outer_run.h"
+#include "outer/outer_tokens.h"
+
+enum { CUT_OFF_US = 30000000 };
 
 static const char *member_state_name(enum member_state state) {
     static const char *const names[] = {"absent", "live", "done", "final", "lost"};
     return names[state];
+}
+
+static const char *phase_name(uint32_t phase) {
+    static const char *const names[WORKER_PHASE_COUNT] = {"", "training", "waiting", "evaluating", "catching up",
+                                                          "ending"};
+    return phase < WORKER_PHASE_COUNT ? names[phase] : "";
+}
+
+/* Versions behind the run's newest, over the fragment where it is most. */
+static uint64_t lag_of(const struct outer_run *outer, const struct message_telemetry *t) {
+    uint64_t lag = 0;
+    for (uint32_t f = 0; f < t->version_count && f < (uint32_t)outer->fragments.count; f++) {
+        uint64_t newest = outer->heads[f].version;
+        if (newest > t->versions[f] && newest - t->versions[f] > lag)
+            lag = newest - t->versions[f];
+    }
+    return lag;
 }
 
 static json_t *worker_json(const struct outer_run *outer, uint32_t slot) {
@@ -27,6 +48,10 @@ static json_t *worker_json(const struct outer_run *outer, uint32_t slot) {
                                      "payload_down", (json_int_t)t->payload_down, "wire_up", (json_int_t)t->wire_up,
                                      "wire_down", (json_int_t)t->wire_down, "control_up", (json_int_t)t->control_up,
                                      "control_down", (json_int_t)t->control_down, "last_error", session->last_error));
+    json_object_update_new(
+        json, json_pack("{s:s, s:I, s:I}", "phase", phase_name(t->phase), "lag", (json_int_t)lag_of(outer, t),
+                        "last_seen_us",
+                        session->heard_us == 0 ? (json_int_t)-1 : (json_int_t)(clock_now_us() - session->heard_us)));
     if (t->has_eval)
         json_object_update_new(
             json, json_pack("{s:I, s:o}", "eval_step", (json_int_t)t->eval_step, "eval_loss", log_real(t->eval_loss)));
@@ -43,8 +68,11 @@ static json_t *status_json(struct outer_run *outer) {
                                         "version", (json_int_t)outer->machine.fragments[f].version, "open",
                                         outer->machine.fragments[f].open_us != 0));
     json_t *workers = json_array();
-    for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++)
-        json_array_append_new(workers, worker_json(outer, slot));
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
+        if (slot < outer->machine.options.workers || outer->sessions[slot].known)
+            json_array_append_new(workers, worker_json(outer, slot));
+    char recovering[MESSAGE_TEXT_BYTES];
+    outer_recovery_reason(outer, recovering);
     struct link_drops drops;
     outer_link_drops(outer->link, &drops);
     drops.wrong_session = outer->foreign_sessions;
@@ -52,42 +80,54 @@ static json_t *status_json(struct outer_run *outer) {
                                 (json_int_t)drops.wrong_identity, "wrong_session", (json_int_t)drops.wrong_session,
                                 "rejected_handshakes", (json_int_t)drops.rejected_handshakes, "refused_offers",
                                 (json_int_t)outer->refused_offers);
-    return json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "run_id", run_id, "name",
+    json_t *json =
+        json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "run_id", run_id, "name",
                      outer->run.name, "started", outer->machine.started, "finished", outer->machine.finished,
                      "run_step", (json_int_t)outer->machine.run_step, "steps", (json_int_t)outer->run.inner.steps,
-                     "commits", (json_int_t)outer->commit_count, "uptime_us",
+                     "commits", (json_int_t)outer_commit_count(outer), "uptime_us",
                      (json_int_t)(clock_now_us() - outer->opened_us), "fragments", fragments, "workers", workers,
                      "dropped", dropped);
+    json_object_update_new(json, json_pack("{s:b, s:s, s:I, s:I}", "leading", outer->recovery.leading, "recovering",
+                                           recovering, "epoch", (json_int_t)outer->disk.state.epoch, "refused_updates",
+                                           (json_int_t)outer->refused_updates));
+    return json;
 }
 
-enum status outer_make_token(struct outer_run *outer, uint64_t ttl_s, uint32_t uses, char text[TOKEN_TEXT_BYTES],
-                             struct error *error) {
-    struct token token = {.expires_s = clock_wall_s() + ttl_s, .uses = uses, .address_count = 1};
-    token_make_secret(&token);
+struct token outer_blank_token(const struct outer_run *outer) {
+    struct token token = {.address_count = 1};
     memcpy(token.outer_key, outer->keys.curve.public_key, sizeof token.outer_key);
     memcpy(token.run_name, outer->run.name, sizeof token.run_name);
     token.addresses[0] = outer->advertised;
-    enum status status = admission_add_token(outer->admission, &token, error);
-    if (status == STATUS_OK)
-        token_format(&token, text);
-    return status;
+    return token;
 }
 
-static json_t *token_json(struct outer_run *outer, const json_t *arguments, struct error *error) {
-    json_int_t ttl_s = 24 * 3600, uses = outer->run.workers;
-    const json_t *value;
-    if ((value = json_object_get(arguments, "ttl_s")) != NULL)
-        ttl_s = json_integer_value(value);
-    if ((value = json_object_get(arguments, "uses")) != NULL)
-        uses = json_integer_value(value);
-    if (ttl_s < 1 || ttl_s > 366 * 24 * 3600 || uses < 1 || uses > 1000000) {
-        error_set(error, STATUS_USAGE, "a token lives 1s to 366d and has 1 to 1000000 uses");
+static json_t *tokens_json(struct outer_run *outer, const char *verb, const json_t *arguments, struct error *error) {
+    struct token blank = outer_blank_token(outer);
+    if (strcmp(verb, "token-create") == 0)
+        return outer_tokens_create(outer->admission, &blank, (uint32_t)outer->run.workers, arguments, clock_wall_s(),
+                                   error);
+    if (strcmp(verb, "token-list") == 0)
+        return outer_tokens_list(outer->admission, clock_wall_s());
+    return outer_tokens_revoke(outer->admission, arguments, clock_wall_s(), error);
+}
+
+/* It finishes what is in flight and says goodbye. A revoked key is let do so too, but its session is cut off after a while. */
+static json_t *drain_json(struct outer_run *outer, const json_t *arguments, struct error *error) {
+    struct admission_worker worker;
+    if (outer_tokens_drain(outer->admission, arguments, &worker, error) != STATUS_OK)
         return NULL;
+    struct outer_session *session = &outer->sessions[worker.slot];
+    bool live = session->connected && memcmp(session->peer.key, worker.key, sizeof worker.key) == 0;
+    if (live) {
+        struct message message = {.type = MESSAGE_DRAIN};
+        snprintf(message.body.text.text, sizeof message.body.text.text, "%s",
+                 worker.revoked ? "its key was revoked" : "drained");
+        outer_send(outer, worker.slot, &message);
+        session->cut_off_us = worker.revoked ? clock_now_us() + CUT_OFF_US : 0;
     }
-    char text[TOKEN_TEXT_BYTES];
-    if (outer_make_token(outer, (uint64_t)ttl_s, (uint32_t)uses, text, error) != STATUS_OK)
-        return NULL;
-    return json_pack("{s:s, s:I, s:I}", "token", text, "ttl_s", ttl_s, "uses", uses);
+    log_event(outer->log, "drain",
+              json_pack("{s:i, s:s, s:b}", "slot", (int)worker.slot, "node", worker.name, "revoked", worker.revoked));
+    return outer_tokens_drained(&worker, live);
 }
 
 void outer_on_admin(struct outer_run *outer, const struct link_peer *peer, const struct message *message) {
@@ -98,8 +138,11 @@ void outer_on_admin(struct outer_run *outer, const struct link_peer *peer, const
     json_t *json = NULL;
     if (strcmp(request->verb, "status") == 0)
         json = status_json(outer);
-    else if (strcmp(request->verb, "token-create") == 0)
-        json = token_json(outer, arguments, &error);
+    else if (strcmp(request->verb, "token-create") == 0 || strcmp(request->verb, "token-list") == 0 ||
+             strcmp(request->verb, "token-revoke") == 0)
+        json = tokens_json(outer, request->verb, arguments, &error);
+    else if (strcmp(request->verb, "drain") == 0)
+        json = drain_json(outer, arguments, &error);
     else
         error_set(&error, STATUS_USAGE, "the outer does not know '%s'", request->verb);
     char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);

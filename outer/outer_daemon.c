@@ -13,13 +13,18 @@
 #include "model/model_files.h"
 #include "model/tokenizer.h"
 #include "outer/outer_address.h"
+#include "outer/outer_restore.h"
 #include "outer/outer_run.h"
 #include "outer/run_header.h"
 
 enum {
     TURN_US = 50000,
     EVENTS_PER_TURN = 256,
-    ALONE_US = 30000000,   /* all workers gone after the start: how long links may take to come back */
+    LATE_US = 1000000,     /* a turn that comes so much too late: this process was stopped, or the machine slept */
+    ENDED_US = 30000000,   /* the run has ended and nobody is here: how long members may take to come for the final state */
+    ALONE_SAY_US = 60000000,
+    RECOVERY_WINDOW_US = 3000000, /* a restart with its disk: members dial again within 2 s */
+    EMPTY_WINDOW_US = 30000000,   /* ... without it: who is slower than that is not waited for, when half are here */
     FAREWELL_US = 5000000, /* how long members may take to leave */
     EXPORT_US = 300000000, /* how long a full disk may take to be mended */
     EXPORT_AGAIN_US = 5000000,
@@ -40,6 +45,9 @@ struct outer_values {
     const char *directory;
     const char *listen;
     const char *advertise;
+    uint64_t patience_us;
+    bool new_run;
+    bool force;
     struct option_list set;
 };
 
@@ -50,12 +58,18 @@ static const struct option_row outer_rows[] = {
                 "control port, bulk is PORT+1; port 0 = any (default 0.0.0.0:7070)"),
     OPTION_TEXT(struct outer_values, advertise, "advertise", 0, "HOST",
                 "the name or address that workers dial (default: the listen host, or this machine's first address)"),
+    OPTION_DURATION(struct outer_values, patience_us, "patience", 0, "TIME",
+                    "leave when no worker has been here for so long (default: stay, they may come back)"),
+    OPTION_FLAG(struct outer_values, new_run, "new", 0, "begin a new run although this directory's key has led one"),
+    OPTION_FLAG(struct outer_values, force, "force", 0,
+                "without its state: lead from what fewer than half of the members hold"),
     OPTION_LIST(struct outer_values, set, "set", 0, "KEY=VALUE", "change one key of the run file"),
     OPTION_END,
 };
 static const struct option_command outer_options = {
     "outer", "lead a run: workers dial in, fragments are averaged", outer_rows,
-    "Prints one line that starts a worker anywhere: atoll worker --join TOKEN. The same token is in D/join.token."};
+    "Prints one line that starts a worker anywhere: atoll worker --join TOKEN. The same token is in D/join.token. Given the "
+    "directory of an earlier start, it continues that run."};
 
 /* ---- set-up ---- */
 
@@ -75,51 +89,133 @@ static enum status open_state(struct outer_run *outer, struct error *error) {
     status = outer_copy_open(&outer->copy, &outer->fragments, run, block, error);
     free(block);
     if (status == STATUS_OK)
-        status = commit_maker_open(&outer->maker, &outer->copy, run->sync.error_feedback, error);
+        status = commit_maker_open(&outer->maker, &outer->copy, (enum outer_aggregate)run->outer.aggregate,
+                                   run->sync.error_feedback, error);
     if (status != STATUS_OK)
         return status;
+    update_guard_open(&outer->guard, run->outer.reject_norm);
     outer_copy_hash_all(&outer->copy, &outer->initial_hash);
     for (int f = 0; f < outer->fragments.count; f++) {
         struct state_hash hash;
         outer_copy_hash(&outer->copy, f, outer->copy.g + outer->copy.offsets[f], &hash);
-        commit_genesis(outer->run_id, (uint32_t)f, hash.bytes, outer->heads[f]);
+        commit_genesis(outer->run_id, (uint32_t)f, hash.bytes, outer->genesis[f].hash);
+        outer->heads[f] = outer->genesis[f];
     }
     return STATUS_OK;
 }
 
-static void open_rounds(struct outer_run *outer) {
+/* What this directory holds of the run: where it stands, its commits. */
+static enum status open_disk(struct outer_run *outer, bool *found, struct error *error) {
+    struct commit_record_shape shapes[MESSAGE_FRAGMENTS_MAX];
+    enum status status =
+        outer_disk_open(&outer->disk, outer->directory, outer->run_id, outer->run.name, found, error);
+    for (int f = 0; f < outer->fragments.count; f++)
+        shapes[f] = (struct commit_record_shape){outer->fragments.list[f].count, outer_copy_payload_down(&outer->copy, f)};
+    if (status == STATUS_OK)
+        status = commit_log_open(&outer->commit_log, outer->directory, shapes, (uint32_t)outer->fragments.count, error);
+    return status;
+}
+
+static void open_rounds(struct outer_run *outer, const struct outer_restored *restored) {
     const struct sync_options *sync = &outer->run.sync;
-    struct round_options options = {
-        .workers = (uint32_t)outer->run.workers,
-        .fragments = (uint32_t)outer->fragments.count,
-        .quorum = (uint32_t)sync->quorum,
-        .grace_us = sync->grace_us,
-        .stale = sync->quorum == SYNC_QUORUM_ALL && sync->overlap_steps != SYNC_OVERLAP_AUTO ? 0 : 2};
+    uint64_t run_step = 0;
+    for (int f = 0; f < outer->fragments.count; f++)
+        run_step = restored[f].commit.run_step > run_step ? restored[f].commit.run_step : run_step;
+    /* Continued with more steps: a run that had ended goes on. */
+    bool goes_on = run_step < (uint64_t)outer->run.inner.steps;
+    struct round_options options = {.workers = (uint32_t)outer->run.workers,
+                                    .fragments = (uint32_t)outer->fragments.count,
+                                    .quorum = (int32_t)sync->quorum,
+                                    .min_workers = (uint32_t)sync->min_workers,
+                                    .grace_us = sync->grace_us,
+                                    .stale = run_sync_stale(&outer->run),
+                                    .started = outer->disk.state.started,
+                                    .ended = outer->disk.state.ended && !goes_on,
+                                    .finished = outer->disk.state.finished && !goes_on};
     for (int f = 0; f < outer->fragments.count; f++)
         options.payload_bytes[f] = outer_copy_payload_up(&outer->copy, f);
     round_open(&outer->machine, &options);
+    for (int f = 0; f < outer->fragments.count; f++)
+        if (restored[f].head.version > 0)
+            round_adopt(&outer->machine, &restored[f].commit);
+}
+
+/* The newest commits, for members that were away for a short while only. */
+static void load_recent_commits(struct outer_run *outer) {
+    struct error error;
+    struct commit_record_holds holds;
+    for (uint32_t f = 0; f < (uint32_t)outer->fragments.count; f++)
+        for (uint64_t version = outer->heads[f].version; version > 0; version--) {
+            struct outer_commit *place = outer_commit_place(outer, f, version);
+            if (place->commit.version != 0)
+                break;
+            place->payload = malloc(outer_copy_payload_down(&outer->copy, (int)f));
+            CHECK(place->payload != NULL);
+            if (commit_log_read(outer->commit_log, f, version, &place->commit, place->payload, NULL, NULL, NULL, &holds,
+                                &error) != STATUS_OK) {
+                place->commit.version = 0;
+                break;
+            }
+            place->has_payload = holds.payload;
+            place->head = (struct head){.epoch = place->commit.epoch, .version = version};
+            commit_hash(&place->commit, place->head.hash);
+        }
+}
+
+/* Where the run was: the newest of what the disk holds of each fragment. */
+static enum status restore(struct outer_run *outer, bool *found, bool *lost, struct error *error) {
+    struct outer_restored *restored = calloc((size_t)outer->fragments.count, sizeof *restored);
+    if (restored == NULL)
+        return error_set(error, STATUS_NO_MEMORY, "no memory to restore the run");
+    enum status status = open_disk(outer, found, error);
+    if (status == STATUS_OK)
+        status = outer_restore(&outer->copy, outer->maker.residual, outer->run_id, outer->commit_log, restored, error);
+    if (status == STATUS_OK) {
+        for (int f = 0; f < outer->fragments.count; f++) {
+            outer->heads[f] = restored[f].head.version > 0 ? restored[f].head : outer->genesis[f];
+            if (restored[f].warning[0] != 0)
+                log_say(LOG_LEVEL_WARN, "%s", restored[f].warning);
+            *lost = *lost || restored[f].newest_ever > restored[f].head.version;
+        }
+        open_rounds(outer, restored);
+        load_recent_commits(outer);
+    }
+    free(restored);
+    return status;
 }
 
 static void wake_link(void *link) {
     outer_link_wake(link);
 }
 
+/* Port 0 is any port at the first start, and the same one at the next: the workers dial where they found it before. */
+static void choose_ports(const struct outer_run *outer, uint16_t port, struct outer_link_options *options) {
+    char path[RUN_PATH_BYTES];
+    struct token token;
+    struct error error;
+    options->control_port = port;
+    options->bulk_port = (uint16_t)(port == 0 ? 0 : port + 1);
+    files_join(path, sizeof path, outer->directory, "join.token");
+    if (port != 0 || !files_exists(path) || token_read(path, &token, &error) != STATUS_OK)
+        return;
+    options->control_port = token.addresses[0].control_port;
+    options->bulk_port = token.addresses[0].bulk_port;
+}
+
 static enum status open_link(struct outer_run *outer, const char *host, uint16_t port, struct error *error) {
-    enum status status =
-        admission_open(outer->directory, &outer->keys, (uint32_t)outer->run.workers, &outer->admission, error);
+    enum status status = admission_open(outer->directory, &outer->keys, &outer->admission, error);
     if (status != STATUS_OK)
         return status;
     admission_set_run_id(outer->admission, outer->run_id);
-    struct outer_link_options options = {.host = host,
-                                         .control_port = port,
-                                         .bulk_port = (uint16_t)(port == 0 ? 0 : port + 1),
-                                         .keys = &outer->keys,
-                                         .admission = outer->admission};
+    struct outer_link_options options = {.host = host, .keys = &outer->keys, .admission = outer->admission};
+    choose_ports(outer, port, &options);
     status = outer_link_open(&options, &outer->link, error);
     if (status != STATUS_OK)
         return status;
     outer_link_ports(outer->link, &outer->advertised.control_port, &outer->advertised.bulk_port);
-    return outer_compute_open(&outer->maker, wake_link, outer->link, &outer->compute, error);
+    pace_open(&outer->pace, outer->run.outer.link_bytes_per_s, transfer_chunk_bytes(outer->run.outer.link_bytes_per_s),
+              clock_now_us());
+    return outer_compute_open(&outer->maker, outer->commit_log, wake_link, outer->link, &outer->compute, error);
 }
 
 static enum status write_run_directory(struct outer_run *outer, struct error *error) {
@@ -130,17 +226,48 @@ static enum status write_run_directory(struct outer_run *outer, struct error *er
     free(text);
     if (status != STATUS_OK)
         return status;
-    char token[TOKEN_TEXT_BYTES];
-    status = outer_make_token(outer, TOKEN_TTL_S, (uint32_t)outer->run.workers, token, error);
+    struct token token = outer_blank_token(outer);
+    char line[TOKEN_TEXT_BYTES];
+    token_make_secret(&token);
+    token.expires_s = clock_wall_s() + TOKEN_TTL_S;
+    token.uses = (uint32_t)outer->run.workers;
+    status = admission_add_token(outer->admission, &token, clock_wall_s(), error);
     if (status != STATUS_OK)
         return status;
+    token_format(&token, line);
     files_join(path, sizeof path, outer->directory, "join.token");
-    status = files_write_atomic(path, token, strlen(token), 0600, error);
+    status = files_write_atomic(path, line, strlen(line), 0600, error);
     if (status == STATUS_OK) {
-        printf("atoll worker --join %s\n", token);
+        printf("atoll worker --join %s\n", line);
         fflush(stdout);
     }
     return status;
+}
+
+/* Whether to lead at once, or to hear first what the members hold (outer/recovery.h). `lost`: this disk knew versions that it does not hold
+ * any more; then the members are asked as if it had none. */
+static void begin(struct outer_run *outer, bool found, bool lost, const struct outer_values *values) {
+    bool commits = false;
+    for (int f = 0; f < outer->fragments.count; f++)
+        commits = commits || outer->heads[f].version > 0;
+    enum recovery_mode mode = RECOVERY_DISK;
+    uint64_t window_us = RECOVERY_WINDOW_US;
+    if (outer->keys.created || (found && !outer->disk.state.started && !commits) || (values->new_run && !commits)) {
+        mode = RECOVERY_FRESH;
+    } else if (lost || (!found && !commits)) {
+        mode = RECOVERY_EMPTY;
+        window_us = EMPTY_WINDOW_US;
+    }
+    if (commits)
+        log_say(LOG_LEVEL_INFO, "continuing the run at step %llu, after %llu commits",
+                (unsigned long long)outer->machine.run_step, (unsigned long long)outer_commit_count(outer));
+    log_event(outer->log, "recover",
+              json_pack("{s:s, s:s, s:I, s:I}", "what", "outer start", "from",
+                        mode == RECOVERY_FRESH   ? "fresh"
+                        : mode == RECOVERY_DISK ? "disk"
+                                                 : "empty",
+                        "commits", (json_int_t)outer_commit_count(outer), "run_step", (json_int_t)outer->machine.run_step));
+    outer_recovery_open(outer, mode, window_us, values->force);
 }
 
 static enum status open_outer(struct outer_run *outer, const struct outer_values *values, struct error *error) {
@@ -156,6 +283,7 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     if (status == STATUS_OK)
         status = run_file_load(values->run_file, values->set.items, values->set.count, RUN_FILE_DATA_IGNORED,
                                &outer->run, error);
+    outer->patience_us = values->patience_us == 0 ? UINT64_MAX : values->patience_us;
     if (status != STATUS_OK)
         return status;
     if (outer->run.sync.off)
@@ -169,14 +297,10 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     status = files_make_directory(outer->directory, 0755, error);
     if (status == STATUS_OK)
         status = files_lock(outer->directory, error);
-    if (status == STATUS_OK && files_exists(log_path))
-        status = error_set(error, STATUS_CONFIG, "%s holds an earlier run; choose another --dir, or remove it",
-                           outer->directory);
     if (status == STATUS_OK)
         status = keys_open(outer->directory, &outer->keys, error);
     if (status != STATUS_OK)
         return status;
-    outer->epoch = 1;
     outer->opened_us = clock_now_us();
     outer->run_text = run_file_text(&outer->run, false, true);
     run_file_keys_hash(&outer->run, outer->keys_hash);
@@ -185,10 +309,12 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     if (strlen(outer->run_text) > MESSAGE_LONG_TEXT_MAX)
         return error_set(error, STATUS_CONFIG, "the run file is too long to send to workers: at most %d bytes",
                          MESSAGE_LONG_TEXT_MAX);
+    bool found = false, lost = false;
     status = open_state(outer, error);
+    if (status == STATUS_OK)
+        status = restore(outer, &found, &lost, error);
     if (status != STATUS_OK)
         return status;
-    open_rounds(outer);
     status = open_link(outer, host, port, error);
     if (status == STATUS_OK)
         status = log_open(&outer->log, log_path, error); /* last: what fails before leaves no run behind */
@@ -205,7 +331,10 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     log_say(LOG_LEVEL_INFO, "run %s: %zu parameters in %d fragments, waiting for %lld workers on %s ports %u and %u",
             outer->run.name, outer->table.parameter_count, outer->fragments.count, (long long)outer->run.workers, host,
             outer->advertised.control_port, outer->advertised.bulk_port);
-    return write_run_directory(outer, error);
+    status = write_run_directory(outer, error);
+    if (status == STATUS_OK)
+        begin(outer, found, lost, values);
+    return status;
 }
 
 /* ---- main loop ---- */
@@ -220,7 +349,19 @@ static void handle(struct outer_run *outer, const struct link_event *event) {
 /* One turn: what is due, then what arrives within timeout, then finished jobs. */
 static void turn(struct outer_run *outer, struct link_event *event) {
     uint64_t now_us = clock_now_us();
+    bool late = outer->turned_us != 0 && now_us > outer->turned_us + LATE_US;
+    if (late) {
+        log_say(LOG_LEVEL_WARN, "this process stood still for %.1f s: hearing the members before judging them",
+                (double)(now_us - outer->turned_us) / 1e6);
+        for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
+            outer->sessions[slot].heard_us = now_us;
+        outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_LATE, .late_us = now_us - outer->turned_us});
+    }
+    outer->turned_us = now_us;
     outer_sessions_tick(outer, now_us);
+    outer_recovery_tick(outer, now_us);
+    outer_log_again(outer, now_us);
+    outer_serve_snapshots(outer);
     uint64_t timeout_us = outer_sessions_pump(outer, now_us);
     uint64_t deadline_us = round_deadline_us(&outer->machine);
     timeout_us = timeout_us < TURN_US ? timeout_us : TURN_US;
@@ -247,23 +388,30 @@ static void watch_for_solitude(struct outer_run *outer) {
     }
     if (outer->alone_since_us == 0)
         outer->alone_since_us = now_us;
-    if (now_us - outer->alone_since_us < ALONE_US)
-        return;
-    outer->end_status = STATUS_AGAIN;
-    snprintf(outer->end_reason, sizeof outer->end_reason, "all workers are gone");
-    outer->leaving = true;
+    uint64_t alone_us = now_us - outer->alone_since_us;
+    if (outer->machine.finished && alone_us >= ENDED_US) {
+        snprintf(outer->end_reason, sizeof outer->end_reason, "the run has ended (inner.steps: more of them continue it)");
+        outer->leaving = true;
+    } else if (alone_us >= outer->patience_us) {
+        outer->end_status = STATUS_AGAIN;
+        snprintf(outer->end_reason, sizeof outer->end_reason, "all workers are gone");
+        outer->leaving = true;
+    } else if (now_us >= outer->alone_said_us + ALONE_SAY_US) {
+        outer->alone_said_us = now_us;
+        log_say(LOG_LEVEL_WARN, "no worker is here; the run goes on when one comes back");
+    }
 }
 
 /* Tell all members `type`, and wait until they left. */
 static void part(struct outer_run *outer, enum message_type type, const char *text, struct link_event *event) {
     struct message message = {.type = type};
     snprintf(message.body.text.text, sizeof message.body.text.text, "%s", text);
-    for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++)
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
         outer_send(outer, slot, &message);
     uint64_t until_us = clock_now_us() + FAREWELL_US;
     while (clock_now_us() < until_us) {
         bool somebody = false;
-        for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++)
+        for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
             somebody = somebody || outer->sessions[slot].connected;
         if (!somebody)
             return;
@@ -274,7 +422,9 @@ static void part(struct outer_run *outer, enum message_type type, const char *te
 /* ---- the end ---- */
 
 static void log_ledger(struct outer_run *outer) {
-    for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++) {
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
+        if (slot >= outer->machine.options.workers && outer->machine.ledger.entries[slot][0].processed == 0)
+            continue; /* nobody ever worked there */
         if (outer->machine.members.slot[slot].state == MEMBER_LOST)
             ledger_lost(&outer->machine.ledger, slot, (uint32_t)outer->fragments.count);
         for (int f = 0; f < outer->fragments.count; f++) {
@@ -316,7 +466,7 @@ static enum status export_before_farewell(struct outer_run *outer, struct link_e
 }
 
 static const struct message_final *evaluation_of(const struct outer_run *outer) {
-    for (uint32_t slot = 0; slot < outer->machine.options.workers; slot++)
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
         if (outer->sessions[slot].has_final && outer->sessions[slot].final.has_eval)
             return &outer->sessions[slot].final;
     return NULL;
@@ -336,14 +486,14 @@ static void end_run(struct outer_run *outer) {
     outer_link_bytes(outer->link, NULL, &bytes);
     log_event(outer->log, "end",
               json_pack("{s:s, s:I, s:s, s:o, s:o, s:I, s:I, s:I}", "reason", outer->end_reason, "commits",
-                        (json_int_t)outer->commit_count, "state_hash", hex, "eval_loss",
+                        (json_int_t)outer_commit_count(outer), "state_hash", hex, "eval_loss",
                         log_real(final != NULL ? final->eval_loss : NAN), "bits_per_byte",
                         log_real(final != NULL ? final->bits_per_byte : NAN), "wire_up",
                         (json_int_t)(bytes.control_up + bytes.bulk_up), "wire_down",
                         (json_int_t)(bytes.control_down + bytes.bulk_down), "foreign_sessions",
                         (json_int_t)outer->foreign_sessions));
     log_say(LOG_LEVEL_INFO, "the run ends: %s; %llu commits, state %s, model in %s/model", outer->end_reason,
-            (unsigned long long)outer->commit_count, hex, outer->directory);
+            (unsigned long long)outer_commit_count(outer), hex, outer->directory);
 }
 
 /* A line now and then for who watches; `atoll status` shows all. */
@@ -354,7 +504,7 @@ static void say_progress(const struct outer_run *outer, uint64_t *next_us) {
     if (outer->machine.started && *next_us != 0)
         log_say(LOG_LEVEL_INFO, "step %llu of %lld committed, %llu commits, %u of %lld workers",
                 (unsigned long long)outer->machine.run_step, (long long)outer->run.inner.steps,
-                (unsigned long long)outer->commit_count, members_connected(&outer->machine.members),
+                (unsigned long long)outer_commit_count(outer), members_connected(&outer->machine.members),
                 (long long)outer->run.workers);
     *next_us = now_us + PROGRESS_US;
 }
@@ -363,7 +513,8 @@ static enum status lead(struct outer_run *outer, struct error *error) {
     struct link_event *event = calloc(1, sizeof *event);
     CHECK(event != NULL);
     uint64_t progress_us = 0;
-    snprintf(outer->end_reason, sizeof outer->end_reason, "trained to the end");
+    if (outer->end_reason[0] == 0)
+        snprintf(outer->end_reason, sizeof outer->end_reason, "trained to the end");
     while (!outer->leaving && stop_signals == 0) {
         turn(outer, event);
         watch_for_solitude(outer);
@@ -392,6 +543,9 @@ static void close_outer(struct outer_run *outer) {
     outer_link_close(outer->link);
     if (outer->admission != NULL)
         admission_close(outer->admission);
+    if (outer->commit_log != NULL)
+        commit_log_close(outer->commit_log);
+    outer_catch_up_close(outer);
     log_close(outer->log);
     for (int f = 0; f < outer->fragments.count; f++) {
         for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)

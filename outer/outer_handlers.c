@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "outer/outer_run.h"
 
+enum { CONTENDER_US = 3000000 };
+
 /* ---- admission ---- */
 
 static void refuse(struct outer_run *outer, const struct link_peer *peer, const struct message_refuse *why) {
@@ -26,6 +28,16 @@ static struct message_refuse version_refusal(uint32_t version) {
     return why;
 }
 
+/* The certificate is filled; the rest of ADMIT is the same for all. */
+static void admit(struct outer_run *outer, const struct link_peer *peer, struct message *answer) {
+    struct message_admit *body = &answer->body.admit;
+    memcpy(body->sign_key, outer->keys.sign_key, sizeof body->sign_key);
+    memcpy(body->recovery_secret, outer->keys.recovery_secret, sizeof body->recovery_secret);
+    body->up_bytes_per_s = outer->run.link.up_bytes_per_s;
+    body->down_bytes_per_s = outer->run.link.down_bytes_per_s;
+    (void)!outer_link_send(outer->link, peer, answer);
+}
+
 static void on_register(struct outer_run *outer, const struct link_peer *peer, const struct message_register *request) {
     struct message_refuse why = {0};
     struct message answer = {.type = MESSAGE_ADMIT};
@@ -39,10 +51,22 @@ static void on_register(struct outer_run *outer, const struct link_peer *peer, c
         refuse(outer, peer, &why);
         return;
     }
-    memcpy(answer.body.admit.sign_key, outer->keys.sign_key, sizeof answer.body.admit.sign_key);
-    answer.body.admit.up_bytes_per_s = outer->run.link.up_bytes_per_s;
-    answer.body.admit.down_bytes_per_s = outer->run.link.down_bytes_per_s;
-    (void)!outer_link_send(outer->link, peer, &answer);
+    admit(outer, peer, &answer);
+}
+
+/* A worker that this outer does not list any more, with the certificate that an earlier start of it signed. */
+static void on_recover(struct outer_run *outer, const struct link_peer *peer, const struct message_recover *request) {
+    struct message_refuse why = {0};
+    struct message answer = {.type = MESSAGE_ADMIT};
+    if (request->protocol_version != MESSAGE_PROTOCOL_VERSION)
+        why = version_refusal(request->protocol_version);
+    else if (admission_recover(outer->admission, request, &answer.body.admit.certificate, &why)) {
+        log_say(LOG_LEVEL_INFO, "worker %s (slot %u) is known again by its certificate",
+                answer.body.admit.certificate.name, answer.body.admit.certificate.slot);
+        admit(outer, peer, &answer);
+        return;
+    }
+    refuse(outer, peer, &why);
 }
 
 /* ---- hello ---- */
@@ -58,20 +82,8 @@ static void hex_prefix(const uint8_t *bytes, char text[17]) {
     bytes_to_hex(bytes, 8, text);
 }
 
-/* Replay is possible while every fragment's missing commits are still kept. */
-static bool can_catch_up(const struct outer_run *outer, const struct message_hello *hello) {
-    if (hello->version_count != (uint32_t)outer->fragments.count)
-        return false;
-    for (uint32_t f = 0; f < hello->version_count; f++) {
-        uint64_t version = outer->machine.fragments[f].version;
-        if (hello->versions[f] > version || version - hello->versions[f] >= OUTER_COMMITS_KEPT)
-            return false;
-    }
-    return true;
-}
-
-static bool hello_is_welcome(struct outer_run *outer, const struct message_hello *hello,
-                             const struct outer_session *session, struct message_refuse *why) {
+static bool hello_is_welcome(const struct outer_run *outer, const struct message_hello *hello,
+                             struct message_refuse *why) {
     char ours[17], theirs[17];
     if (hello->protocol_version != MESSAGE_PROTOCOL_VERSION) {
         *why = version_refusal(hello->protocol_version);
@@ -92,57 +104,19 @@ static bool hello_is_welcome(struct outer_run *outer, const struct message_hello
         hex_prefix(hello->keys_hash, theirs);
         why->code = REFUSE_KEYS_HASH;
         snprintf(why->text, sizeof why->text,
-                 "run-wide keys differ: hash %s here, %s on the worker; model, inner, sync, outer and eval keys are "
-                 "the run's to set",
+                 "run-wide keys differ: hash %s here, %s on the worker; model, inner, sync and outer keys are the run's "
+                 "to set",
                  ours, theirs);
-        return false;
-    }
-    if (session->connected && session->incarnation != hello->incarnation) {
-        why->code = REFUSE_DUPLICATE;
-        snprintf(why->text, sizeof why->text,
-                 "another process is live with this worker's key (%s): a copied directory needs keys of its own; if it "
-                 "was just "
-                 "killed, start again in a moment",
-                 session->name);
-        return false;
-    }
-    const struct member *member = &outer->machine.members.slot[hello->slot];
-    bool resumes = hello->resuming && session->ready && session->incarnation == hello->incarnation &&
-                   member->incarnation == hello->incarnation;
-    if (outer->machine.started && !(resumes && can_catch_up(outer, hello))) {
-        why->code = REFUSE_STARTED;
-        snprintf(why->text, sizeof why->text,
-                 "the run has started and this worker's state is not in it; this version takes workers before the "
-                 "start only");
         return false;
     }
     return true;
 }
 
-static void catch_up(struct outer_run *outer, uint32_t slot, const struct message_hello *hello) {
-    struct message start = {.type = MESSAGE_START};
-    start.body.start.evaluator_slot = members_evaluator(&outer->machine.members);
-    outer_send(outer, slot, &start);
-    for (uint32_t f = 0; f < hello->version_count; f++)
-        for (uint64_t v = hello->versions[f] + 1; v <= outer->machine.fragments[f].version; v++) {
-            const struct outer_commit *kept = &outer->commits[f][v % OUTER_COMMITS_KEPT];
-            if (kept->commit.version != v)
-                continue; /* being replaced right now: published again when it is made */
-            struct message message = {.type = MESSAGE_COMMIT};
-            message.body.commit = kept->commit;
-            outer_send(outer, slot, &message);
-        }
-    if (outer->machine.ended) {
-        struct message end = {.type = MESSAGE_END};
-        outer_send(outer, slot, &end);
-    }
-    if (!outer->machine.finished)
-        return;
-    struct message finish = {.type = MESSAGE_FINISH};
-    finish.body.finish.version_count = hello->version_count;
-    for (uint32_t f = 0; f < hello->version_count; f++)
-        finish.body.finish.versions[f] = outer->machine.fragments[f].version;
-    outer_send(outer, slot, &finish);
+static void refuse_duplicate(struct outer_run *outer, const struct link_peer *peer, const char *name) {
+    struct message_refuse why = {.code = REFUSE_DUPLICATE};
+    snprintf(why.text, sizeof why.text,
+             "another process is live with this worker's key (%s): a copied directory needs keys of its own", name);
+    refuse(outer, peer, &why);
 }
 
 static void welcome(struct outer_run *outer, uint32_t slot) {
@@ -150,7 +124,7 @@ static void welcome(struct outer_run *outer, uint32_t slot) {
     struct message_welcome *body = &message.body.welcome;
     body->slot = slot;
     body->workers = (uint32_t)outer->run.workers;
-    body->epoch = outer->epoch;
+    body->epoch = outer->disk.state.epoch;
     memcpy(body->run_id, outer->run_id, sizeof body->run_id);
     memcpy(body->keys_hash, outer->keys_hash, sizeof body->keys_hash);
     body->started = outer->machine.started;
@@ -158,46 +132,78 @@ static void welcome(struct outer_run *outer, uint32_t slot) {
     outer_send(outer, slot, &message);
 }
 
+static void begin_session(struct outer_run *outer, uint32_t slot, const char *name, const struct link_peer *peer,
+                          const struct message_hello *hello) {
+    struct outer_session *session = &outer->sessions[slot];
+    uint64_t now_us = clock_now_us();
+    if (session->connected)
+        outer_session_lost(outer, slot, "its link came back in a new session");
+    session->known = session->connected = true;
+    session->ready = session->stated = session->joined = false;
+    session->doomed = NULL;
+    session->contender.waits = false;
+    session->cut_off_us = 0;
+    session->peer = *peer;
+    session->session = ++outer->next_session;
+    session->incarnation = hello->incarnation;
+    session->hello = *hello;
+    session->heard_us = session->bulk_us = now_us;
+    session->bulk_heard = false;
+    session->next_ping_us = now_us;
+    memcpy(session->name, name, sizeof session->name);
+    memset(session->downloads, 0, sizeof session->downloads);
+    session->chunk_bytes = transfer_chunk_bytes(hello->down_bytes_per_s);
+    pace_open(&session->pace, hello->down_bytes_per_s, session->chunk_bytes, now_us);
+    welcome(outer, slot);
+}
+
+/* Another process says HELLO with this key while one is believed to live. The next ping tells: it is answered, or its link is lost (within
+ * 250 ms of a kill). */
+static void hold_contender(struct outer_session *session, const struct link_peer *peer,
+                           const struct message_hello *hello) {
+    session->contender.waits = true;
+    session->contender.since_us = clock_now_us();
+    session->contender.peer = *peer;
+    session->contender.hello = *hello;
+    session->next_ping_us = 0;
+}
+
+void outer_consider_contender(struct outer_run *outer, uint32_t slot, uint64_t now_us) {
+    struct outer_session *session = &outer->sessions[slot];
+    char name[MESSAGE_NAME_BYTES];
+    if (!session->contender.waits)
+        return;
+    memcpy(name, session->name, sizeof name);
+    if (session->connected && session->heard_us > session->contender.since_us) {
+        session->contender.waits = false;
+        refuse_duplicate(outer, &session->contender.peer, name);
+    } else if (!session->connected || now_us >= session->contender.since_us + CONTENDER_US) {
+        struct link_peer peer = session->contender.peer;
+        struct message_hello hello = session->contender.hello;
+        begin_session(outer, slot, name, &peer, &hello);
+    }
+}
+
 static void on_hello(struct outer_run *outer, const struct link_peer *peer, const struct message_hello *hello) {
     uint32_t slot;
     char name[MESSAGE_NAME_BYTES];
     struct message_refuse why = {0};
-    if (!admission_find(outer->admission, peer->key, &slot, name) || slot >= outer->machine.options.workers)
-        return; /* ZAP lets registered keys only through: revoked in between */
-    struct outer_session *session = &outer->sessions[slot];
-    struct message_hello said = *hello;
-    said.slot = slot;
-    if (!hello_is_welcome(outer, &said, session, &why)) {
+    if (!admission_find(outer->admission, peer->key, &slot, name)) {
+        admission_refuse_revoked(&why); /* ZAP lets registered keys only through: revoked in between */
         refuse(outer, peer, &why);
         return;
     }
-    if (session->connected)
-        outer_session_lost(outer, slot, "its link came back in a new session");
-    bool resumes = said.resuming && session->ready && session->incarnation == said.incarnation;
-    uint64_t now_us = clock_now_us();
-    session->known = session->connected = true;
-    session->peer = *peer;
-    session->session = ++outer->next_session;
-    session->incarnation = said.incarnation;
-    session->ready = resumes;
-    session->heard_us = now_us;
-    session->next_ping_us = now_us;
-    memcpy(session->name, name, sizeof session->name);
-    memset(session->downloads, 0, sizeof session->downloads);
-    session->chunk_bytes = transfer_chunk_bytes(said.down_bytes_per_s);
-    pace_open(&session->pace, said.down_bytes_per_s, session->chunk_bytes, now_us);
-    welcome(outer, slot);
-    if (!resumes)
+    struct outer_session *session = &outer->sessions[slot];
+    struct message_hello said = *hello;
+    said.slot = slot;
+    if (!hello_is_welcome(outer, &said, &why)) {
+        refuse(outer, peer, &why);
         return;
-    log_say(LOG_LEVEL_INFO, "worker %s (slot %u) is back", name, slot);
-    log_event(outer->log, "join", json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", name, "reason", "back"));
-    const struct member *member = &outer->machine.members.slot[slot];
-    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_JOIN,
-                                           .slot = slot,
-                                           .incarnation = said.incarnation,
-                                           .has_validation = member->has_validation});
-    if (outer->machine.started)
-        catch_up(outer, slot, &said);
+    }
+    if (session->connected && session->incarnation != said.incarnation)
+        hold_contender(session, peer, &said);
+    else
+        begin_session(outer, slot, name, peer, &said);
 }
 
 static void on_ready(struct outer_run *outer, uint32_t slot, const struct message_ready *ready) {
@@ -225,14 +231,11 @@ static void on_ready(struct outer_run *outer, uint32_t slot, const struct messag
         return;
     }
     session->ready = true;
+    session->has_validation = ready->has_validation;
+    session->tokens = ready->tokens;
     log_say(LOG_LEVEL_INFO, "worker %s (slot %u) is ready%s", session->name, slot,
             ready->has_validation ? "" : ", without held-out text");
-    log_event(outer->log, "join",
-              json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", session->name, "reason", "ready"));
-    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_JOIN,
-                                           .slot = slot,
-                                           .incarnation = session->incarnation,
-                                           .has_validation = ready->has_validation});
+    outer_greet(outer, slot);
 }
 
 /* ---- the running session ---- */
@@ -246,11 +249,11 @@ static void on_pong(struct outer_session *session, const struct message_ping *po
         session->slowest_us = round_trip_us;
 }
 
-static void on_grant(struct outer_run *outer, struct outer_session *session, const struct message_grant *grant) {
-    if (grant->key.kind != TRANSFER_COMMIT || grant->key.fragment >= (uint32_t)outer->fragments.count)
-        return;
-    const struct outer_commit *kept = &outer->commits[grant->key.fragment][grant->key.version % OUTER_COMMITS_KEPT];
-    if (grant->key.version == 0 || kept->commit.version != grant->key.version)
+static void on_commit_grant(struct outer_run *outer, struct outer_session *session, const struct message_grant *grant) {
+    const struct outer_commit *kept = outer_commit_place(outer, grant->key.fragment, grant->key.version);
+    /* One that is in the making is not durable yet. */
+    if (grant->key.version == 0 || kept->commit.version != grant->key.version || !kept->has_payload ||
+        grant->key.version > outer->heads[grant->key.fragment].version)
         return;
     struct transfer_sender *download = &session->downloads[grant->key.fragment];
     if (download->key.version != grant->key.version)
@@ -259,10 +262,19 @@ static void on_grant(struct outer_run *outer, struct outer_session *session, con
         log_say(LOG_LEVEL_WARN, "worker %s asked for bytes beyond a payload", session->name);
 }
 
+static void on_grant(struct outer_run *outer, uint32_t slot, const struct message_grant *grant) {
+    if (grant->key.fragment >= (uint32_t)outer->fragments.count)
+        return;
+    if (grant->key.kind == TRANSFER_COMMIT)
+        on_commit_grant(outer, &outer->sessions[slot], grant);
+    else if (grant->key.kind == TRANSFER_SNAPSHOT)
+        outer_on_snapshot_grant(outer, slot, grant);
+}
+
 static void on_applied(struct outer_run *outer, struct outer_session *session, const struct message_applied *applied) {
     if (applied->fragment >= (uint32_t)outer->fragments.count)
         return;
-    const struct outer_commit *kept = &outer->commits[applied->fragment][applied->version % OUTER_COMMITS_KEPT];
+    const struct outer_commit *kept = outer_commit_place(outer, applied->fragment, applied->version);
     if (kept->commit.version == applied->version &&
         memcmp(kept->commit.state_hash, applied->state_hash, sizeof applied->state_hash) != 0) {
         snprintf(session->last_error, sizeof session->last_error, "state hash of fragment %u differs at version %llu",
@@ -303,7 +315,16 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
                                   .kind = ROUND_EVENT_OFFER, .slot = slot, .contribution = message->body.offer});
         break;
     case MESSAGE_GRANT:
-        on_grant(outer, session, &message->body.grant);
+        on_grant(outer, slot, &message->body.grant);
+        break;
+    case MESSAGE_FETCH:
+        outer_on_fetch(outer, slot, &message->body.fetch);
+        break;
+    case MESSAGE_SNAPSHOT:
+        outer_on_snapshot(outer, slot, &message->body.snapshot);
+        break;
+    case MESSAGE_JOINED:
+        outer_on_joined(outer, slot, &message->body.joined);
         break;
     case MESSAGE_APPLIED:
         on_applied(outer, session, &message->body.applied);
@@ -335,7 +356,7 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
 
 static struct outer_session *session_of(struct outer_run *outer, const struct link_peer *peer, uint64_t session,
                                         uint32_t *slot) {
-    for (*slot = 0; *slot < outer->machine.options.workers; (*slot)++) {
+    for (*slot = 0; *slot < MESSAGE_WORKERS_MAX; (*slot)++) {
         struct outer_session *candidate = &outer->sessions[*slot];
         if (candidate->known && memcmp(candidate->peer.key, peer->key, sizeof peer->key) == 0) {
             if (candidate->connected && candidate->session == session)
@@ -347,8 +368,20 @@ static struct outer_session *session_of(struct outer_run *outer, const struct li
     return NULL;
 }
 
+/* It reports, once a second, in a session that was given up while it could not hear so: a PING of no session makes it dial anew. */
+static void answer_foreign(struct outer_run *outer, uint32_t slot, const struct link_peer *peer,
+                           const struct message *message) {
+    struct message ping = {.type = MESSAGE_PING};
+    if (message->type == MESSAGE_TELEMETRY && slot < MESSAGE_WORKERS_MAX && !outer->sessions[slot].connected)
+        (void)!outer_link_send(outer->link, peer, &ping);
+}
+
 void outer_on_message(struct outer_run *outer, const struct link_peer *peer, const struct message *message) {
     uint32_t slot;
+    if (peer->role == PEER_ROLE_RECOVER && message->type == MESSAGE_RECOVER) {
+        on_recover(outer, peer, &message->body.recover);
+        return;
+    }
     if (peer->role == PEER_ROLE_ADMIN && message->type == MESSAGE_ADMIN_REQUEST) {
         outer_on_admin(outer, peer, message);
     } else if (peer->role == PEER_ROLE_ENROL && message->type == MESSAGE_REGISTER) {
@@ -357,6 +390,8 @@ void outer_on_message(struct outer_run *outer, const struct link_peer *peer, con
         on_hello(outer, peer, &message->body.hello);
     } else if (peer->role == PEER_ROLE_WORKER && session_of(outer, peer, message->session, &slot) != NULL) {
         on_session_message(outer, slot, message);
+    } else if (peer->role == PEER_ROLE_WORKER) {
+        answer_foreign(outer, slot, peer, message);
     }
 }
 
@@ -377,10 +412,14 @@ void outer_on_chunk(struct outer_run *outer, const struct link_peer *peer, const
                     const uint8_t *payload) {
     uint32_t slot;
     struct outer_session *session = session_of(outer, peer, chunk->session, &slot);
-    if (session == NULL || chunk->key.kind != TRANSFER_CONTRIBUTION ||
-        chunk->key.fragment >= (uint32_t)outer->fragments.count)
+    if (session == NULL || chunk->key.fragment >= (uint32_t)outer->fragments.count)
         return;
     session->heard_us = clock_now_us();
+    session->bulk_heard = true;
+    if (chunk->key.kind == TRANSFER_SNAPSHOT)
+        outer_on_snapshot_chunk(outer, slot, chunk, payload);
+    if (chunk->key.kind != TRANSFER_CONTRIBUTION)
+        return;
     struct outer_upload *upload = &outer->uploads[slot][chunk->key.fragment];
     if (!upload->open || upload->checking || upload->receiver.received == upload->receiver.bytes ||
         upload->receiver.key.version != chunk->key.version)

@@ -2,8 +2,9 @@
  *   outer_daemon.c   command, set-up, main loop, end
  *   outer_handlers.c what peers say -> events of the round machine
  *   outer_actions.c  actions of the round machine -> messages, transfers, jobs
+ *   outer_catch_up.c who comes back: the run's heads, replays, whole fragments; taking over what members hold before this outer leads
  *   outer_sessions.c liveness, pacing and the bulk bytes that go out
- *   outer_control.c  status and tokens for the admin
+ *   outer_control.c  status, tokens and drain for the admin
  * One thread (the main one) touches it; the compute thread sees only its jobs. */
 #ifndef ATOLL_OUTER_OUTER_RUN_H
 #define ATOLL_OUTER_OUTER_RUN_H
@@ -14,10 +15,18 @@
 #include "comms/pace.h"
 #include "comms/transfer.h"
 #include "outer/outer_compute.h"
+#include "outer/outer_disk.h"
+#include "outer/recovery.h"
 #include "outer/round.h"
 #include "outer/run_file.h"
+#include "outer/update_guard.h"
 
-enum { OUTER_COMMITS_KEPT = 8, OUTER_ROUND_TRIPS_KEPT = 4096, OUTER_UPLOAD_WINDOW_BYTES = 1 << 20 };
+enum {
+    OUTER_COMMITS_KEPT = COMMIT_LOG_KEPT,
+    OUTER_ROUND_TRIPS_KEPT = 4096,
+    OUTER_UPLOAD_WINDOW_BYTES = 1 << 20,
+    OUTER_SNAPSHOTS_MAX = 2, /* whole fragments in memory at a time; who wants another waits */
+};
 
 /* A contribution on its way in, one place per (slot, fragment). */
 struct outer_upload {
@@ -27,13 +36,35 @@ struct outer_upload {
     uint8_t *buffer;
     struct transfer_receiver receiver;
     uint32_t bad_hashes;
+    double norm; /* once checked */
 };
 
-/* A published commit and its payload, kept for members whose link comes back. */
+/* A commit and its payload, kept for members that come back. In the making (its round is closing) until it is durable. */
 struct outer_commit {
     struct commit commit; /* version 0 = empty */
-    uint8_t hash[MESSAGE_HASH_BYTES];
+    struct head head;
+    bool has_payload; /* false: taken over as a whole fragment, cannot be replayed */
     uint8_t *payload;
+};
+
+/* A whole fragment, packed for those that cannot reach it by replay. */
+struct outer_snapshot {
+    bool used;
+    bool made;
+    uint32_t fragment;
+    struct message_snapshot message;
+    uint8_t *bytes;
+    uint64_t touched_us; /* last asked for: the one that nobody asked for longest makes room */
+};
+
+/* A whole fragment on its way in, from a member that bears a newer version than this outer, before it leads. */
+struct outer_taking {
+    bool open;
+    bool unpacking; /* a TAKE job reads the buffer */
+    uint32_t slot;
+    struct message_snapshot message;
+    struct transfer_receiver receiver;
+    uint8_t *buffer;
 };
 
 struct outer_session {
@@ -45,19 +76,36 @@ struct outer_session {
     uint64_t session;
     uint64_t incarnation;
     char name[MESSAGE_NAME_BYTES];
-    bool ready;
+    bool ready;  /* READY accepted: it hears what is published */
+    bool stated; /* STATE said */
+    bool joined; /* it holds the run's heads: a member of rounds */
+    bool has_validation;
+    uint64_t tokens; /* its counter, as READY said */
+    struct message_hello hello; /* what it bears */
+    struct { /* another process says HELLO with this key while this one is believed to live: held until that is known */
+        bool waits;
+        uint64_t since_us;
+        struct link_peer peer;
+        struct message_hello hello;
+    } contender;
+    uint64_t cut_off_us; /* revoked: it may finish until then; 0 = it may stay */
     /* liveness */
     uint64_t ping_sequence;
     uint64_t next_ping_us;
     uint64_t heard_us;
     uint64_t slowest_us; /* largest round trip seen: the patience adapts to it */
+    bool bulk_heard;     /* a chunk came in this session */
+    uint64_t bulk_bytes; /* that came on its bulk link, and when the number last grew or nothing was asked for */
+    uint64_t bulk_us;
     uint64_t round_trips_us[OUTER_ROUND_TRIPS_KEPT];
     uint32_t round_trip_count;
     /* way down */
     struct pace pace;
     uint32_t chunk_bytes;
-    struct transfer_sender downloads[MESSAGE_FRAGMENTS_MAX]; /* key.version 0 = none */
+    struct transfer_sender downloads[MESSAGE_FRAGMENTS_MAX]; /* commits; key.version 0 = none */
     uint32_t next_download;
+    bool wants_snapshot[MESSAGE_FRAGMENTS_MAX];    /* asked by FETCH, not answered yet */
+    struct transfer_sender snapshot;                /* one whole fragment at a time */
     /* what it says */
     struct message_telemetry telemetry;
     struct message_final final;
@@ -74,8 +122,10 @@ struct outer_run {
     uint8_t keys_hash[RUN_KEYS_HASH_BYTES];
     uint8_t tokenizer_hash[MESSAGE_HASH_BYTES];
     uint8_t run_id[MESSAGE_HASH_BYTES];
-    uint64_t epoch;
     struct node_keys keys;
+    struct outer_disk disk; /* epoch, how far the run is */
+    struct commit_log *commit_log;
+    struct recovery recovery;
     struct admission *admission;
     struct token_address advertised;
     struct outer_link *link;
@@ -84,17 +134,29 @@ struct outer_run {
     struct outer_copy copy;
     struct commit_maker maker;
     struct outer_compute *compute;
+    struct update_guard guard;
     struct state_hash initial_hash;
-    uint8_t heads[MESSAGE_FRAGMENTS_MAX][MESSAGE_HASH_BYTES]; /* identity of each fragment's newest version */
+    struct head genesis[MESSAGE_FRAGMENTS_MAX]; /* of the seed's parameters */
+    struct head heads[MESSAGE_FRAGMENTS_MAX];   /* of each fragment's newest durable version */
     uint64_t next_session;
     struct round_machine machine;
     struct outer_session sessions[MESSAGE_WORKERS_MAX];
     struct outer_upload uploads[MESSAGE_WORKERS_MAX][MESSAGE_FRAGMENTS_MAX];
     struct outer_commit commits[MESSAGE_FRAGMENTS_MAX][OUTER_COMMITS_KEPT]; /* at version mod OUTER_COMMITS_KEPT */
-    uint64_t commit_count;
+    struct outer_snapshot snapshots[OUTER_SNAPSHOTS_MAX];
+    struct outer_taking takings[MESSAGE_FRAGMENTS_MAX];
+    struct pace pace;       /* outer.link: all that goes down */
+    uint32_t next_pump;
+    bool log_again[MESSAGE_FRAGMENTS_MAX]; /* its commit could not be written */
+    uint64_t log_again_us;                 /* the next try; 0 = none waits */
+    uint64_t recovery_said_us;
+    uint64_t turned_us; /* the last turn of the main loop: a long gap means that this node stood still */
     uint64_t foreign_sessions; /* messages of old or foreign sessions, dropped */
     uint64_t refused_offers;
-    uint64_t alone_since_us; /* started, but nobody connected since; 0 = somebody is */
+    uint64_t refused_updates; /* of those: not finite, or far too large */
+    uint64_t patience_us;     /* how long to stay when all workers are gone; UINT64_MAX = for ever */
+    uint64_t alone_said_us;
+    uint64_t alone_since_us;  /* started, but nobody connected since; 0 = somebody is */
     bool leaving;
     enum status end_status;
     char end_reason[MESSAGE_TEXT_BYTES];
@@ -109,6 +171,41 @@ void outer_on_job(struct outer_run *outer, const struct outer_job *job);
 /* outer_actions.c: feed one event to the round machine and carry out what it answers. */
 void outer_feed(struct outer_run *outer, struct round_event event);
 
+/* The commit in the making is durable (or the write failed: tried again after a while). */
+void outer_on_logged(struct outer_run *outer, const struct outer_job *job);
+void outer_log_again(struct outer_run *outer, uint64_t now_us);
+
+/* outer_catch_up.c */
+/* Commits of the run so far, whoever made them. */
+uint64_t outer_commit_count(const struct outer_run *outer);
+struct outer_commit *outer_commit_place(struct outer_run *outer, uint32_t fragment, uint64_t version);
+/* Opens the recovery machine; it leads at once where nothing can be lost. */
+void outer_recovery_open(struct outer_run *outer, enum recovery_mode mode, uint64_t window_us, bool force);
+void outer_recovery_feed(struct outer_run *outer, struct recovery_event event);
+/* Says now and then why it does not lead yet. */
+void outer_recovery_tick(struct outer_run *outer, uint64_t now_us);
+/* Why it does not lead yet, for people; "" when it does. */
+void outer_recovery_reason(const struct outer_run *outer, char text[MESSAGE_TEXT_BYTES]);
+/* A ready session: what it bears is heard, and it is told the run's heads once this outer leads. */
+void outer_greet(struct outer_run *outer, uint32_t slot);
+/* Whole fragments that members asked for: packed and said, one at a time per member. Called once a turn. */
+void outer_serve_snapshots(struct outer_run *outer);
+void outer_on_fetch(struct outer_run *outer, uint32_t slot, const struct message_fetch *fetch);
+void outer_on_joined(struct outer_run *outer, uint32_t slot, const struct message_joined *joined);
+void outer_on_snapshot(struct outer_run *outer, uint32_t slot, const struct message_snapshot *snapshot);
+void outer_on_snapshot_chunk(struct outer_run *outer, uint32_t slot, const struct chunk *chunk, const uint8_t *payload);
+void outer_on_snapshot_grant(struct outer_run *outer, uint32_t slot, const struct message_grant *grant);
+void outer_on_snapshot_made(struct outer_run *outer, const struct outer_job *job);
+void outer_on_taken(struct outer_run *outer, const struct outer_job *job);
+/* The session ended: what it was sending or asking for goes no further. */
+void outer_catch_up_lost(struct outer_run *outer, uint32_t slot);
+void outer_catch_up_close(struct outer_run *outer);
+/* What outer.json says of the run, after START, END, FINISH and each change of the members. A failure is a warning. */
+void outer_write_state(struct outer_run *outer);
+
+/* outer_handlers.c: a HELLO that was held back, since the key seemed to live elsewhere. */
+void outer_consider_contender(struct outer_run *outer, uint32_t slot, uint64_t now_us);
+
 /* outer_sessions.c */
 void outer_send(struct outer_run *outer, uint32_t slot,
                 struct message *message);                               /* fills session; a failure dooms the session */
@@ -121,7 +218,6 @@ void outer_log_round_trips(struct outer_run *outer);
 
 /* outer_control.c */
 void outer_on_admin(struct outer_run *outer, const struct link_peer *peer, const struct message *message);
-/* A fresh token for this run's addresses. */
-MUST_USE enum status outer_make_token(struct outer_run *outer, uint64_t ttl_s, uint32_t uses,
-                                      char text[TOKEN_TEXT_BYTES], struct error *error);
+/* Key, name and addresses of this run; the rest is whoever makes the token's. */
+struct token outer_blank_token(const struct outer_run *outer);
 #endif

@@ -24,7 +24,7 @@ static void act_on_place(struct round_actions *actions, enum round_action_kind k
 /* ---- one round ---- */
 
 static struct round_place *place_of(struct round_machine *machine, uint32_t slot, uint32_t fragment) {
-    CHECK(slot < machine->options.workers && fragment < machine->options.fragments);
+    CHECK(slot < MESSAGE_WORKERS_MAX && fragment < machine->options.fragments);
     return &machine->fragments[fragment].places[slot];
 }
 
@@ -63,12 +63,28 @@ struct round_count {
     uint32_t missing; /* expected members without one */
 };
 
+/* The step of the open round: the largest send step among what is whole. */
+static uint64_t step_of_round(const struct round_fragment *fragment) {
+    uint64_t step = 0;
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
+        const struct round_place *place = &fragment->places[slot];
+        if (place->state == ROUND_PLACE_WHOLE && place->contribution.send_step > step)
+            step = place->contribution.send_step;
+    }
+    return step;
+}
+
 static struct round_count count_places(const struct round_machine *machine, const struct round_fragment *fragment) {
     struct round_count count = {0, 0};
-    for (uint32_t slot = 0; slot < machine->options.workers; slot++) {
-        bool whole = fragment->places[slot].state == ROUND_PLACE_WHOLE;
+    uint64_t step = step_of_round(fragment);
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
+        const struct member *member = &machine->members.slot[slot];
+        const struct round_place *place = &fragment->places[slot];
+        bool whole = place->state == ROUND_PLACE_WHOLE;
+        bool excused = place->state == ROUND_PLACE_EXCUSED && step <= place->contribution.send_step;
         count.whole += whole;
-        count.missing += !whole && member_is_expected(&machine->members.slot[slot]);
+        bool passed = place->state != ROUND_PLACE_RECEIVING && step < member->offered_step;
+        count.missing += !whole && !excused && !passed && member_is_expected(member) && step > member->joined_step;
     }
     return count;
 }
@@ -81,7 +97,8 @@ static void count_place(struct round_fragment *fragment, struct round_place *pla
                                                                     .base_version = c->base_version,
                                                                     .send_step = c->send_step,
                                                                     .tokens_from = c->tokens_from,
-                                                                    .tokens_to = c->tokens_to};
+                                                                    .tokens_to = c->tokens_to,
+                                                                    .tokens = c->tokens};
     if (c->send_step > *run_step)
         *run_step = c->send_step;
 }
@@ -89,7 +106,7 @@ static void count_place(struct round_fragment *fragment, struct round_place *pla
 /* The next whole place in the order of the sum, or NULL. */
 static struct round_place *next_whole(struct round_machine *machine, struct round_fragment *fragment) {
     struct round_place *next = NULL;
-    for (uint32_t slot = 0; slot < machine->options.workers; slot++) {
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
         struct round_place *place = &fragment->places[slot];
         if (place->state != ROUND_PLACE_WHOLE)
             continue;
@@ -124,7 +141,7 @@ static void close_round(struct round_machine *machine, uint32_t index, uint64_t 
 static bool is_ending(const struct round_machine *machine) {
     if (machine->options.stale == 0 && !machine->uneven)
         return false;
-    for (uint32_t slot = 0; slot < machine->options.workers; slot++)
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
         if (machine->members.slot[slot].reached && member_is_connected(&machine->members.slot[slot]))
             return true;
     return machine->ended;
@@ -135,18 +152,23 @@ static bool is_out_of_patience(const struct round_machine *machine, const struct
     return is_ending(machine) && now_us >= fragment->open_us + ROUND_END_PATIENCE_US;
 }
 
+/* Rounds stop: not leading, not started, too few members, or those that were here before a restart are about to join. */
+static bool is_held(const struct round_machine *machine) {
+    return !machine->leading || !machine->started || machine->returning_mask != 0 ||
+           members_connected(&machine->members) < machine->options.min_workers;
+}
+
 static void consider_close(struct round_machine *machine, uint32_t index, uint64_t now_us,
                            struct round_actions *actions) {
     struct round_fragment *fragment = &machine->fragments[index];
-    if (!machine->started || fragment->closing)
+    uint32_t live = members_connected(&machine->members);
+    if (fragment->closing || is_held(machine))
         return;
     struct round_count count = count_places(machine, fragment);
     if (count.whole == 0)
         return;
     if (count.missing > 0 && !is_out_of_patience(machine, fragment, now_us)) {
-        uint32_t need = machine->options.quorum;
-        uint32_t live = members_connected(&machine->members);
-        if (need == 0 || count.whole < (need < live ? need : live)) {
+        if (machine->options.quorum == 0 || count.whole < round_quorum(&machine->options, live)) {
             fragment->quorum_us = 0; /* a member that came back can undo a quorum of the few that were live */
             return;
         }
@@ -161,7 +183,7 @@ static void consider_close(struct round_machine *machine, uint32_t index, uint64
 /* ---- the run ---- */
 
 static void consider_start(struct round_machine *machine, struct round_actions *actions) {
-    if (machine->started || members_expected(&machine->members) < machine->options.workers)
+    if (!machine->leading || machine->started || members_expected(&machine->members) < machine->options.workers)
         return;
     machine->started = true;
     act(actions, ROUND_ACTION_START);
@@ -177,8 +199,9 @@ static bool rounds_are_closed(const struct round_machine *machine) {
         const struct round_fragment *fragment = &machine->fragments[index];
         if (fragment->closing)
             return false;
-        for (uint32_t slot = 0; slot < machine->options.workers; slot++)
+        for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
             if (fragment->places[slot].state != ROUND_PLACE_EMPTY &&
+                fragment->places[slot].state != ROUND_PLACE_EXCUSED &&
                 !is_abandoned(machine, slot, &fragment->places[slot]))
                 return false;
     }
@@ -187,7 +210,7 @@ static bool rounds_are_closed(const struct round_machine *machine) {
 
 static void empty_abandoned_places(struct round_machine *machine, struct round_actions *actions) {
     for (uint32_t index = 0; index < machine->options.fragments; index++)
-        for (uint32_t slot = 0; slot < machine->options.workers; slot++) {
+        for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
             struct round_place *place = &machine->fragments[index].places[slot];
             if (is_abandoned(machine, slot, place))
                 empty_place(machine, place, actions);
@@ -195,7 +218,8 @@ static void empty_abandoned_places(struct round_machine *machine, struct round_a
 }
 
 static void consider_end(struct round_machine *machine, struct round_actions *actions) {
-    if (!machine->started || members_expected(&machine->members) > 0 || members_connected(&machine->members) == 0)
+    if (!machine->leading || !machine->started || members_expected(&machine->members) > 0 ||
+        members_connected(&machine->members) == 0 || machine->returning_mask != 0)
         return;
     if (!machine->finished && rounds_are_closed(machine)) {
         machine->finished = true;
@@ -204,7 +228,7 @@ static void consider_end(struct round_machine *machine, struct round_actions *ac
     }
     if (!machine->finished || machine->left)
         return;
-    for (uint32_t slot = 0; slot < machine->options.workers; slot++)
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
         if (machine->members.slot[slot].state == MEMBER_DONE)
             return;
     /* The evaluator may have died: then the next one that has the text does it. */
@@ -216,16 +240,19 @@ static void consider_end(struct round_machine *machine, struct round_actions *ac
 
 /* Quorum mode ends for all when a quorum of the live members has trained to the end. */
 static void consider_ending(struct round_machine *machine, struct round_actions *actions) {
-    uint32_t reached = 0, live = members_connected(&machine->members), need = machine->options.quorum;
-    for (uint32_t slot = 0; slot < machine->options.workers; slot++)
+    uint32_t reached = 0, live = members_connected(&machine->members);
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
         reached += machine->members.slot[slot].reached && member_is_connected(&machine->members.slot[slot]);
-    if (machine->ended || need == 0 || reached == 0 || reached < (need < live ? need : live))
+    if (machine->ended || machine->options.quorum == 0 || reached == 0 ||
+        reached < round_quorum(&machine->options, live))
         return;
     machine->ended = true;
     act(actions, ROUND_ACTION_END);
 }
 
 static void consider_all(struct round_machine *machine, uint64_t now_us, struct round_actions *actions) {
+    if (now_us >= machine->lead_us + ROUND_RETURN_PATIENCE_US)
+        machine->returning_mask = 0;
     for (uint32_t index = 0; index < machine->options.fragments; index++)
         consider_close(machine, index, now_us, actions);
     consider_end(machine, actions);
@@ -233,55 +260,100 @@ static void consider_all(struct round_machine *machine, uint64_t now_us, struct 
 
 /* ---- events ---- */
 
+static void on_lead(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    machine->leading = true;
+    machine->lead_us = event->now_us;
+    machine->returning_mask = machine->started && machine->options.quorum == 0 ? event->mask : 0;
+    consider_start(machine, actions);
+    consider_all(machine, event->now_us, actions);
+}
+
+/* This node was paused, its members were not: what they said meanwhile is heard before any deadline is judged. */
+static void on_late(struct round_machine *machine, const struct round_event *event) {
+    for (uint32_t index = 0; index < machine->options.fragments; index++) {
+        struct round_fragment *fragment = &machine->fragments[index];
+        if (fragment->open_us != 0)
+            fragment->open_us += event->late_us;
+        if (fragment->quorum_us != 0)
+            fragment->quorum_us += event->late_us;
+    }
+    machine->lead_us += event->late_us;
+}
+
+/* What an earlier process of this slot was sending will not go on; what it had sent whole counts. */
+static void empty_places_of_dead(struct round_machine *machine, uint32_t slot, struct round_actions *actions) {
+    for (uint32_t index = 0; index < machine->options.fragments; index++) {
+        struct round_place *place = &machine->fragments[index].places[slot];
+        if (place->state == ROUND_PLACE_RECEIVING &&
+            place->contribution.incarnation != machine->members.slot[slot].incarnation)
+            empty_place(machine, place, actions);
+        else if (place->state == ROUND_PLACE_EXCUSED)
+            place->state = ROUND_PLACE_EMPTY;
+    }
+}
+
 static void on_join(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
     struct member *member = &machine->members.slot[event->slot];
-    bool back = member->state == MEMBER_LOST && member->incarnation == event->incarnation;
-    if (member_is_connected(member) || (machine->started && !back))
+    machine->returning_mask &= ~((uint64_t)1 << event->slot);
+    if (member_is_connected(member))
         return;
     /* After FINISH the versions stand: who returns fetches them, nothing of it is expected or counted any more. */
     enum member_state state = machine->finished ? MEMBER_DONE : MEMBER_LIVE;
-    machine->uneven = machine->uneven || back;
-    *member =
-        (struct member){.state = state, .incarnation = event->incarnation, .has_validation = event->has_validation};
+    machine->uneven = machine->uneven || machine->started;
+    *member = (struct member){.state = state,
+                              .incarnation = event->incarnation,
+                              .joined_step = event->step,
+                              .has_validation = event->has_validation};
+    ledger_processed(&machine->ledger, event->slot, machine->options.fragments, event->tokens);
+    empty_places_of_dead(machine, event->slot, actions);
     consider_start(machine, actions);
     if (machine->started)
         act(actions, ROUND_ACTION_MEMBERS);
+    consider_all(machine, event->now_us, actions);
 }
 
 /* What it was sending stays as it stands: when its link comes back the transfer goes on, when the round closes first it is stale. */
 static void on_leave(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
     struct member *member = &machine->members.slot[event->slot];
-    if (!member_is_connected(member))
-        return;
-    member->state = machine->started ? MEMBER_LOST : MEMBER_ABSENT;
-    if (machine->started)
+    bool member_before = member_is_connected(member);
+    machine->returning_mask &= ~((uint64_t)1 << event->slot);
+    if (member_before)
+        member->state = machine->started ? MEMBER_LOST : MEMBER_ABSENT;
+    if (member_before && machine->started)
         act(actions, ROUND_ACTION_MEMBERS);
     consider_ending(machine, actions);
     consider_all(machine, event->now_us, actions);
 }
 
 static bool same_contribution(const struct contribution *a, const struct contribution *b) {
-    return a->incarnation == b->incarnation && a->base_version == b->base_version && a->tokens_from == b->tokens_from &&
+    return a->base_version == b->base_version && a->tokens_from == b->tokens_from &&
            a->tokens_to == b->tokens_to && a->payload_bytes == b->payload_bytes &&
            memcmp(a->payload_hash, b->payload_hash, sizeof a->payload_hash) == 0;
 }
 
 static uint32_t refusal_of(struct round_machine *machine, const struct contribution *c) {
     const struct member *member = &machine->members.slot[c->slot];
-    if (!machine->started || !member_is_expected(member) || member->incarnation != c->incarnation ||
+    if (!member_is_expected(member) || member->incarnation != c->incarnation ||
         c->payload_bytes != machine->options.payload_bytes[c->fragment])
         return OFFER_REFUSED_MALFORMED;
     if (c->tokens_from < machine->ledger.entries[c->slot][c->fragment].mark)
+        return OFFER_REFUSED_DUPLICATE; /* it does not know yet of a commit that counts it */
+    /* It begins behind what a commit counted, so it is measured from that commit or a later one; else it would bring the same work again. */
+    if (c->base_version < machine->fragments[c->fragment].places[c->slot].counted_version)
         return OFFER_REFUSED_DUPLICATE;
     return is_stale(machine, c) ? OFFER_REFUSED_STALE : 0;
 }
 
 static void on_offer(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
     const struct contribution *c = &event->contribution;
-    if (c->slot >= machine->options.workers || c->fragment >= machine->options.fragments)
+    if (c->slot >= MESSAGE_WORKERS_MAX || c->fragment >= machine->options.fragments)
         return;
     struct round_place *place = place_of(machine, c->slot, c->fragment);
-    if (place->state != ROUND_PLACE_EMPTY) {
+    /* A worker has one record per fragment: another offer means that it gave up what it was sending. */
+    if (place->state == ROUND_PLACE_RECEIVING && !same_contribution(&place->contribution, c) &&
+        refusal_of(machine, c) == 0)
+        empty_place(machine, place, actions);
+    if (place->state != ROUND_PLACE_EMPTY && place->state != ROUND_PLACE_EXCUSED) {
         /* The same offer again is what a worker says after its link came back: go on where the bytes stand. */
         if (!same_contribution(&place->contribution, c))
             act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, c, OFFER_REFUSED_DUPLICATE);
@@ -299,6 +371,11 @@ static void on_offer(struct round_machine *machine, const struct round_event *ev
     place->state = ROUND_PLACE_RECEIVING;
     place->contribution = *c;
     act_on_place(actions, ROUND_ACTION_GRANT, c, 0);
+    struct member *member = &machine->members.slot[c->slot];
+    if (c->send_step <= member->offered_step)
+        return;
+    member->offered_step = c->send_step; /* it has passed what rounds of earlier steps waited for */
+    consider_all(machine, event->now_us, actions);
 }
 
 static struct round_place *receiving_place(struct round_machine *machine, const struct round_event *event) {
@@ -329,8 +406,10 @@ static void on_broken(struct round_machine *machine, const struct round_event *e
     struct round_place *place = receiving_place(machine, event);
     if (place == NULL)
         return;
-    act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, &place->contribution, OFFER_REFUSED_NOT_FINITE);
+    act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, &place->contribution, event->code);
     empty_place(machine, place, actions);
+    place->state = ROUND_PLACE_EXCUSED;
+    consider_close(machine, event->fragment, event->now_us, actions);
 }
 
 static void on_committed(struct round_machine *machine, const struct round_event *event,
@@ -342,16 +421,21 @@ static void on_committed(struct round_machine *machine, const struct round_event
     fragment->open_us = 0;
     fragment->quorum_us = 0;
     for (uint32_t i = 0; i < fragment->counted_count; i++) {
+        if (fragment->counted[i].send_step > fragment->run_step)
+            fragment->run_step = fragment->counted[i].send_step;
         ledger_applied(&machine->ledger, event->fragment, &fragment->counted[i]);
         struct round_place *place = &fragment->places[fragment->counted[i].slot];
         act_on_place(actions, ROUND_ACTION_DISCARD, &place->contribution, 0);
         place->state = ROUND_PLACE_EMPTY;
+        place->counted_version = event->version;
     }
     struct round_action *publish = act(actions, ROUND_ACTION_PUBLISH);
     publish->fragment = event->fragment;
     publish->version = event->version;
-    for (uint32_t slot = 0; slot < machine->options.workers; slot++) {
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
         struct round_place *place = &fragment->places[slot];
+        if (place->state == ROUND_PLACE_EXCUSED)
+            place->state = ROUND_PLACE_EMPTY;
         if (place->state == ROUND_PLACE_EMPTY)
             continue;
         if (is_stale(machine, &place->contribution)) {
@@ -391,16 +475,45 @@ static void on_final(struct round_machine *machine, const struct round_event *ev
 /* ---- interface ---- */
 
 void round_open(struct round_machine *machine, const struct round_options *options) {
-    CHECK(options->workers >= 1 && options->workers <= MESSAGE_WORKERS_MAX);
+    CHECK(options->workers >= 1 && options->workers <= MESSAGE_WORKERS_MAX && options->quorum >= -100);
     CHECK(options->fragments >= 1 && options->fragments <= MESSAGE_FRAGMENTS_MAX);
     memset(machine, 0, sizeof *machine);
     machine->options = *options;
-    machine->members.slots = options->workers;
+    machine->started = options->started;
+    machine->ended = options->ended;
+    machine->finished = options->finished;
+}
+
+void round_adopt(struct round_machine *machine, const struct commit *commit) {
+    CHECK(!machine->leading && commit->fragment < machine->options.fragments);
+    machine->fragments[commit->fragment].version = commit->version;
+    machine->fragments[commit->fragment].run_step = commit->run_step;
+    ledger_restore(&machine->ledger, commit->fragment, commit->totals, commit->total_count);
+    for (uint32_t i = 0; i < commit->total_count; i++) /* a worker has one counter */
+        ledger_processed(&machine->ledger, commit->totals[i].slot, machine->options.fragments, commit->totals[i].mark);
+    if (commit->run_step > machine->run_step)
+        machine->run_step = commit->run_step;
+    machine->started = true;
+}
+
+uint32_t round_quorum(const struct round_options *options, uint32_t live) {
+    uint32_t need = live;
+    if (options->quorum > 0)
+        need = (uint32_t)options->quorum;
+    else if (options->quorum < 0)
+        need = (live * (uint32_t)-options->quorum + 99) / 100;
+    return need < live ? need : live;
 }
 
 void round_step(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
-    CHECK(event->slot < machine->options.workers && event->fragment < machine->options.fragments);
+    CHECK(event->slot < MESSAGE_WORKERS_MAX && event->fragment < machine->options.fragments);
     switch (event->kind) {
+    case ROUND_EVENT_LEAD:
+        on_lead(machine, event, actions);
+        break;
+    case ROUND_EVENT_LATE:
+        on_late(machine, event);
+        break;
     case ROUND_EVENT_TICK:
         consider_all(machine, event->now_us, actions);
         break;
@@ -435,7 +548,7 @@ void round_step(struct round_machine *machine, const struct round_event *event, 
         on_final(machine, event, actions);
         break;
     }
-    CHECK(ledger_check(&machine->ledger, machine->options.workers, machine->options.fragments));
+    CHECK(ledger_check(&machine->ledger, MESSAGE_WORKERS_MAX, machine->options.fragments));
 }
 
 const struct counted *round_counted(const struct round_machine *machine, uint32_t fragment, uint32_t *count) {
@@ -445,7 +558,9 @@ const struct counted *round_counted(const struct round_machine *machine, uint32_
 }
 
 uint64_t round_deadline_us(const struct round_machine *machine) {
-    uint64_t earliest = UINT64_MAX;
+    uint64_t earliest = machine->returning_mask == 0 ? UINT64_MAX : machine->lead_us + ROUND_RETURN_PATIENCE_US;
+    if (is_held(machine))
+        return earliest; /* what time could close is not closed: a deadline that passed meanwhile would make the caller spin */
     for (uint32_t index = 0; index < machine->options.fragments; index++) {
         const struct round_fragment *fragment = &machine->fragments[index];
         if (fragment->closing || fragment->open_us == 0)

@@ -9,10 +9,14 @@
  *                                                                      |
  *                                        PUBLISH, version + 1  <---- COMMITTED
  *
+ * Before LEAD (an outer that starts may have to take over what its members hold: recovery.h) nothing closes; round_adopt sets what is restored
+ * or taken over. Members join and return at any time; a round expects those that joined before its step.
+ *
  * Invariants kept here: a contribution (slot, incarnation, fragment, base) is counted at most once and only when whole; versions only
  * grow, by one; nothing is published before COMMITTED; the death of a worker ends its expectation at once, not its whole
- * contribution; no commit without contributions. Once somebody has trained to the end, and the mode is not strict or a member came back
- * before, a round waits for the missing ROUND_END_PATIENCE_US at most. The token ledger is part of the machine. */
+ * contribution; no commit without contributions, nor with fewer than min_workers. Once somebody has trained to the end, and the mode is not
+ * strict or a member came back before, a round waits for the missing ROUND_END_PATIENCE_US at most. The token ledger is part of the
+ * machine. */
 #ifndef ATOLL_OUTER_ROUND_H
 #define ATOLL_OUTER_ROUND_H
 
@@ -22,24 +26,34 @@
 #include "outer/ledger.h"
 #include "outer/members.h"
 
-enum { ROUND_LATENESS_KEPT = 32, ROUND_ACTIONS_MAX = 1024, ROUND_GRACE_AUTO = -1, ROUND_END_PATIENCE_US = 5000000 };
+enum {
+    ROUND_LATENESS_KEPT = 32,
+    ROUND_ACTIONS_MAX = MESSAGE_WORKERS_MAX * MESSAGE_FRAGMENTS_MAX + 256, /* FINISH discards what lost members were sending */
+    ROUND_GRACE_AUTO = -1,
+    ROUND_END_PATIENCE_US = 5000000,
+    ROUND_RETURN_PATIENCE_US = 10000000,
+};
 
 struct round_options {
-    uint32_t workers;   /* slots; the first round waits for all of them */
-    uint32_t fragments; /* P */
-    uint32_t quorum;    /* 0 = all live */
-    int64_t grace_us;   /* quorum mode; ROUND_GRACE_AUTO = from past lateness */
-    uint64_t stale;     /* a contribution counts while version - base <= stale: 0 in strict mode, else 2 */
+    uint32_t workers;     /* how many start the run; slots go to MESSAGE_WORKERS_MAX */
+    uint32_t fragments;   /* P */
+    int32_t quorum;       /* 0 = all live; n: that many; -n: n percent of the live, rounded up */
+    uint32_t min_workers; /* with fewer connected nothing closes */
+    int64_t grace_us;     /* quorum mode; ROUND_GRACE_AUTO = from past lateness */
+    uint64_t stale;       /* a contribution counts while version - base <= stale: 0 in strict mode, else 2 */
+    bool started, ended, finished; /* restored: how far the run was */
     uint64_t payload_bytes[MESSAGE_FRAGMENTS_MAX]; /* what a contribution of each fragment must weigh */
 };
 
 enum round_event_kind {
-    ROUND_EVENT_TICK, /* time passed */
-    ROUND_EVENT_JOIN, /* slot, incarnation, has_validation: READY was accepted, or the link of a lost member came back */
+    ROUND_EVENT_LEAD,      /* mask: this outer leads, rounds may close; these slots are here and about to JOIN */
+    ROUND_EVENT_TICK,      /* time passed */
+    ROUND_EVENT_LATE,      /* late_us: this node itself stood still so long; no deadline ran meanwhile */
+    ROUND_EVENT_JOIN,      /* slot, incarnation, has_validation, step, tokens: it holds the run's heads; expected in rounds of later steps */
     ROUND_EVENT_LEAVE,     /* slot: link lost, goodbye, ejected */
     ROUND_EVENT_OFFER,     /* contribution */
     ROUND_EVENT_WHOLE,     /* slot, fragment, version = base: all bytes here, hash and content right */
-    ROUND_EVENT_BROKEN,    /* slot, fragment, version = base: content refused; the contribution is gone */
+    ROUND_EVENT_BROKEN,    /* slot, fragment, version = base, code: content refused; the contribution is gone, and excused in this round */
     ROUND_EVENT_COMMITTED, /* fragment, version: what CLOSE asked for is made (and durable) */
     ROUND_EVENT_TOKENS,    /* slot, tokens: the worker's counter */
     ROUND_EVENT_REACHED,   /* slot: has trained to the last step */
@@ -55,8 +69,12 @@ struct round_event {
     bool has_validation;
     bool has_eval;
     uint32_t fragment;
+    uint32_t code; /* enum offer_refusal */
     uint64_t version;
     uint64_t tokens;
+    uint64_t step;
+    uint64_t late_us;
+    uint64_t mask;
     struct contribution contribution;
 };
 
@@ -86,18 +104,26 @@ struct round_actions {
     struct round_action list[ROUND_ACTIONS_MAX];
 };
 
-enum round_place_state { ROUND_PLACE_EMPTY, ROUND_PLACE_RECEIVING, ROUND_PLACE_WHOLE, ROUND_PLACE_CLOSING };
+enum round_place_state {
+    ROUND_PLACE_EMPTY,
+    ROUND_PLACE_RECEIVING,
+    ROUND_PLACE_WHOLE,
+    ROUND_PLACE_CLOSING,
+    ROUND_PLACE_EXCUSED, /* its content was refused: not waited for in this version's rounds up to its send step */
+};
 
 /* The one place that a worker has per fragment: at most one contribution of it is held. */
 struct round_place {
     enum round_place_state state;
     uint64_t whole_order; /* order of completion */
     uint64_t whole_us;
+    uint64_t counted_version; /* the newest that counts this slot; 0 = none, or of an earlier outer */
     struct contribution contribution;
 };
 
 struct round_fragment {
     uint64_t version;   /* newest committed; the round that is open makes version + 1 */
+    uint64_t run_step;  /* largest send step that it, or an ancestor, counts */
     bool closing;       /* CLOSE given, COMMITTED awaited */
     uint64_t open_us;   /* first whole contribution of the open round; 0 = none */
     uint64_t quorum_us; /* quorum reached; 0 = not yet */
@@ -112,6 +138,9 @@ struct round_machine {
     struct round_options options;
     struct members members;
     struct ledger ledger;
+    bool leading;
+    uint64_t returning_mask; /* quorum all: slots that LEAD named and that have not joined yet: nothing closes without them, ... */
+    uint64_t lead_us;        /* ... for ROUND_RETURN_PATIENCE_US, so that a restarted outer goes on as if nothing had been */
     bool started;
     bool uneven;    /* a member came back: not all send at the same steps any more */
     bool ended;     /* END given */
@@ -127,12 +156,18 @@ struct round_machine {
 
 void round_open(struct round_machine *machine, const struct round_options *options);
 
+/* The fragment stands at the version of this commit: restored from disk, or taken over from a worker. Before LEAD only. */
+void round_adopt(struct round_machine *machine, const struct commit *commit);
+
 /* Appends to `actions` (the caller zeroes the count). CHECKs what only a bug of the caller could break (a COMMITTED that was not asked for);
  * whatever peers say is answered by REFUSE_OFFER or ignored. */
 void round_step(struct round_machine *machine, const struct round_event *event, struct round_actions *actions);
 
 /* The contributions of the round that CLOSE named, in the order of the sum: by slot (quorum all) or by completion. */
 const struct counted *round_counted(const struct round_machine *machine, uint32_t fragment, uint32_t *count);
+
+/* How many contributions close a round with `live` connected members: `live` when the quorum is all. */
+uint32_t round_quorum(const struct round_options *options, uint32_t live);
 
 /* When a TICK is due at the latest; UINT64_MAX = no deadline runs. */
 uint64_t round_deadline_us(const struct round_machine *machine);

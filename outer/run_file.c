@@ -16,6 +16,7 @@
 #include "base/files.h"
 #include "base/settings.h"
 #include "base/settings_text.h"
+#include "base/settings_value.h"
 #include "comms/message.h"
 #include "outer/run_keys.h"
 
@@ -59,6 +60,15 @@ static void check_inner(struct settings *settings, const struct run_file *run) {
                         run->inner.warmup_steps, run->inner.steps);
 }
 
+/* As it stands in the file: "3", "50%" or "all". */
+static const char *quorum_text(const struct sync_options *sync, char text[SETTING_VALUE_TEXT_BYTES]) {
+    const struct setting_table *table;
+    const struct setting_row *row;
+    CHECK(settings_find(&run_keys_schema, "sync.quorum", &table, &row));
+    setting_value_print(row, (const unsigned char *)sync, 0, NULL, text, SETTING_VALUE_TEXT_BYTES);
+    return text;
+}
+
 /* Fragments of the model by section 3 of the design: the layers', and one more with embedding, norm and head. */
 static int64_t fragment_count(const struct run_file *run) {
     int64_t per_fragment = run->sync.fragment_layers;
@@ -91,6 +101,29 @@ static void check_fragments(struct settings *settings, struct run_file *run) {
                         sync->every_steps, fragments, sync->fragment_layers, run->model.layers);
 }
 
+/* A number as overlap_steps: every merge waits for its commit, and every commit for all workers. */
+static void check_strict(struct settings *settings, const struct sync_options *sync) {
+    char quorum[SETTING_VALUE_TEXT_BYTES];
+    if (sync->overlap_steps == SYNC_OVERLAP_AUTO)
+        return;
+    if (sync->quorum != SYNC_QUORUM_ALL)
+        settings_report(settings, "sync.quorum sync.overlap_steps",
+                        "%s does not go with overlap_steps %" PRId64
+                        "; a merge at an exact step waits for all workers: set overlap_steps: auto, or quorum: all",
+                        quorum_text(sync, quorum), sync->overlap_steps);
+    if (sync->stale != SYNC_STALE_AUTO && sync->stale != 0)
+        settings_report(settings, "sync.stale sync.overlap_steps",
+                        "%" PRId64 " does not go with overlap_steps %" PRId64
+                        "; a merge at an exact step leaves no older base to a send: set overlap_steps: auto, or "
+                        "stale: auto",
+                        sync->stale, sync->overlap_steps);
+    if (sync->drift != SYNC_DRIFT_AUTO)
+        settings_report(settings, "sync.drift sync.overlap_steps",
+                        "%" PRId64 " does not go with overlap_steps %" PRId64
+                        "; training waits at that step already: set overlap_steps: auto, or drift: auto",
+                        sync->drift, sync->overlap_steps);
+}
+
 static void check_sync(struct settings *settings, struct run_file *run) {
     struct sync_options *sync = &run->sync;
     if (sync->every_steps > run->inner.steps)
@@ -104,14 +137,18 @@ static void check_sync(struct settings *settings, struct run_file *run) {
                         "%" PRId64 " is not less than every_steps %" PRId64
                         "; a fragment must be merged before it is sent again",
                         sync->overlap_steps, sync->every_steps);
-    if (sync->quorum != SYNC_QUORUM_ALL && sync->overlap_steps != SYNC_OVERLAP_AUTO)
-        settings_report(settings, "sync.quorum sync.overlap_steps",
-                        "%" PRId64 " does not go with overlap_steps %" PRId64
-                        "; a merge at an exact step waits for all workers: set overlap_steps: auto, or quorum: all",
-                        sync->quorum, sync->overlap_steps);
+    check_strict(settings, sync);
     if (sync->quorum > run->workers)
         settings_report(settings, "sync.quorum workers", "%" PRId64 " is more than workers %" PRId64, sync->quorum,
                         run->workers);
+    if (sync->min_workers > run->workers)
+        settings_report(settings, "sync.min_workers workers",
+                        "%" PRId64 " is more than workers %" PRId64 "; no round would ever open", sync->min_workers,
+                        run->workers);
+    if (run->inner.pace == INNER_PACE_TIME && sync->quorum == SYNC_QUORUM_ALL)
+        settings_report(settings, "inner.pace sync.quorum sync.overlap_steps",
+                        "time does not go with quorum all, whose rounds count the same steps of every worker: set "
+                        "sync.quorum (such as 50%%) and sync.overlap_steps: auto, or pace: steps");
 }
 
 /* `sync: off` beats the section's keys, but not those that somebody typed on the command line. */
@@ -125,6 +162,9 @@ static void check_sync_off(struct settings *settings, struct run_file *run) {
     if (run->workers > 1)
         settings_report(settings, "sync workers",
                         "off with workers %" PRId64 "; they would train apart: set workers: 1", run->workers);
+    if (run->inner.pace == INNER_PACE_TIME)
+        settings_report(settings, "inner.pace sync",
+                        "time does not go with sync: off, where there are no rounds: set pace: steps");
     settings_defaults(run_keys_sync, run);
     run->sync.off = true;
 }
@@ -231,9 +271,46 @@ static void check_data(struct settings *settings, const struct run_file *run, en
     check_globs(settings, run, "data.val", run->data.val, run->data.val_count);
 }
 
+static void check_all(struct settings *settings, struct run_file *run, enum run_file_data data) {
+    check_model(settings, run);
+    check_workers(settings, run);
+    check_inner(settings, run);
+    if (run->sync.off)
+        check_sync_off(settings, run);
+    else
+        check_sync(settings, run);
+    anchor_overridden(settings, "data.train", run->data.train, run->data.train_count);
+    anchor_overridden(settings, "data.val", run->data.val, run->data.val_count);
+    check_data(settings, run, data);
+}
+
+/* False after a complaint. */
+static bool check_overrides_are_of_node(struct settings *settings) {
+    static const char text[] = "belongs to the whole run, so only the outer may set it; a worker may set the keys that "
+                               "atoll check --print-defaults marks with 'this node only'";
+    bool fine = true;
+    for (int t = 0; t < run_keys_schema.table_count; t++) {
+        const struct setting_table *table = &run_keys_schema.tables[t];
+        for (int r = 0; r < table->row_count; r++) {
+            char key[SETTINGS_KEY_BYTES];
+            snprintf(key, sizeof key, "%s%s%s", table->section ? table->section : "", table->section ? "." : "",
+                     table->rows[r].key);
+            if (table->rows[r].scope == SETTING_SCOPE_NODE || !settings_overridden(settings, key))
+                continue;
+            settings_report(settings, key, "%s", text);
+            fine = false;
+        }
+        if (table->has_switch && settings_overridden(settings, table->section)) {
+            settings_report(settings, table->section, "%s", text);
+            fine = false;
+        }
+    }
+    return fine;
+}
+
 static enum status parse(const char *text, size_t bytes, const char *label, const char *base_directory,
-                         const char *const *overrides, int override_count, enum run_file_data data,
-                         struct run_file *run, struct error *error) {
+                         const char *const *overrides, int override_count, bool node_overrides_only,
+                         enum run_file_data data, struct run_file *run, struct error *error) {
     if (strlen(base_directory) >= RUN_PATH_BYTES)
         return error_set(error, STATUS_CONFIG, "%.60s...: a directory of more than %d bytes", base_directory,
                          RUN_PATH_BYTES - 1);
@@ -244,17 +321,9 @@ static enum status parse(const char *text, size_t bytes, const char *label, cons
     settings_read(settings, text, bytes);
     for (int i = 0; i < override_count; i++)
         settings_override(settings, overrides[i]);
-    check_model(settings, read);
-    check_workers(settings, read);
-    check_inner(settings, read);
-    if (read->sync.off)
-        check_sync_off(settings, read);
-    else
-        check_sync(settings, read);
     snprintf(read->base_directory, sizeof read->base_directory, "%s", base_directory);
-    anchor_overridden(settings, "data.train", read->data.train, read->data.train_count);
-    anchor_overridden(settings, "data.val", read->data.val, read->data.val_count);
-    check_data(settings, read, data);
+    if (!node_overrides_only || check_overrides_are_of_node(settings))
+        check_all(settings, read, data);
     enum status status = settings_end(settings, error);
     if (status == STATUS_OK)
         *run = *read;
@@ -265,7 +334,8 @@ static enum status parse(const char *text, size_t bytes, const char *label, cons
 enum status run_file_parse(const char *text, size_t bytes, const char *label, const char *base_directory,
                            const char *const *overrides, int override_count, struct run_file *run,
                            struct error *error) {
-    return parse(text, bytes, label, base_directory, overrides, override_count, RUN_FILE_DATA_IGNORED, run, error);
+    return parse(text, bytes, label, base_directory, overrides, override_count, true, RUN_FILE_DATA_IGNORED, run,
+                 error);
 }
 
 /* The absolute directory that holds `path`. */
@@ -297,15 +367,15 @@ enum status run_file_load(const char *path, const char *const *overrides, int ov
     }
     status = directory_of(path, directory, error);
     if (status == STATUS_OK)
-        status = parse((const char *)text, bytes, path, directory, overrides, override_count, data, run, error);
+        status = parse((const char *)text, bytes, path, directory, overrides, override_count, false, data, run, error);
     free(text);
     return status;
 }
 
 /* Texts */
 
-char *run_file_text(const struct run_file *run, bool run_wide_only, bool absolute_paths) {
-    return settings_text(&run_keys_schema, run, run_wide_only, absolute_paths ? run->base_directory : NULL);
+char *run_file_text(const struct run_file *run, bool identity_only, bool absolute_paths) {
+    return settings_text(&run_keys_schema, run, identity_only, absolute_paths ? run->base_directory : NULL);
 }
 
 void run_file_keys_hash(const struct run_file *run, uint8_t hash[RUN_KEYS_HASH_BYTES]) {
@@ -316,4 +386,29 @@ void run_file_keys_hash(const struct run_file *run, uint8_t hash[RUN_KEYS_HASH_B
 
 char *run_file_defaults_text(void) {
     return settings_defaults_text(&run_keys_schema);
+}
+
+/* The schedule in numbers */
+
+uint32_t run_sync_quorum(const struct run_file *run, uint32_t live) {
+    int64_t quorum = run->sync.quorum;
+    if (quorum == SYNC_QUORUM_ALL)
+        return 0;
+    if (quorum < 0)
+        quorum = ((int64_t)live * -quorum + 99) / 100;
+    if (quorum > live)
+        quorum = live;
+    return quorum < 1 ? 1 : (uint32_t)quorum;
+}
+
+uint64_t run_sync_stale(const struct run_file *run) {
+    if (run->sync.stale != SYNC_STALE_AUTO)
+        return (uint64_t)run->sync.stale;
+    return run->sync.overlap_steps == SYNC_OVERLAP_AUTO ? 2 : 0;
+}
+
+uint64_t run_sync_drift(const struct run_file *run) {
+    if (run->sync.overlap_steps != SYNC_OVERLAP_AUTO)
+        return (uint64_t)run->sync.overlap_steps;
+    return (uint64_t)(run->sync.drift == SYNC_DRIFT_AUTO ? run->sync.every_steps - 1 : run->sync.drift);
 }

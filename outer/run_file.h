@@ -1,8 +1,10 @@
 /* run_file: everything that one YAML file says about a run. The mechanism of typed keys is base/settings; each folder owns its rows
  * (model/model_settings, comms/link_settings, outer/run_file itself) and this file joins them.
  *
- * Run-wide keys (model, data.tokenizer, data.parts, inner, sync, outer, eval, workers, name) must be equal on all nodes: their canonical
- * text is hashed and compared in HELLO. Node keys (data.train, data.val, data.dtype, inner.threads, link) are free to differ. */
+ * Run-wide keys (model, data.tokenizer, data.parts, inner, sync, outer, eval, workers, name) are equal on all nodes: WELCOME carries the
+ * outer's. Their canonical text is hashed and compared in HELLO, but for those with which a run may be continued (inner.steps, eval):
+ * the hash is part of the run's identity. Node keys (data.train, data.val, data.dtype, inner.threads, inner.min_step_time, outer.link,
+ * link, checkpoint, worker) are free to differ. */
 #ifndef ATOLL_OUTER_RUN_FILE_H
 #define ATOLL_OUTER_RUN_FILE_H
 
@@ -16,7 +18,7 @@
 #include "outer/outer_step.h"
 #include "quant/codec.h"
 
-enum { SYNC_OVERLAP_AUTO = -1, SYNC_QUORUM_ALL = 0, SYNC_GRACE_AUTO = -1 };
+enum { SYNC_OVERLAP_AUTO = -1, SYNC_QUORUM_ALL = 0, SYNC_GRACE_AUTO = -1, SYNC_STALE_AUTO = -1, SYNC_DRIFT_AUTO = -1 };
 
 /* sync: the schedule. `sync: off` in the file gives off = true and defaults elsewhere. */
 struct sync_options {
@@ -29,15 +31,33 @@ struct sync_options {
     int64_t codec_up;        /* enum codec_id */
     int64_t codec_down;
     bool error_feedback;
-    int64_t quorum;   /* "all" = 0; an absolute number else (quorum mode) */
-    int64_t grace_us; /* "auto" = -1; quorum mode only */
+    int64_t quorum;      /* "all" = 0; n > 0: that many; n < 0: -n percent of the live ones, rounded up (quorum mode) */
+    int64_t grace_us;    /* "auto" = -1; quorum mode only */
+    int64_t stale;       /* "auto" = -1 (run_sync_stale) */
+    int64_t min_workers; /* fewer connected: rounds stop */
+    int64_t drift;       /* "auto" = -1 (run_sync_drift) */
 };
 
 struct outer_options {
     int64_t optimizer; /* enum outer_optimizer_kind */
     double lr;
     double momentum;
+    int64_t aggregate;         /* enum outer_aggregate */
+    double reject_norm;        /* times the running median; 0 = refuse by norm never */
+    uint64_t link_bytes_per_s; /* outer.link: what the hub sends to all workers together; 0 = no cap. A node key */
 };
+
+/* Node keys of what a node keeps on disk. */
+struct checkpoint_options {
+    uint64_t every_us;  /* a worker: between two generations; 0 = only when it leaves */
+    int64_t full_every; /* the outer: versions of a fragment between two full records of its log */
+};
+
+struct worker_options {
+    int64_t selftest; /* steps between two self-tests; 0 = at the start only. A node key */
+};
+
+enum outer_aggregate { OUTER_MEAN, OUTER_CLIPPED, OUTER_TRIMMED };
 
 struct eval_options {
     int64_t every_steps; /* 0 = only at the end */
@@ -55,6 +75,8 @@ struct run_file {
     struct outer_options outer;
     struct link_options link;
     struct eval_options eval;
+    struct checkpoint_options checkpoint;
+    struct worker_options worker;
     int64_t workers;
     char base_directory[RUN_PATH_BYTES]; /* absolute directory of the file: data paths are relative to it. Not a key. */
 };
@@ -74,18 +96,32 @@ MUST_USE enum status run_file_load(const char *path, const char *const *override
                                    enum run_file_data data, struct run_file *run, struct error *error);
 
 /* The same from memory: what a worker does with the WELCOME's text; `label` stands for the path in error texts, base_directory is
- * the worker's own. */
+ * the worker's own. Its overrides may name node keys only: the others are the outer's to set. */
 MUST_USE enum status run_file_parse(const char *text, size_t bytes, const char *label, const char *base_directory,
                                     const char *const *overrides, int override_count, struct run_file *run,
                                     struct error *error);
 
-/* run_file_text: the effective file as YAML, malloc'ed, NUL-terminated; loads again to an equal run. run_wide_only leaves the node
- * keys out: that text is what the hash is taken over; WELCOME carries the whole one with absolute paths. Data paths are printed absolute when
- * absolute_paths. */
-char *run_file_text(const struct run_file *run, bool run_wide_only, bool absolute_paths);
+/* run_file_text: the effective file as YAML, malloc'ed, NUL-terminated; loads again to an equal run. identity_only leaves out the node
+ * keys and those that may change when a run is continued: that text is what the hash is taken over; WELCOME carries the whole one with
+ * absolute paths. Data paths are printed absolute when absolute_paths. */
+char *run_file_text(const struct run_file *run, bool identity_only, bool absolute_paths);
 
 /* BLAKE2b-256 over run_file_text(run, true, false). */
 void run_file_keys_hash(const struct run_file *run, uint8_t hash[RUN_KEYS_HASH_BYTES]);
+
+/* What the schedule's words come to. */
+
+/* How many contributions close a round while `live` workers are connected: at least 1, at most `live`; 0 = quorum all, it waits for
+ * every one. */
+uint32_t run_sync_quorum(const struct run_file *run, uint32_t live);
+
+/* A contribution counts while its base is at most so many versions old. auto: 0 when overlap_steps is a number, where every send waits
+ * for the version before it; else 2. */
+uint64_t run_sync_stale(const struct run_file *run);
+
+/* Training waits so many steps after the oldest send without a commit: overlap_steps when that is a number; else drift, where auto is
+ * every_steps - 1. */
+uint64_t run_sync_drift(const struct run_file *run);
 
 /* All keys with their defaults, units, ranges and a comment each, as a YAML file that run_file_load accepts. malloc'ed. */
 char *run_file_defaults_text(void);

@@ -30,26 +30,59 @@ static const struct setting_row sync_rows[] = {
     {SETTING_CHOICE(struct sync_options, codec_up, codec_names, "e3m0", "format of what workers send")},
     {SETTING_CHOICE(struct sync_options, codec_down, codec_names, "e3m0", "format of what the outer sends")},
     {SETTING_BOOL(struct sync_options, error_feedback, "true", "the next send carries what the codec lost")},
-    {SETTING_INTEGER_OR_WORD(struct sync_options, quorum, 1, RUN_WORKERS_MAX, "all", SYNC_QUORUM_ALL, "all", "workers",
-                             "that close a round")},
+    {SETTING_COUNT_OR_PERCENT(struct sync_options, quorum, RUN_WORKERS_MAX, "all", "all", "workers",
+                              "that close a round; 50% = half of the live ones, rounded up")},
     {SETTING_DURATION_OR_WORD(struct sync_options, grace_us, "grace", "auto", SYNC_GRACE_AUTO, "auto",
                               "how long a round waits for more workers behind the quorum")},
+    {SETTING_INTEGER_OR_WORD(
+        struct sync_options, stale, 0, 1000, "auto", SYNC_STALE_AUTO, "auto", "versions",
+        "that the base of a contribution may lie behind; auto = 0 when overlap_steps is a number, else 2")},
+    {SETTING_INTEGER(struct sync_options, min_workers, 1, RUN_WORKERS_MAX, "1", "workers",
+                     "that must be connected; with fewer, rounds stop")},
+    {SETTING_INTEGER_OR_WORD(struct sync_options, drift, 1, 1000000000, "auto", SYNC_DRIFT_AUTO, "auto", "steps",
+                             "from the oldest send without a commit until training waits; auto = every_steps - 1")},
 };
 
 const char *const outer_optimizer_names[] = {
     [OUTER_SGD] = "sgd", [OUTER_MOMENTUM] = "momentum", [OUTER_NESTEROV] = "nesterov", [OUTER_NESTEROV + 1] = NULL};
 
+static const char *const aggregate_names[] = {
+    [OUTER_MEAN] = "mean", [OUTER_CLIPPED] = "clipped", [OUTER_TRIMMED] = "trimmed", [OUTER_TRIMMED + 1] = NULL};
+
 static const struct setting_row outer_rows[] = {
     {SETTING_CHOICE(struct outer_options, optimizer, outer_optimizer_names, "nesterov", "what steps on the mean")},
     {SETTING_REAL_ABOVE(struct outer_options, lr, 0, 10, "0.4", "", "outer learning rate")},
     {SETTING_REAL(struct outer_options, momentum, 0, 0.999999, "0.9", "", "decay of the outer momentum")},
+    {SETTING_CHOICE(struct outer_options, aggregate, aggregate_names, "mean", "what contributions are joined by")},
+    {SETTING_REAL(struct outer_options, reject_norm, 0, 1e9, "10", "",
+                  "a contribution whose norm is so many times the running median of its fragment is refused; 0 = off")},
+    {SETTING_RATE(struct outer_options, link_bytes_per_s, "link", "unlimited",
+                  "what the outer sends to all workers together"),
+     .scope = SETTING_SCOPE_NODE},
 };
 
 static const struct setting_row eval_rows[] = {
     {SETTING_INTEGER(struct eval_options, every_steps, 0, 1000000000, "100", "steps",
-                     "from one evaluation to the next; 0 = only at the end")},
+                     "from one evaluation to the next; 0 = only at the end"),
+     .scope = SETTING_SCOPE_CONTINUED},
     {SETTING_INTEGER_OR_WORD(struct eval_options, windows, 1, 1000000000, "all", 0, "256", "windows",
-                             "of held-out text in one evaluation")},
+                             "of held-out text in one evaluation"),
+     .scope = SETTING_SCOPE_CONTINUED},
+};
+
+static const struct setting_row checkpoint_rows[] = {
+    {SETTING_DURATION(struct checkpoint_options, every_us, "every", "10s",
+                      "a worker: between two checkpoints; 0s = only when it leaves"),
+     .scope = SETTING_SCOPE_NODE},
+    {SETTING_INTEGER(struct checkpoint_options, full_every, 1, 10000, "16", "versions",
+                     "of a fragment between two full records in the outer's log"),
+     .scope = SETTING_SCOPE_NODE},
+};
+
+static const struct setting_row worker_rows[] = {
+    {SETTING_INTEGER(struct worker_options, selftest, 0, 1000000000, "0", "steps",
+                     "between two self-tests of the arithmetic; 0 = at the start only"),
+     .scope = SETTING_SCOPE_NODE},
 };
 
 static const struct setting_table tables[] = {
@@ -77,7 +110,7 @@ static const struct setting_table tables[] = {
      .has_switch = true,
      .switch_offset = offsetof(struct run_file, sync.off)},
     {.section = "outer",
-     .doc = "The outer optimizer",
+     .doc = "What the outer does with contributions",
      .rows = outer_rows,
      .row_count = COUNT(outer_rows),
      .base_offset = offsetof(struct run_file, outer)},
@@ -91,12 +124,24 @@ static const struct setting_table tables[] = {
      .rows = eval_rows,
      .row_count = COUNT(eval_rows),
      .base_offset = offsetof(struct run_file, eval)},
+    {.section = "checkpoint",
+     .doc = "What a node keeps on disk, to come back from",
+     .rows = checkpoint_rows,
+     .row_count = COUNT(checkpoint_rows),
+     .base_offset = offsetof(struct run_file, checkpoint)},
+    {.section = "worker",
+     .doc = "A worker's own checks; how many start the run is workers",
+     .rows = worker_rows,
+     .row_count = COUNT(worker_rows),
+     .base_offset = offsetof(struct run_file, worker)},
 };
 const struct setting_table *const run_keys_sync = &tables[4];
 
-/* Names from arXiv 2311.08105, 2501.18512 and 2604.21428, torchft, nanoGPT, llm.c and Hugging Face's config.json. */
-#define NOTE_FRAGMENTS "layers of one fragment, not the number of fragments"
-#define NOTE_BATCH     "windows of one micro-batch of one worker"
+/* Names from arXiv 2311.08105, 2501.18512 and 2604.21428, torchft, Flower, nanoGPT, llm.c and Hugging Face's config.json. */
+#define NOTE_FRAGMENTS   "layers of one fragment, not the number of fragments"
+#define NOTE_BATCH       "windows of one micro-batch of one worker"
+#define NOTE_MIN_WORKERS "the fewest with which rounds go on; sync.quorum closes one without the slow ones"
+#define NOTE_CHECKPOINT  "a duration such as 10s, not steps"
 static const struct setting_alias aliases[] = {
     {"H", "sync.every_steps", NULL},
     {"h", "sync.every_steps", NULL},
@@ -119,9 +164,24 @@ static const struct setting_alias aliases[] = {
     {"codec", "sync.codec_up", "and sync.codec_down"},
     {"quantization", "sync.codec_up", "and sync.codec_down"},
     {"quantize", "sync.codec_up", "and sync.codec_down"},
-    {"min_replicas", "sync.quorum", NULL},
-    {"min_replica_size", "sync.quorum", NULL},
+    {"quorum_size", "sync.quorum", NULL},
+    {"min_quorum", "sync.quorum", NULL},
     {"grace_window", "sync.grace", NULL},
+    {"join_timeout_ms", "sync.grace", "a duration such as 10s"},
+    {"staleness", "sync.stale", NULL},
+    {"max_staleness", "sync.stale", NULL},
+    {"max_stale", "sync.stale", NULL},
+    {"min_replicas", "sync.min_workers", NOTE_MIN_WORKERS},
+    {"min_replica_size", "sync.min_workers", NOTE_MIN_WORKERS},
+    {"min_available_clients", "sync.min_workers", NOTE_MIN_WORKERS},
+    {"max_drift", "sync.drift", NULL},
+    {"aggregation", "outer.aggregate", NULL},
+    {"aggregator", "outer.aggregate", NULL},
+    {"checkpoint_interval", "checkpoint.every", NOTE_CHECKPOINT},
+    {"checkpoint_every", "checkpoint.every", NOTE_CHECKPOINT},
+    {"save_interval", "checkpoint.every", NOTE_CHECKPOINT},
+    {"save_every", "checkpoint.every", NOTE_CHECKPOINT},
+    {"save_steps", "checkpoint.every", NOTE_CHECKPOINT},
     {"outer_lr", "outer.lr", NULL},
     {"outer_learning_rate", "outer.lr", NULL},
     {"outer_momentum", "outer.momentum", NULL},

@@ -1,15 +1,14 @@
 #include "worker/enrol.h"
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/files.h"
 #include "comms/link.h"
+#include "worker/enrol_file.h"
 
-enum { PATIENCE_US = 30000000, ANSWER_US = 20000000, TURN_US = 100000, PATH_BYTES = 4096 };
+enum { PATIENCE_US = 30000000, ANSWER_US = 20000000, TURN_US = 100000 };
 
 enum status enrol_refusal_status(uint32_t refuse_code) {
     switch (refuse_code) {
@@ -19,8 +18,6 @@ enum status enrol_refusal_status(uint32_t refuse_code) {
     case REFUSE_TOKENIZER:
     case REFUSE_STATE:
         return STATUS_CONFIG;
-    case REFUSE_STARTED:
-        return STATUS_AGAIN;
     case REFUSE_DIVERGED:
         return STATUS_NOT_FINITE;
     default:
@@ -28,8 +25,12 @@ enum status enrol_refusal_status(uint32_t refuse_code) {
     }
 }
 
-static enum status ask(struct worker_link *link, const struct message *request, const volatile int *interrupted,
-                       struct message_admit *admit, struct error *error) {
+/* ---- one question, one answer ---- */
+
+/* *refusal: the code of a REFUSE, or 0. */
+static enum status wait_for_answer(struct worker_link *link, const struct message *request,
+                                   const volatile int *interrupted, struct message_admit *admit, uint32_t *refusal,
+                                   struct error *error) {
     struct link_event *event = calloc(1, sizeof *event);
     enum status status = STATUS_OK;
     uint64_t asked_us = 0;
@@ -50,6 +51,7 @@ static enum status ask(struct worker_link *link, const struct message *request, 
             answered = true;
         } else if (event->kind == LINK_EVENT_MESSAGE && event->message.type == MESSAGE_REFUSE) {
             const struct message_refuse *refuse = &event->message.body.refuse;
+            *refusal = refuse->code;
             status = error_set(error, enrol_refusal_status(refuse->code), "%s", refuse->text);
         }
     }
@@ -57,84 +59,138 @@ static enum status ask(struct worker_link *link, const struct message *request, 
     return status;
 }
 
-static void certificate_path(const char *directory, char path[PATH_BYTES]) {
-    files_join(path, PATH_BYTES, directory, "keys/certificate.json");
-}
-
-/* A directory belongs to the run that it was first admitted to. Asked before REGISTER, so that a mistaken start takes no place of the other
- * run and no use of its token. */
-static enum status check_directory(const char *directory, const struct token *token, struct error *error) {
-    char path[PATH_BYTES], outer_key[2 * MESSAGE_KEY_BYTES + 1];
-    uint8_t *text;
-    size_t count;
-    certificate_path(directory, path);
-    if (!files_exists(path))
-        return STATUS_OK;
-    enum status status = files_read(path, 65536, &text, &count, error);
-    if (status != STATUS_OK)
-        return status;
-    json_t *json = json_loads((const char *)text, 0, NULL);
-    free(text);
-    const char *kept_key = json_string_value(json_object_get(json, "outer_key"));
-    const char *kept_name = json_string_value(json_object_get(json, "run_name"));
-    bytes_to_hex(token->outer_key, MESSAGE_KEY_BYTES, outer_key);
-    if (kept_key == NULL || kept_name == NULL)
-        status = error_set(error, STATUS_DATA, "%s is damaged; remove the directory to start this worker anew", path);
-    else if (strcmp(kept_key, outer_key) != 0 || strcmp(kept_name, token->run_name) != 0)
-        status = error_set(error, STATUS_CONFIG,
-                           "%s belongs to run %s of the outer with key %.16s, the token is for run %s of the outer "
-                           "with key %.16s; use another --dir",
-                           directory, kept_name, kept_key, token->run_name, outer_key);
-    json_decref(json);
-    return status;
-}
-
-static enum status keep_certificate(const char *directory, const struct token *token,
-                                    const struct certificate *certificate, struct error *error) {
-    char path[PATH_BYTES], run_id[2 * MESSAGE_HASH_BYTES + 1], outer_key[2 * MESSAGE_KEY_BYTES + 1];
-    certificate_path(directory, path);
-    bytes_to_hex(certificate->run_id, MESSAGE_HASH_BYTES, run_id);
-    bytes_to_hex(token->outer_key, MESSAGE_KEY_BYTES, outer_key);
-    json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:s}", "run_name", token->run_name, "outer_key", outer_key, "run_id",
-                             run_id, "slot", (json_int_t)certificate->slot, "name", certificate->name);
-    char *text = json_dumps(json, JSON_INDENT(2));
-    json_decref(json);
-    CHECK(text != NULL);
-    enum status status = files_write_atomic(path, text, strlen(text), 0600, error);
-    free(text);
-    return status;
-}
-
-enum status enrol(const struct token *token, const struct node_keys *keys, const char *directory, const char *name,
-                  const volatile int *interrupted, struct message_admit *admit, struct error *error) {
-    struct curve_pair pair;
-    enum status status = check_directory(directory, token, error);
-    if (status != STATUS_OK)
-        return status;
-    keys_enrolment_pair(token->secret, &pair);
-    struct worker_link_options options = {.role = PEER_ROLE_ENROL,
-                                          .addresses = token->addresses,
-                                          .address_count = token->address_count,
-                                          .outer_key = token->outer_key,
-                                          .curve = &pair,
+static enum status ask(const struct enrolment *enrolment, enum peer_role role, const struct curve_pair *pair,
+                       const struct message *request, const volatile int *interrupted, struct message_admit *admit,
+                       uint32_t *refusal, struct error *error) {
+    struct worker_link_options options = {.role = role,
+                                          .addresses = enrolment->addresses,
+                                          .address_count = enrolment->address_count,
+                                          .outer_key = enrolment->outer_key,
+                                          .curve = pair,
                                           .patience_us = PATIENCE_US};
     struct worker_link *link;
-    status = worker_link_open(&options, &link, error);
+    *refusal = 0;
+    enum status status = worker_link_open(&options, &link, error);
     if (status != STATUS_OK)
         return status;
+    status = wait_for_answer(link, request, interrupted, admit, refusal, error);
+    worker_link_close(link);
+    return status;
+}
+
+static enum status check_admit(const struct message_admit *admit, const struct node_keys *keys, struct error *error) {
+    if (memcmp(admit->certificate.worker_key, keys->curve.public_key, sizeof keys->curve.public_key) != 0)
+        return error_set(error, STATUS_DATA, "the outer's certificate names another key than this worker's");
+    return certificate_verify(&admit->certificate, admit->sign_key, error);
+}
+
+/* ---- the ways in ---- */
+
+static enum status register_with(const struct token *token, const struct node_keys *keys, const char *directory,
+                                 const char *name, const volatile int *interrupted, struct enrolment *enrolment,
+                                 struct error *error) {
+    struct curve_pair pair;
+    struct message_admit admit = {0};
     struct message request = {.type = MESSAGE_REGISTER};
+    uint32_t refusal;
+    keys_enrolment_pair(token->secret, &pair);
     request.body.reg.protocol_version = MESSAGE_PROTOCOL_VERSION;
     memcpy(request.body.reg.token_id, token->id, sizeof token->id);
     memcpy(request.body.reg.worker_key, keys->curve.public_key, sizeof request.body.reg.worker_key);
     snprintf(request.body.reg.name, sizeof request.body.reg.name, "%s", name);
-    status = ask(link, &request, interrupted, admit, error);
-    worker_link_close(link);
+    enum status status = ask(enrolment, PEER_ROLE_ENROL, &pair, &request, interrupted, &admit, &refusal, error);
+    if (status == STATUS_OK)
+        status = check_admit(&admit, keys, error);
     if (status != STATUS_OK)
         return status;
-    if (memcmp(admit->certificate.worker_key, keys->curve.public_key, sizeof keys->curve.public_key) != 0)
-        return error_set(error, STATUS_DATA, "the outer's certificate names another key than this worker's");
-    status = certificate_verify(&admit->certificate, admit->sign_key, error);
+    enrolment->admit = admit;
+    return enrol_file_write(directory, enrolment, error);
+}
+
+static enum status recover(const struct node_keys *keys, const char *directory, const volatile int *interrupted,
+                           struct enrolment *enrolment, uint32_t *refusal, struct error *error) {
+    struct curve_pair pair;
+    struct message_admit admit = {0};
+    const struct message_admit *kept = &enrolment->admit;
+    struct message request = {.type = MESSAGE_RECOVER};
+    keys_recovery_pair(kept->recovery_secret, &pair);
+    request.body.recover.protocol_version = MESSAGE_PROTOCOL_VERSION;
+    request.body.recover.certificate = kept->certificate;
+    enum status status = ask(enrolment, PEER_ROLE_RECOVER, &pair, &request, interrupted, &admit, refusal, error);
+    if (*refusal == REFUSE_FULL) /* places are not at stake: it could not store its list */
+        status = error_set(error, STATUS_AGAIN, "%s", error->text);
     if (status == STATUS_OK)
-        status = keep_certificate(directory, token, &admit->certificate, error);
+        status = check_admit(&admit, keys, error);
+    if (status != STATUS_OK)
+        return status;
+    if (memcmp(admit.certificate.run_id, kept->certificate.run_id, sizeof kept->certificate.run_id) != 0 ||
+        memcmp(admit.sign_key, kept->sign_key, sizeof kept->sign_key) != 0)
+        return error_set(error, STATUS_DATA,
+                         "the outer's certificate is of another run, or not signed by this run's outer");
+    enrolment->admit = admit;
+    return enrol_file_write(directory, enrolment, error);
+}
+
+enum status enrol_recover(const struct node_keys *keys, const char *directory, const volatile int *interrupted,
+                          struct enrolment *enrolment, struct error *error) {
+    uint32_t refusal;
+    return recover(keys, directory, interrupted, enrolment, &refusal, error);
+}
+
+/* A directory belongs to the run that it was first admitted to. Asked before REGISTER, so that a mistaken start takes no place of the other
+ * run and no use of its token. */
+static enum status check_run(const struct enrolment *kept, const struct token *token, const char *directory,
+                             struct error *error) {
+    char kept_key[17], token_key[17];
+    if (memcmp(kept->outer_key, token->outer_key, sizeof kept->outer_key) == 0 &&
+        strcmp(kept->run_name, token->run_name) == 0)
+        return STATUS_OK;
+    bytes_to_hex(kept->outer_key, 8, kept_key);
+    bytes_to_hex(token->outer_key, 8, token_key);
+    return error_set(error, STATUS_CONFIG,
+                     "%s belongs to run %s of the outer with key %s, the token is for run %s of the outer with key %s; "
+                     "use another --dir",
+                     directory, kept->run_name, kept_key, token->run_name, token_key);
+}
+
+enum status enrol(const struct token *token, const struct node_keys *keys, const char *directory, const char *name,
+                  const volatile int *interrupted, struct enrolment *enrolment, struct error *error) {
+    struct enrolment made = {0};
+    enum status status = enrol_file_read(directory, &made, error);
+    bool known = status == STATUS_OK;
+    if (known)
+        status = check_run(&made, token, directory, error);
+    else if (status == STATUS_NOT_FOUND)
+        status = STATUS_OK;
+    if (status != STATUS_OK)
+        return status;
+    /* Another key than the admitted one: a copied directory that was given keys of its own. */
+    known =
+        known && memcmp(made.admit.certificate.worker_key, keys->curve.public_key, sizeof keys->curve.public_key) == 0;
+    memcpy(made.run_name, token->run_name, sizeof made.run_name);
+    memcpy(made.outer_key, token->outer_key, sizeof made.outer_key);
+    memcpy(made.addresses, token->addresses, sizeof made.addresses);
+    made.address_count = token->address_count;
+    uint32_t refusal = 0;
+    if (known)
+        status = recover(keys, directory, interrupted, &made, &refusal, error);
+    if (!known || refusal == REFUSE_DUPLICATE)
+        status = register_with(token, keys, directory, name, interrupted, &made, error);
+    if (status == STATUS_OK)
+        *enrolment = made;
     return status;
+}
+
+enum status enrol_load(const char *directory, const struct node_keys *keys, struct enrolment *enrolment,
+                       struct error *error) {
+    struct enrolment kept = {0};
+    enum status status = enrol_file_read(directory, &kept, error);
+    if (status != STATUS_OK)
+        return status;
+    if (memcmp(kept.admit.certificate.worker_key, keys->curve.public_key, sizeof keys->curve.public_key) != 0)
+        return error_set(error, STATUS_CONFIG,
+                         "%s: keys/seed is not the key that was admitted (as worker %s): start it with --join TOKEN",
+                         directory, kept.admit.certificate.name);
+    *enrolment = kept;
+    return STATUS_OK;
 }

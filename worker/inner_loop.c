@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "base/arena.h"
 #include "base/clock.h"
 #include "model/gemm.h"
@@ -58,6 +59,11 @@ void inner_loop_close(struct inner_loop *loop) {
     memset(loop, 0, sizeof *loop);
 }
 
+static void sleep_us(uint64_t us) {
+    struct timespec time = {.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000 * 1000)};
+    nanosleep(&time, NULL); /* a signal may end it: then somebody wants this process to leave */
+}
+
 enum status inner_loop_step(struct inner_loop *loop, struct error *error) {
     const struct inner_options *inner = &loop->run->inner;
     uint64_t started_us = clock_now_us();
@@ -80,6 +86,9 @@ enum status inner_loop_step(struct inner_loop *loop, struct error *error) {
               json_pack("{s:I, s:o, s:o, s:f, s:I, s:I, s:b}", "step", (json_int_t)loop->step, "loss", log_real(loss),
                         "grad_norm", log_real(update.gradient_norm), "lr", lr, "tokens", (json_int_t)loop->tokens,
                         "compute_us", (json_int_t)took_us, "applied", update.applied));
+    if (took_us < inner->min_step_us)
+        sleep_us(inner->min_step_us - took_us);
+    loop->step_us = clock_now_us() - started_us;
     loop->skipped_in_a_row = update.applied ? 0 : loop->skipped_in_a_row + 1;
     if (loop->skipped_in_a_row >= INNER_SKIPS_MAX)
         return error_set(error, STATUS_NOT_FINITE,

@@ -22,7 +22,9 @@ struct inner_loop {
     float *evaluated;         /* a block, where an outer copy is unpacked for evaluation */
     uint64_t step;
     uint64_t run_step; /* R, when it is ahead of step: the learning rate follows it */
-    uint64_t tokens;   /* processed so far by this worker; never goes back */
+    uint64_t
+        tokens; /* processed so far by this worker; never goes back; with sync the sync machine's counter is the truth */
+    uint64_t step_us; /* the newest step took so long, drawn out to inner.min_step_time */
     uint64_t compute_us;
     uint64_t eval_us;
     double loss; /* of the newest step */
@@ -34,7 +36,7 @@ MUST_USE enum status inner_loop_open(struct inner_loop *loop, const struct run_f
                                      uint32_t slot, struct evaluate_hook hook, struct error *error);
 void inner_loop_close(struct inner_loop *loop);
 
-/* One optimizer step; logs it. STATUS_NOT_FINITE after ten steps in a row without a finite loss and gradient. */
+/* One optimizer step; logs it; takes inner.min_step_time at least (what it sleeps is not compute). STATUS_NOT_FINITE after ten steps in a row without a finite loss and gradient. */
 MUST_USE enum status inner_loop_step(struct inner_loop *loop, struct error *error);
 
 /* Held-out loss of `parameters` (a block). STATUS_NOT_FOUND without held-out text, STATUS_AGAIN when the hook ended it. Adds to eval_us; the caller logs. */

@@ -4,7 +4,8 @@
 
 #include "outer/run_file.h"
 
-/* Trains to the end (or SIGTERM), logs to DIRECTORY/log.jsonl, writes DIRECTORY/model. Returns the exit code; errors are on stderr. */
+/* Trains to the end (or SIGTERM), logs to DIRECTORY/log.jsonl, writes DIRECTORY/model. A directory that holds a checkpoint (kind "plain", every
+ * checkpoint.every and when it leaves) is gone on from, bit for bit. Returns the exit code; errors are on stderr. */
 int worker_plain(const struct run_file *run, const char *directory);
 
 #endif

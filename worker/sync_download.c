@@ -1,24 +1,26 @@
-/* sync_download: a commit on its way in: fetch its payload, step the worker's own copy aside, compare the state hash, tell the compute
- * thread. The sync thread's. */
+/* sync_download: what comes in. struct follow decides which versions are fetched and received; here are their bytes: a commit's payload steps
+ * the worker's own copy aside, a snapshot replaces it; the state hash is compared, then the compute thread is told. The sync thread's. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "comms/commit.h"
+#include "outer/snapshot.h"
 #include "worker/sync_state.h"
 
 enum { DOWNLOAD_WINDOW_BYTES = 1 << 20 };
 
-static struct sync_incoming *incoming_at(struct sync_thread *sync, uint32_t f, uint32_t index) {
-    return &sync->incoming[f][(sync->incoming_first[f] + index) % SYNC_COMMITS_QUEUED];
-}
+/* What an event of follow is about: the bytes that RECEIVE gets. */
+struct arriving {
+    const struct commit *commit;
+    bool is_snapshot;
+    uint64_t bytes;
+    const uint8_t *hash;
+};
 
-static void say_grant(struct sync_thread *sync, struct sync_incoming *incoming) {
-    struct message message = {.type = MESSAGE_GRANT};
-    if (sync->session != 0 && !incoming->complete && transfer_receiver_grant(&incoming->receiver, &message.body.grant))
-        sync_say(sync, &message);
-}
+/* ---- bytes ---- */
 
 static uint64_t download_window(const struct sync_thread *sync) {
     uint64_t cap = sync->options.down_bytes_per_s;
@@ -27,183 +29,390 @@ static uint64_t download_window(const struct sync_thread *sync) {
     return window > 2 * chunk ? window : 2 * chunk;
 }
 
-/* The outer keeps one download per fragment and session: the oldest commit that is not whole is fetched, then the next. */
-static void fetch(struct sync_thread *sync, uint32_t f) {
-    for (uint32_t i = 0; i < sync->incoming_count[f]; i++)
-        if (!incoming_at(sync, f, i)->complete) {
-            say_grant(sync, incoming_at(sync, f, i));
-            return;
+static void open_entry(const struct sync_thread *sync, struct sync_entry *entry, const struct arriving *arriving) {
+    uint32_t kind = arriving->is_snapshot ? TRANSFER_SNAPSHOT : TRANSFER_COMMIT;
+    struct transfer_key key = {kind, 0, arriving->commit->fragment, arriving->commit->version};
+    *entry = (struct sync_entry){.is_snapshot = arriving->is_snapshot,
+                                 .commit = *arriving->commit,
+                                 .bytes = arriving->bytes,
+                                 .payload = malloc((size_t)arriving->bytes)};
+    CHECK(entry->payload != NULL);
+    transfer_receiver_open(&entry->receiver, key, entry->payload, arriving->bytes, download_window(sync),
+                           arriving->hash);
+}
+
+static void drop_entries(struct sync_thread *sync, uint32_t f) {
+    for (uint32_t i = 0; i < sync->entry_count[f]; i++)
+        free(sync->entries[f][i].payload);
+    sync->entry_count[f] = 0;
+}
+
+static void drop_first(struct sync_thread *sync, uint32_t f) {
+    free(sync->entries[f][0].payload);
+    sync->entry_count[f]--;
+    memmove(&sync->entries[f][0], &sync->entries[f][1], sync->entry_count[f] * sizeof sync->entries[f][0]);
+}
+
+void sync_download_close(struct sync_thread *sync) {
+    for (int f = 0; f < sync->options.copy->fragments->count; f++)
+        drop_entries(sync, (uint32_t)f);
+}
+
+static void say_grant(struct sync_thread *sync, struct sync_entry *entry) {
+    struct message message = {.type = MESSAGE_GRANT};
+    if (transfer_receiver_grant(&entry->receiver, &message.body.grant))
+        sync_say(sync, &message);
+}
+
+/* The oldest of the fragment that is not whole; NULL when all are. */
+static struct sync_entry *missing(struct sync_thread *sync, uint32_t f) {
+    for (uint32_t i = 0; i < sync->entry_count[f]; i++)
+        if (!sync->entries[f][i].complete)
+            return &sync->entries[f][i];
+    return NULL;
+}
+
+/* The outer keeps one download per fragment and session, the oldest first. Commits are small and go before snapshots, and these
+ * one after another, so that the first is whole early. An outer that does not lead yet gives nothing. */
+static void ask_for_bytes(struct sync_thread *sync) {
+    struct sync_entry *snapshot = NULL;
+    bool commits = false;
+    if (sync->session == 0 || !sync->follow.stated)
+        return;
+    for (uint32_t f = 0; f < sync->follow.fragments; f++) {
+        struct sync_entry *entry = missing(sync, f);
+        if (entry != NULL && !entry->is_snapshot) {
+            say_grant(sync, entry);
+            commits = true;
+        } else if (entry != NULL && snapshot == NULL) {
+            snapshot = entry;
         }
+    }
+    if (snapshot != NULL && !commits)
+        say_grant(sync, snapshot);
+}
+
+/* ---- following ---- */
+
+static void say_fetch(struct sync_thread *sync, const struct follow_action *action) {
+    struct message message = {.type = MESSAGE_FETCH};
+    message.body.fetch = (struct message_fetch){.fragment = action->fragment, .have = action->have};
+    if (sync->session != 0)
+        sync_say(sync, &message);
+}
+
+static void on_lost(struct sync_thread *sync, uint32_t f) {
+    char text[MESSAGE_TEXT_BYTES];
+    snprintf(
+        text, sizeof text,
+        "the run stands at its beginning, this worker bears version %llu of fragment %u, which is not given up for "
+        "it: start the outer with its own state, or this worker with another --dir",
+        (unsigned long long)sync->follow.list[f].held.version, f);
+    sync_stop(sync, false, STATUS_CONFIG, text);
+}
+
+/* Tell follow, and do what it says. */
+static void follow_event(struct sync_thread *sync, const struct follow_event *event, const struct arriving *arriving) {
+    struct follow_actions actions;
+    actions.count = 0;
+    follow_step(&sync->follow, event, &actions);
+    for (uint32_t i = 0; i < actions.count; i++) {
+        const struct follow_action *action = &actions.list[i];
+        uint32_t f = action->fragment;
+        switch (action->kind) {
+        case FOLLOW_ACTION_FETCH:
+            say_fetch(sync, action);
+            break;
+        case FOLLOW_ACTION_RECEIVE:
+            CHECK(arriving != NULL && action->index == sync->entry_count[f]);
+            open_entry(sync, &sync->entries[f][sync->entry_count[f]++], arriving);
+            break;
+        case FOLLOW_ACTION_DROP:
+            drop_entries(sync, f);
+            break;
+        case FOLLOW_ACTION_JOINED:
+            sync_say_joined(sync);
+            break;
+        case FOLLOW_ACTION_LOST:
+            on_lost(sync, f);
+            break;
+        }
+    }
+}
+
+static void forget_credit(struct sync_thread *sync) {
+    for (uint32_t f = 0; f < sync->follow.fragments; f++)
+        for (uint32_t i = 0; i < sync->entry_count[f]; i++)
+            transfer_receiver_reset_credit(&sync->entries[f][i].receiver);
+}
+
+bool sync_download_is_owed(const struct sync_thread *sync) {
+    for (uint32_t f = 0; f < sync->follow.fragments; f++)
+        for (uint32_t i = 0; i < sync->entry_count[f]; i++) {
+            const struct sync_entry *entry = &sync->entries[f][i];
+            if (!entry->complete && entry->receiver.received < entry->receiver.granted)
+                return true;
+        }
+    return false;
+}
+
+void sync_download_welcome(struct sync_thread *sync) {
+    forget_credit(sync);
+    follow_event(sync, &(struct follow_event){.kind = FOLLOW_EVENT_SESSION}, NULL);
+}
+
+void sync_download_state(struct sync_thread *sync, const struct message_state *state) {
+    if (state->head_count != sync->follow.fragments)
+        return;
+    forget_credit(sync);
+    follow_event(sync, &(struct follow_event){.kind = FOLLOW_EVENT_STATE, .heads = state->heads}, NULL);
+    ask_for_bytes(sync);
+}
+
+static struct follow_event event_of(const struct commit *commit, enum follow_event_kind kind) {
+    struct follow_event event = {.kind = kind, .fragment = commit->fragment};
+    event.head.epoch = commit->epoch;
+    event.head.version = commit->version;
+    commit_hash(commit, event.head.hash);
+    memcpy(event.parent, commit->parent, sizeof event.parent);
+    return event;
+}
+
+static bool is_of_run(struct sync_thread *sync, const struct commit *commit) {
+    struct error error;
+    if (commit->fragment >= sync->follow.fragments ||
+        memcmp(commit->run_id, sync->options.run_id, sizeof commit->run_id) != 0)
+        return false;
+    if (commit_verify(commit, sync->options.sign_key, &error) == STATUS_OK &&
+        commit->payload_bytes == outer_copy_payload_down(sync->options.copy, (int)commit->fragment))
+        return true;
+    log_say(LOG_LEVEL_WARN, "dropped a commit of fragment %u: signature or size is wrong", commit->fragment);
+    return false;
 }
 
 void sync_download_commit(struct sync_thread *sync, const struct commit *commit) {
-    struct error error;
+    if (!is_of_run(sync, commit))
+        return;
+    struct follow_event event = event_of(commit, FOLLOW_EVENT_COMMIT);
+    struct arriving arriving = {.commit = commit, .bytes = commit->payload_bytes, .hash = commit->payload_hash};
+    follow_event(sync, &event, &arriving);
+    ask_for_bytes(sync);
+}
+
+void sync_download_snapshot(struct sync_thread *sync, const struct message_snapshot *snapshot) {
+    const struct commit *commit = &snapshot->commit;
+    if (!is_of_run(sync, commit))
+        return;
     uint32_t f = commit->fragment;
-    if (f >= (uint32_t)sync->options.copy->fragments->count ||
-        memcmp(commit->run_id, sync->options.run_id, sizeof commit->run_id) != 0)
-        return;
-    if (commit_verify(commit, sync->options.sign_key, &error) != STATUS_OK ||
-        commit->payload_bytes != outer_copy_payload_down(sync->options.copy, (int)f)) {
-        log_say(LOG_LEVEL_WARN, "dropped a commit of fragment %u: signature or size is wrong", f);
+    if (snapshot->bytes > snapshot_bound(sync->options.copy->fragments->list[f].count)) {
+        log_say(LOG_LEVEL_WARN, "dropped a snapshot of fragment %u: %llu bytes are more than it can have", f,
+                (unsigned long long)snapshot->bytes);
         return;
     }
-    if (commit->version != sync->prepared[f] + sync->incoming_count[f] + 1)
-        return; /* known already: replayed after a reconnect */
-    if (sync->incoming_count[f] == SYNC_COMMITS_QUEUED) {
-        sync_stop(sync, false, STATUS_AGAIN, "this worker fell too many commits behind the run");
-        return;
+    struct follow_event event = event_of(commit, FOLLOW_EVENT_SNAPSHOT);
+    struct arriving arriving = {
+        .commit = commit, .is_snapshot = true, .bytes = snapshot->bytes, .hash = snapshot->hash};
+    follow_event(sync, &event, &arriving);
+    /* The same version again, but packed by an outer that packs otherwise: what came before is no part of it. */
+    struct sync_entry *first = &sync->entries[f][0];
+    if (sync->entry_count[f] > 0 && first->is_snapshot && first->commit.version == commit->version &&
+        !first->complete && memcmp(first->receiver.expected_hash, snapshot->hash, sizeof snapshot->hash) != 0) {
+        free(first->payload);
+        open_entry(sync, first, &arriving);
     }
-    struct sync_incoming *incoming = incoming_at(sync, f, sync->incoming_count[f]++);
-    *incoming = (struct sync_incoming){.commit = *commit, .payload = malloc(commit->payload_bytes)};
-    CHECK(incoming->payload != NULL);
-    struct transfer_key key = {TRANSFER_COMMIT, 0, f, commit->version};
-    transfer_receiver_open(&incoming->receiver, key, incoming->payload, commit->payload_bytes, download_window(sync),
-                           commit->payload_hash);
-    fetch(sync, f);
+    ask_for_bytes(sync);
+}
+
+/* ---- applying ---- */
+
+static bool decode_snapshot(struct sync_thread *sync, const struct sync_entry *entry, struct error *error) {
+    uint32_t f = entry->commit.fragment;
+    return snapshot_decode(entry->payload, (size_t)entry->bytes, sync_packed_at(sync, sync->next, f),
+                           sync_packed_at(sync, sync->options.copy->u, f), sync->options.copy->fragments->list[f].count,
+                           error) == STATUS_OK;
+}
+
+static bool step_commit(struct sync_thread *sync, const struct sync_entry *entry) {
+    const struct outer_copy *copy = sync->options.copy;
+    uint32_t f = entry->commit.fragment;
+    const struct fragment *fragment = &copy->fragments->list[f];
+    if (codec_decode_spans(copy->codec_down, fragment->spans, fragment->span_count, entry->payload,
+                           (size_t)entry->bytes, sync->delta) != STATUS_OK)
+        return false;
+    outer_step_apply(&copy->optimizer, sync_packed_at(sync, copy->g, f), sync_packed_at(sync, copy->u, f), sync->delta,
+                     sync_packed_at(sync, sync->next, f), fragment->count);
+    return true;
+}
+
+/* Into the staging place; true when the state hash is the commit's. Else g and u are as before. */
+static bool apply(struct sync_thread *sync, const struct sync_entry *entry, char ours[2 * STATE_HASH_BYTES + 1]) {
+    const struct outer_copy *copy = sync->options.copy;
+    uint32_t f = entry->commit.fragment;
+    size_t bytes = copy->fragments->list[f].count * sizeof(float);
+    float *u = sync_packed_at(sync, copy->u, f), *u_before = sync_packed_at(sync, sync->u_before, f);
+    struct state_hash hash = {0};
+    struct error error = {0};
+    memcpy(u_before, u, bytes);
+    if (entry->is_snapshot ? decode_snapshot(sync, entry, &error) : step_commit(sync, entry))
+        outer_copy_hash(copy, (int)f, sync_packed_at(sync, sync->next, f), &hash);
+    bytes_to_hex(hash.bytes, sizeof hash.bytes, ours);
+    if (memcmp(hash.bytes, entry->commit.state_hash, sizeof hash.bytes) == 0)
+        return true;
+    memcpy(u, u_before, bytes);
+    memcpy(sync_packed_at(sync, sync->next, f), sync_packed_at(sync, copy->g, f), bytes);
+    return false;
+}
+
+/* This machine came to another state than the outer: the fragment is fetched whole. A machine that does so again and again is of no use. */
+static void on_differs(struct sync_thread *sync, uint32_t f, const char *ours) {
+    char theirs[2 * STATE_HASH_BYTES + 1], text[MESSAGE_TEXT_BYTES];
+    const struct sync_entry *entry = &sync->entries[f][0];
+    bytes_to_hex(entry->commit.state_hash, STATE_HASH_BYTES, theirs);
+    snprintf(
+        text, sizeof text,
+        "fragment %u version %llu: state hash %s here, %s at the outer; this machine's arithmetic or memory is wrong",
+        f, (unsigned long long)entry->commit.version, ours, theirs);
+    log_event(sync->options.log, "recover",
+              json_pack("{s:s, s:i, s:I, s:b, s:s, s:s, s:i}", "what", "state hash", "fragment", (int)f, "version",
+                        (json_int_t)entry->commit.version, "snapshot", entry->is_snapshot, "here", ours, "outer",
+                        theirs, "count", (int)sync->differs[f] + 1));
+    log_say(LOG_LEVEL_ERROR, "%s", text);
+    if (++sync->differs[f] >= SYNC_DIFFERS_MAX)
+        sync_stop(sync, false, STATUS_DATA, text);
+    else
+        follow_event(sync, &(struct follow_event){.kind = FOLLOW_EVENT_DIFFERS, .fragment = f}, NULL);
+}
+
+void sync_note_run_locked(struct sync_thread *sync, const struct commit *commit) {
+    if (commit->run_step > sync->run_step)
+        sync->run_step = commit->run_step;
+    step_pace_note_run(&sync->step_pace, commit->run_step, clock_now_us());
+    for (uint32_t i = 0; i < commit->total_count; i++) {
+        const struct total *total = &commit->totals[i];
+        if (total->applied > sync->applied_to[total->slot])
+            sync->applied_to[total->slot] = total->applied;
+    }
+}
+
+static uint64_t own_mark(const struct sync_thread *sync, const struct commit *commit) {
+    for (uint32_t i = 0; i < commit->total_count; i++)
+        if (commit->totals[i].slot == sync->options.hello.slot)
+            return commit->totals[i].mark;
+    return 0;
 }
 
 static bool counts_me(const struct sync_thread *sync, const struct commit *commit) {
     for (uint32_t i = 0; i < commit->counted_count; i++)
-        if (commit->counted[i].slot == sync->options.hello.slot &&
-            commit->counted[i].incarnation == sync->options.hello.incarnation)
+        if (commit->counted[i].slot == sync->options.hello.slot)
             return true;
     return false;
 }
 
-/* decode, outer step into the staging place, hash against the commit's. */
-static bool apply(struct sync_thread *sync, const struct sync_incoming *incoming) {
-    const struct outer_copy *copy = sync->options.copy;
-    uint32_t f = incoming->commit.fragment;
-    const struct fragment *fragment = &copy->fragments->list[f];
-    struct state_hash hash;
-    char text[MESSAGE_TEXT_BYTES], ours[2 * STATE_HASH_BYTES + 1], theirs[2 * STATE_HASH_BYTES + 1];
-    if (memcmp(incoming->commit.parent, sync->heads[f], sizeof sync->heads[f]) != 0) {
-        snprintf(text, sizeof text, "version %llu of fragment %u does not follow what this worker holds",
-                 (unsigned long long)incoming->commit.version, f);
-        sync_stop(sync, false, STATUS_DATA, text);
-        return false;
-    }
-    if (codec_decode_spans(copy->codec_down, fragment->spans, fragment->span_count, incoming->payload,
-                           incoming->commit.payload_bytes, sync->delta) != STATUS_OK) {
-        sync_stop(sync, false, STATUS_DATA, "a commit's payload does not decode");
-        return false;
-    }
-    outer_step_apply(&copy->optimizer, sync_packed_at(sync, copy->g, f), sync_packed_at(sync, copy->u, f), sync->delta,
-                     sync_packed_at(sync, sync->next, f), fragment->count);
-    outer_copy_hash(copy, (int)f, sync_packed_at(sync, sync->next, f), &hash);
-    bytes_to_hex(hash.bytes, sizeof hash.bytes, ours);
-    if (memcmp(hash.bytes, incoming->commit.state_hash, sizeof hash.bytes) == 0)
-        return true;
-    bytes_to_hex(incoming->commit.state_hash, sizeof hash.bytes, theirs);
-    snprintf(
-        text, sizeof text,
-        "fragment %u version %llu: state hash %s here, %s at the outer; this machine's arithmetic or memory is wrong",
-        f, (unsigned long long)incoming->commit.version, ours, theirs);
-    sync_stop(sync, false, STATUS_DATA, text);
-    return false;
+static void log_applied(struct sync_thread *sync, const struct sync_entry *entry) {
+    const struct commit *commit = &entry->commit;
+    char hex[2 * MESSAGE_STATE_HASH_BYTES + 1];
+    bytes_to_hex(commit->state_hash, MESSAGE_STATE_HASH_BYTES, hex);
+    if (entry->is_snapshot)
+        log_event(sync->options.log, "recover",
+                  json_pack("{s:s, s:i, s:I, s:I, s:I, s:s}", "what", "snapshot", "fragment", (int)commit->fragment,
+                            "version", (json_int_t)commit->version, "run_step", (json_int_t)commit->run_step, "bytes",
+                            (json_int_t)entry->bytes, "state_hash", hex));
+    else
+        log_event(sync->options.log, "commit",
+                  json_pack("{s:i, s:I, s:I, s:b, s:I, s:s}", "fragment", (int)commit->fragment, "version",
+                            (json_int_t)commit->version, "run_step", (json_int_t)commit->run_step, "counted",
+                            counts_me(sync, commit), "payload_bytes", (json_int_t)commit->payload_bytes, "state_hash",
+                            hex));
 }
 
-/* How far the run is, as far as this worker's outer copy tells. */
-static void note_run_locked(struct sync_thread *sync, const struct commit *commit) {
-    if (commit->run_step > sync->run_step)
-        sync->run_step = commit->run_step;
-    for (uint32_t i = 0; i < commit->counted_count; i++) {
-        const struct counted *counted = &commit->counted[i];
-        if (counted->tokens_to > sync->counted_to[counted->slot])
-            sync->counted_to[counted->slot] = counted->tokens_to;
-    }
+static void say_applied(struct sync_thread *sync, const struct commit *commit) {
+    struct message message = {.type = MESSAGE_APPLIED};
+    message.body.applied = (struct message_applied){.fragment = commit->fragment, .version = commit->version};
+    memcpy(message.body.applied.state_hash, commit->state_hash, sizeof commit->state_hash);
+    if (sync->session != 0)
+        sync_say(sync, &message);
 }
 
-/* Prepare the oldest whole commit of the fragment when its staging place is free. */
+/* (next, u) is the entry's version now: say so to everyone. */
+static void take_first(struct sync_thread *sync, uint32_t f) {
+    const struct sync_entry *entry = &sync->entries[f][0];
+    const struct commit *commit = &entry->commit;
+    struct sync_event ready = {.kind = SYNC_EVENT_READY,
+                               .fragment = f,
+                               .version = commit->version,
+                               .mark = own_mark(sync, commit),
+                               .run_step = commit->run_step,
+                               .jump = entry->is_snapshot};
+    sync->differs[f] = 0;
+    sync->merged[f] = sync->held[f];
+    sync->held[f].head = event_of(commit, FOLLOW_EVENT_COMMIT).head;
+    sync->held[f].has_commit = true;
+    sync->held[f].commit = *commit;
+    log_applied(sync, entry);
+    say_applied(sync, commit);
+    sync_meter(sync, clock_now_us());
+    struct sync_actions none = {0};
+    pthread_mutex_lock(&sync->lock);
+    sync_note_run_locked(sync, commit);
+    sync_step(&sync->machine, &ready, &none);
+    sync_changed_locked(sync);
+    pthread_mutex_unlock(&sync->lock);
+    drop_first(sync, f);
+    follow_event(sync, &(struct follow_event){.kind = FOLLOW_EVENT_APPLIED, .fragment = f}, NULL);
+}
+
+/* Prepare the oldest whole version of the fragment when its staging place is free. */
 static bool prepare(struct sync_thread *sync, uint32_t f) {
-    struct sync_incoming *incoming = incoming_at(sync, f, 0);
-    if (sync->incoming_count[f] == 0 || !incoming->complete)
+    char ours[2 * STATE_HASH_BYTES + 1];
+    if (sync->entry_count[f] == 0 || !sync->entries[f][0].complete)
         return false;
     pthread_mutex_lock(&sync->lock);
     bool busy = sync->machine.fragments[f].ready || sync->stopped;
-    bool mine = counts_me(sync, &incoming->commit), sent = sync->machine.fragments[f].record.active;
     pthread_mutex_unlock(&sync->lock);
     if (busy)
         return false;
     sync_do_jobs(sync); /* a settle of this fragment comes before whatever the next version brings */
-    if (mine && !sent) {
-        sync_stop(sync, false, STATUS_DATA, "a commit counts a contribution that this worker did not send");
-        return false;
-    }
-    if (!apply(sync, incoming))
-        return false;
-    const struct commit *commit = &incoming->commit;
-    char hex[2 * MESSAGE_STATE_HASH_BYTES + 1];
-    bytes_to_hex(commit->state_hash, MESSAGE_STATE_HASH_BYTES, hex);
-    log_event(sync->options.log, "commit",
-              json_pack("{s:i, s:I, s:I, s:b, s:I, s:s}", "fragment", (int)f, "version", (json_int_t)commit->version,
-                        "run_step", (json_int_t)commit->run_step, "counted", mine, "payload_bytes",
-                        (json_int_t)commit->payload_bytes, "state_hash", hex));
-    struct message message = {.type = MESSAGE_APPLIED};
-    message.body.applied = (struct message_applied){.fragment = f, .version = commit->version};
-    memcpy(message.body.applied.state_hash, commit->state_hash, sizeof commit->state_hash);
-    if (sync->session != 0)
-        sync_say(sync, &message);
-    commit_hash(commit, sync->heads[f]);
-    sync->prepared[f] = commit->version;
-    struct sync_event ready = {.kind = SYNC_EVENT_READY,
-                               .fragment = f,
-                               .version = commit->version,
-                               .counts_me = mine,
-                               .run_step = commit->run_step};
-    free(incoming->payload);
-    incoming->payload = NULL;
-    sync->incoming_first[f] = (sync->incoming_first[f] + 1) % SYNC_COMMITS_QUEUED;
-    sync->incoming_count[f]--;
-    sync_meter(sync, clock_now_us());
-    struct sync_actions none = {0};
-    pthread_mutex_lock(&sync->lock);
-    note_run_locked(sync, commit);
-    sync_step(&sync->machine, &ready, &none);
-    sync_changed_locked(sync);
-    pthread_mutex_unlock(&sync->lock);
+    if (apply(sync, &sync->entries[f][0], ours))
+        take_first(sync, f);
+    else
+        on_differs(sync, f, ours);
     return true;
 }
 
 void sync_download_prepare(struct sync_thread *sync) {
-    for (int f = 0; f < sync->options.copy->fragments->count; f++)
-        while (prepare(sync, (uint32_t)f))
+    for (uint32_t f = 0; f < sync->follow.fragments; f++)
+        while (prepare(sync, f))
             continue;
 }
 
 void sync_download_chunk(struct sync_thread *sync, const struct chunk *chunk, const uint8_t *payload) {
     uint32_t f = chunk->key.fragment;
-    if (chunk->session != sync->session || chunk->key.kind != TRANSFER_COMMIT ||
-        f >= (uint32_t)sync->options.copy->fragments->count) {
+    bool is_snapshot = chunk->key.kind == TRANSFER_SNAPSHOT;
+    if (chunk->session != sync->session || (!is_snapshot && chunk->key.kind != TRANSFER_COMMIT) ||
+        f >= sync->follow.fragments) {
         sync->foreign_sessions++;
         return;
     }
-    for (uint32_t i = 0; i < sync->incoming_count[f]; i++) {
-        struct sync_incoming *incoming = incoming_at(sync, f, i);
-        if (incoming->commit.version != chunk->key.version || incoming->complete)
+    for (uint32_t i = 0; i < sync->entry_count[f]; i++) {
+        struct sync_entry *entry = &sync->entries[f][i];
+        if (entry->commit.version != chunk->key.version || entry->is_snapshot != is_snapshot || entry->complete)
             continue;
-        switch (transfer_receiver_chunk(&incoming->receiver, chunk, payload)) {
+        switch (transfer_receiver_chunk(&entry->receiver, chunk, payload)) {
         case TRANSFER_COMPLETE:
-            incoming->complete = true;
-            sync->payload_down += chunk->bytes;
+            entry->complete = true;
+            sync->payload_down += is_snapshot ? 0 : chunk->bytes;
             break;
         case TRANSFER_TAKEN:
-            sync->payload_down += chunk->bytes;
+            sync->payload_down += is_snapshot ? 0 : chunk->bytes;
             break;
         case TRANSFER_BAD_HASH:
-            log_say(LOG_LEVEL_WARN, "a commit's bytes do not match their hash: fetching them again");
-            transfer_receiver_reset_credit(&incoming->receiver);
+            log_say(LOG_LEVEL_WARN, "a version's bytes do not match their hash: fetching them again");
+            transfer_receiver_reset_credit(&entry->receiver);
             break;
         case TRANSFER_DUPLICATE:
         case TRANSFER_HOSTILE:
             break;
         }
     }
-    fetch(sync, f);
-}
-
-void sync_download_resume(struct sync_thread *sync, uint32_t f) {
-    for (uint32_t i = 0; i < sync->incoming_count[f]; i++)
-        transfer_receiver_reset_credit(&incoming_at(sync, f, i)->receiver);
-    fetch(sync, f);
+    ask_for_bytes(sync);
 }

@@ -11,99 +11,148 @@ static struct sync_action *act(struct sync_actions *actions, enum sync_action_ki
     return action;
 }
 
-static void send(struct sync_machine *machine, uint32_t index, struct sync_actions *actions) {
-    struct sync_fragment *fragment = &machine->fragments[index];
-    fragment->record = (struct sync_record){.active = true,
-                                            .base = fragment->version,
-                                            .step = machine->step,
-                                            .tokens_from = fragment->applied_tokens,
-                                            .tokens_to = machine->tokens};
-    struct sync_action *action = act(actions, SYNC_ACTION_SEND, index);
-    action->version = fragment->version;
-    action->step = machine->step;
-    action->tokens_from = fragment->applied_tokens;
-    action->tokens_to = machine->tokens;
+/* ---- what a ready outer copy means ---- */
+
+static bool counts_record(const struct sync_fragment *fragment) {
+    return fragment->ready && fragment->record.active && fragment->ready_mark == fragment->record.tokens_to &&
+           fragment->ready_mark > fragment->mark;
 }
 
-/* The ready commit does not count the record, and its version passes the base by more than `stale`: the record can count no more. */
+/* It counts a send of this slot of which this process has no record, */
+static bool counts_another(const struct sync_fragment *fragment) {
+    return fragment->ready && fragment->ready_mark > fragment->mark && !counts_record(fragment);
+}
+
+/* and whose work is here too. */
+static bool covers(const struct sync_fragment *fragment) {
+    return counts_another(fragment) && fragment->orphaned > 0;
+}
+
+/* Once the ready copy is merged, the record can count no more. */
 static bool expires_with_ready(const struct sync_machine *machine, const struct sync_fragment *fragment) {
     const struct sync_record *record = &fragment->record;
-    return record->active && !fragment->ready_counts_me && fragment->version + 1 > record->base &&
-           fragment->version + 1 - record->base > machine->options.stale;
+    if (!fragment->ready || !record->active || record->behind_ready || counts_record(fragment))
+        return false;
+    return counts_another(fragment) || fragment->ready_jump || fragment->ready_version < record->base ||
+           fragment->ready_version - record->base > machine->options.stale;
+}
+
+/* ---- sends and merges ---- */
+
+static uint64_t less(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* From the ready copy when there is one: its merge comes first, so that the base is the newest version. */
+static void send(struct sync_machine *machine, uint32_t index, struct sync_actions *actions) {
+    struct sync_fragment *fragment = &machine->fragments[index];
+    bool ready = fragment->ready;
+    uint64_t covered = covers(fragment) ? less(fragment->orphaned, fragment->work) : 0;
+    fragment->record = (struct sync_record){.active = true,
+                                            .base = ready ? fragment->ready_version : fragment->version,
+                                            .step = machine->step,
+                                            .tokens_from = ready ? fragment->ready_mark : fragment->mark,
+                                            .tokens_to = machine->tokens,
+                                            .tokens = fragment->work - covered,
+                                            .behind_ready = ready};
+    struct sync_action *action = act(actions, SYNC_ACTION_SEND, index);
+    action->version = fragment->record.base;
+    action->step = fragment->record.step;
+    action->tokens_from = fragment->record.tokens_from;
+    action->tokens_to = fragment->record.tokens_to;
+    action->tokens = fragment->record.tokens;
 }
 
 static void merge(struct sync_machine *machine, uint32_t index, enum sync_action_kind kind,
                   struct sync_actions *actions) {
     struct sync_fragment *fragment = &machine->fragments[index];
     fragment->merging = true;
-    act(actions, kind, index)->version = fragment->version + 1;
+    act(actions, kind, index)->version = fragment->ready_version;
     if (expires_with_ready(machine, fragment))
         act(actions, SYNC_ACTION_EXPIRE, index)->version = fragment->record.base;
 }
 
+static void reset(struct sync_machine *machine, uint32_t index, struct sync_actions *actions) {
+    struct sync_fragment *fragment = &machine->fragments[index];
+    struct sync_action *action = act(actions, SYNC_ACTION_RESET, index);
+    action->version = fragment->version;
+    action->tokens = fragment->work;
+    fragment->refused = false;
+    fragment->record.active = false;
+    fragment->work = 0;
+    fragment->orphaned = 0;
+}
+
 /* The last step at which training may go on without the commit of this record. */
 static uint64_t merge_step(const struct sync_machine *machine, const struct sync_record *record) {
-    uint64_t overlap =
-        machine->options.strict ? machine->options.overlap_steps : machine->options.schedule.every_steps - 1;
-    return record->step + overlap;
+    return record->step + (machine->options.strict ? machine->options.overlap_steps : machine->options.drift);
 }
 
 static bool merge_is_due(const struct sync_machine *machine, const struct sync_fragment *fragment) {
     return machine->phase != SYNC_PHASE_TRAINING || machine->step >= merge_step(machine, &fragment->record);
 }
 
+static void resets(struct sync_machine *machine, struct sync_actions *actions) {
+    for (uint32_t index = 0; index < machine->options.schedule.fragments; index++)
+        if (machine->fragments[index].refused && !machine->fragments[index].merging)
+            reset(machine, index, actions);
+}
+
 static void boundary(struct sync_machine *machine, struct sync_actions *actions) {
+    resets(machine, actions);
     for (uint32_t index = 0; index < machine->options.schedule.fragments; index++) {
         struct sync_fragment *fragment = &machine->fragments[index];
         bool due = fragment->record.active && merge_is_due(machine, fragment);
-        bool counts_me = fragment->ready && fragment->ready_counts_me;
+        bool counts = counts_record(fragment);
         if (fragment->ready && !fragment->merging) {
-            if (!counts_me)
+            if (covers(fragment))
+                merge(machine, index, SYNC_ACTION_COVERED, actions);
+            else if (!counts)
                 merge(machine, index, SYNC_ACTION_SHIFT, actions);
             else if (due || !machine->options.strict)
                 merge(machine, index, SYNC_ACTION_COUNTED, actions);
         }
         /* Also after a SHIFT: the record that stays in flight is due all the same. */
-        if (due && !counts_me && !(fragment->ready && expires_with_ready(machine, fragment)))
+        if (due && !counts && !expires_with_ready(machine, fragment))
             act(actions, SYNC_ACTION_WAIT, index);
     }
 }
 
 static void on_step(struct sync_machine *machine, const struct sync_event *event, struct sync_actions *actions) {
-    CHECK(machine->phase == SYNC_PHASE_TRAINING && event->step > machine->step && event->tokens >= machine->tokens);
+    CHECK(machine->phase == SYNC_PHASE_TRAINING && event->step > machine->step);
     machine->step = event->step;
-    machine->tokens = event->tokens;
+    machine->tokens += event->tokens;
+    for (uint32_t index = 0; index < machine->options.schedule.fragments; index++)
+        machine->fragments[index].work += event->tokens;
+    resets(machine, actions);
     for (uint32_t index = 0; index < machine->options.schedule.fragments; index++) {
         struct sync_fragment *fragment = &machine->fragments[index];
         bool passed = machine->options.lockstep && fragment->run_step >= event->step;
         if (!schedule_due(&machine->options.schedule, index, event->step) || fragment->record.active || passed ||
-            machine->tokens == fragment->applied_tokens)
+            fragment->work == 0)
             continue;
-        /* A commit that counts others only must be in theta before the difference is taken: the base is the newest version. */
         if (fragment->ready)
-            merge(machine, index, SYNC_ACTION_SHIFT, actions);
+            merge(machine, index, covers(fragment) ? SYNC_ACTION_COVERED : SYNC_ACTION_SHIFT, actions);
         send(machine, index, actions);
-        if (fragment->ready)
-            fragment->record.base = actions->list[actions->count - 1].version = fragment->version + 1;
     }
     boundary(machine, actions);
 }
 
-static bool anything(const struct sync_machine *machine,
-                     bool (*is)(const struct sync_machine *, const struct sync_fragment *)) {
+/* ---- the end ---- */
+
+static bool anything(const struct sync_machine *machine, bool (*is)(const struct sync_fragment *)) {
     for (uint32_t index = 0; index < machine->options.schedule.fragments; index++)
-        if (is(machine, &machine->fragments[index]))
+        if (is(&machine->fragments[index]))
             return true;
     return false;
 }
 
-static bool is_in_flight(const struct sync_machine *machine, const struct sync_fragment *fragment) {
-    (void)machine;
+static bool is_in_flight(const struct sync_fragment *fragment) {
     return fragment->record.active || fragment->ready || fragment->merging;
 }
 
-static bool is_unsent(const struct sync_machine *machine, const struct sync_fragment *fragment) {
-    return !fragment->record.active && fragment->applied_tokens < machine->tokens;
+static bool is_unsent(const struct sync_fragment *fragment) {
+    return !fragment->record.active && fragment->work > 0;
 }
 
 /* The last sends: their commits change the outer copy only, except that one which does not count us must be shifted in, since the work is
@@ -113,8 +162,10 @@ static void last_merges(struct sync_machine *machine, struct sync_actions *actio
         struct sync_fragment *fragment = &machine->fragments[index];
         if (fragment->merging)
             continue;
-        bool settled = fragment->ready_counts_me || (!fragment->record.active && !is_unsent(machine, fragment));
-        if (fragment->ready)
+        bool settled = counts_record(fragment) || (!fragment->record.active && !is_unsent(fragment));
+        if (fragment->ready && covers(fragment))
+            merge(machine, index, SYNC_ACTION_COVERED, actions);
+        else if (fragment->ready)
             merge(machine, index, settled ? SYNC_ACTION_TAKE : SYNC_ACTION_SHIFT, actions);
         else if (fragment->record.active)
             act(actions, SYNC_ACTION_WAIT, index);
@@ -131,10 +182,11 @@ static void on_end(struct sync_machine *machine, struct sync_actions *actions) {
         }
         machine->phase = SYNC_PHASE_LAST;
     }
+    resets(machine, actions);
     if (machine->phase == SYNC_PHASE_LAST) {
         for (uint32_t index = 0; index < machine->options.schedule.fragments; index++) {
             const struct sync_fragment *fragment = &machine->fragments[index];
-            if (is_unsent(machine, fragment) && !fragment->ready && !fragment->merging)
+            if (is_unsent(fragment) && !fragment->ready && !fragment->merging)
                 send(machine, index, actions);
         }
         if (!anything(machine, is_in_flight))
@@ -147,35 +199,89 @@ static void on_end(struct sync_machine *machine, struct sync_actions *actions) {
     }
 }
 
+/* ---- what arrives ---- */
+
 static void on_ready(struct sync_machine *machine, const struct sync_event *event) {
     struct sync_fragment *fragment = &machine->fragments[event->fragment];
-    CHECK(!fragment->ready && event->version == fragment->version + 1);
-    CHECK(!event->counts_me || fragment->record.active);
+    CHECK(!fragment->ready && (event->jump || event->version == fragment->version + 1));
     fragment->ready = true;
-    fragment->ready_counts_me = event->counts_me;
+    fragment->ready_version = event->version;
+    fragment->ready_mark = event->mark;
+    fragment->ready_jump = event->jump;
     fragment->run_step = event->run_step;
+    /* What stays unsent is counted above the mark, also where an earlier process, whose log is lost, had used these numbers. */
+    uint64_t settled = counts_record(fragment) ? fragment->record.tokens
+                       : covers(fragment)      ? less(fragment->orphaned, fragment->work)
+                                               : 0;
+    uint64_t least = event->mark + fragment->work - settled;
+    if (least > machine->tokens)
+        machine->tokens = least;
 }
 
 static void on_merged(struct sync_machine *machine, const struct sync_event *event) {
     struct sync_fragment *fragment = &machine->fragments[event->fragment];
+    struct sync_record *record = &fragment->record;
     CHECK(fragment->merging && fragment->ready);
-    fragment->version++;
+    if (counts_record(fragment)) {
+        fragment->work -= record->tokens;
+        fragment->orphaned -= less(fragment->orphaned, record->tokens); /* what is behind it may still be in a later one */
+        record->active = false;
+    } else {
+        uint64_t covered = covers(fragment) ? less(fragment->orphaned, fragment->work) : 0;
+        fragment->work -= covered;
+        fragment->orphaned -= covered;
+        if (expires_with_ready(machine, fragment)) {
+            /* On another branch it may count all the same: at once after a jump, or on the one that an outer without its last versions leads. */
+            uint64_t left = record->tokens - less(covered, record->tokens);
+            if (fragment->orphaned < left)
+                fragment->orphaned = left;
+            record->active = false;
+        }
+    }
+    fragment->version = fragment->ready_version;
+    fragment->mark = fragment->ready_mark;
     fragment->merging = false;
     fragment->ready = false;
-    if (fragment->ready_counts_me) {
-        fragment->applied_tokens = fragment->record.tokens_to;
-        fragment->record.active = false;
-    } else if (fragment->record.active && fragment->version > fragment->record.base &&
-               fragment->version - fragment->record.base > machine->options.stale) {
-        fragment->record.active = false;
-    }
+    record->behind_ready = false;
+    if (fragment->orphaned > fragment->work)
+        fragment->orphaned = fragment->work;
+    if (!record->active)
+        fragment->refused = false;
 }
+
+static void on_refused(struct sync_machine *machine, const struct sync_event *event) {
+    struct sync_fragment *fragment = &machine->fragments[event->fragment];
+    if (fragment->record.active && fragment->record.base == event->version && !counts_record(fragment))
+        fragment->refused = true;
+}
+
+static void on_counter(struct sync_machine *machine, const struct sync_event *event) {
+    if (event->tokens > machine->tokens)
+        machine->tokens = event->tokens;
+}
+
+/* ---- interface ---- */
 
 void sync_open(struct sync_machine *machine, const struct sync_machine_options *options) {
     CHECK(options->schedule.fragments >= 1 && options->schedule.fragments <= MESSAGE_FRAGMENTS_MAX);
     CHECK(!options->strict || options->overlap_steps < options->schedule.every_steps);
     memset(machine, 0, sizeof *machine);
     machine->options = *options;
+}
+
+bool sync_resume(struct sync_machine *machine, const struct sync_machine_options *options, uint64_t step,
+                 uint64_t tokens, const struct sync_fragment *saved) {
+    sync_open(machine, options);
+    machine->step = step;
+    machine->tokens = tokens;
+    for (uint32_t index = 0; index < options->schedule.fragments; index++)
+        machine->fragments[index] = (struct sync_fragment){.version = saved[index].version,
+                                                           .run_step = saved[index].run_step,
+                                                           .mark = saved[index].mark,
+                                                           .work = saved[index].work,
+                                                           .orphaned = saved[index].work,
+                                                           .record = saved[index].record};
+    return sync_ledger_check(machine);
 }
 
 void sync_step(struct sync_machine *machine, const struct sync_event *event, struct sync_actions *actions) {
@@ -196,11 +302,17 @@ void sync_step(struct sync_machine *machine, const struct sync_event *event, str
     case SYNC_EVENT_MERGED:
         on_merged(machine, event);
         break;
+    case SYNC_EVENT_REFUSED:
+        on_refused(machine, event);
+        break;
+    case SYNC_EVENT_COUNTER:
+        on_counter(machine, event);
+        break;
     }
     CHECK(sync_ledger_check(machine));
 }
 
-uint64_t sync_run_clock(const struct sync_machine *machine) {
+uint64_t sync_run_clock(const struct sync_machine *machine, bool returning) {
     const struct schedule *schedule = &machine->options.schedule;
     uint64_t run_step = 0, open = UINT64_MAX; /* R; the first due step that no commit has passed */
     for (uint32_t index = 0; index < schedule->fragments; index++) {
@@ -209,18 +321,30 @@ uint64_t sync_run_clock(const struct sync_machine *machine) {
         run_step = passed > run_step ? passed : run_step;
         open = due < open ? due : open;
     }
-    if (!machine->options.lockstep || run_step <= machine->step)
+    if (run_step <= machine->step || (!machine->options.lockstep && !returning))
         return machine->step;
-    return run_step < open ? run_step : open - 1;
+    return !machine->options.lockstep || run_step < open ? run_step : open - 1;
+}
+
+uint64_t sync_joined_step(const struct sync_machine *machine) {
+    uint64_t step = machine->step;
+    for (uint32_t index = 0; index < machine->options.schedule.fragments; index++) {
+        const struct sync_record *record = &machine->fragments[index].record;
+        if (record->active && record->step <= step)
+            step = record->step - 1;
+    }
+    return step;
 }
 
 bool sync_ledger_check(const struct sync_machine *machine) {
     for (uint32_t index = 0; index < machine->options.schedule.fragments; index++) {
         const struct sync_fragment *fragment = &machine->fragments[index];
         const struct sync_record *record = &fragment->record;
-        if (fragment->applied_tokens > machine->tokens)
+        if (fragment->work > machine->tokens || fragment->mark > machine->tokens || fragment->orphaned > fragment->work)
             return false;
-        if (record->active && (record->tokens_from != fragment->applied_tokens || record->tokens_to > machine->tokens))
+        if (record->active && (record->tokens == 0 || record->tokens > fragment->work || record->step == 0 ||
+                               record->tokens_to > machine->tokens || record->tokens_to <= record->tokens_from ||
+                               record->tokens > record->tokens_to - record->tokens_from))
             return false;
     }
     return true;
@@ -228,6 +352,5 @@ bool sync_ledger_check(const struct sync_machine *machine) {
 
 uint64_t sync_unsent_tokens(const struct sync_machine *machine, uint32_t fragment) {
     const struct sync_fragment *f = &machine->fragments[fragment];
-    uint64_t in_flight = f->record.active ? f->record.tokens_to - f->record.tokens_from : 0;
-    return machine->tokens - f->applied_tokens - in_flight;
+    return f->work - (f->record.active ? f->record.tokens : 0);
 }

@@ -1,4 +1,4 @@
-/* sync_net: the sync thread itself: its loop, sessions, what the outer says, reports. Contributions go out through sync_upload.c, commits come
+/* sync_net: the sync thread itself: its loop, sessions, what the outer says, reports. Contributions go out through sync_upload.c, versions come
  * in through sync_download.c. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,16 @@
 #include "worker/enrol.h"
 #include "worker/sync_state.h"
 
-enum { METER_US = 100000, REPORT_US = 1000000, SILENCE_US = 10000000, EVENTS_PER_TURN = 64, CONTROL_BYTES = 256 };
+enum {
+    METER_US = 100000,
+    REPORT_US = 1000000,
+    SILENCE_US = 10000000,
+    RELINK_US = 2000000,
+    NOBODY_SAID_US = 60000000,
+    EVENTS_PER_TURN = 64,
+    CONTROL_BYTES = 256,
+    STALL_CHUNKS = 4,
+};
 
 float *sync_packed_at(struct sync_thread *sync, float *block, uint32_t f) {
     return block + sync->options.copy->offsets[f];
@@ -25,7 +34,7 @@ void sync_stop(struct sync_thread *sync, bool orderly, enum status status, const
 void sync_say(struct sync_thread *sync, struct message *message) {
     message->session = sync->session;
     pace_charge(&sync->pace, CONTROL_BYTES, clock_now_us());
-    (void)!worker_link_send(sync->options.link,
+    (void)!worker_link_send(sync->link,
                             message); /* lost with the link: what matters is said again after the next WELCOME */
 }
 
@@ -65,6 +74,10 @@ static void do_job(struct sync_thread *sync, const struct sync_job *job) {
                             sync->options.copy->fragments->list[job->fragment].count);
         sync->uploads[job->fragment].active = false;
         break;
+    case SYNC_JOB_COVERED:
+        memset(sync_packed_at(sync, sync->residual, job->fragment), 0,
+               sync->options.copy->fragments->list[job->fragment].count * sizeof(float));
+        break;
     case SYNC_JOB_EXPIRE:
         sync->uploads[job->fragment].active = false;
         break;
@@ -73,6 +86,9 @@ static void do_job(struct sync_thread *sync, const struct sync_job *job) {
         break;
     case SYNC_JOB_FINAL:
         say_final(sync);
+        break;
+    case SYNC_JOB_SAVE:
+        sync_save(sync);
         break;
     }
 }
@@ -95,49 +111,97 @@ void sync_do_jobs(struct sync_thread *sync) {
 
 /* ---- sessions ---- */
 
+/* What this worker holds: an outer that lost its state, or a part of it, takes it over from here. */
 static void say_hello(struct sync_thread *sync) {
     struct message message = {.type = MESSAGE_HELLO};
-    message.body.hello = sync->options.hello;
-    message.body.hello.resuming = true; /* also before START: it may have been lost on its way */
-    message.body.hello.version_count = (uint32_t)sync->options.copy->fragments->count;
-    memcpy(message.body.hello.versions, sync->prepared, sizeof message.body.hello.versions);
+    struct message_hello *hello = &message.body.hello;
+    *hello = sync->options.hello;
+    hello->resuming = true; /* also before START: it may have been lost on its way */
+    hello->run_step = hello->members_mask = 0;
+    hello->head_count = sync->follow.fragments;
+    for (uint32_t f = 0; f < hello->head_count; f++) {
+        hello->heads[f] = sync->follow.list[f].held;
+        worker_version_note(&sync->held[f], &hello->run_step, &hello->members_mask);
+    }
     sync->session = 0;
     sync->hello_us = clock_now_us();
     sync_say(sync, &message);
+}
+
+static void dial_anew(struct sync_thread *sync, const char *why) {
+    log_say(LOG_LEVEL_WARN, "%s: asking for a new session", why);
+    sync->connected = false;
+    worker_link_redial(sync->link);
 }
 
 /* The outer pings four times a second. When it is silent on a link that stands, it has given this session up (we were stopped for a
  * while, or a copy of our key took the connection's place) and hears us no more: dial anew, for a new session. */
 static void mind_silence(struct sync_thread *sync, uint64_t now_us) {
     uint64_t since_us = sync->heard_us > sync->hello_us ? sync->heard_us : sync->hello_us;
-    if (sync->connected && now_us > since_us + SILENCE_US) {
-        log_say(LOG_LEVEL_WARN, "the outer is silent: asking for a new session");
-        sync->connected = false;
-        worker_link_redial(sync->options.link);
+    if (sync->connected && now_us > since_us + SILENCE_US)
+        dial_anew(sync, "the outer is silent");
+}
+
+/* Bytes were asked for and none come, although the outer pings: the bulk link is half open. An outer with a cap of its own (outer.link) may
+ * serve all others first: turns of STALL_CHUNKS chunks. */
+static void mind_stall(struct sync_thread *sync, uint64_t now_us) {
+    const struct run_file *run = sync->options.run;
+    struct link_bytes bytes;
+    uint64_t turn_bytes = STALL_CHUNKS * (uint64_t)MESSAGE_CHUNK_BYTES_MAX * MESSAGE_WORKERS_MAX;
+    uint64_t patience_us = SILENCE_US;
+    if (run->outer.link_bytes_per_s != 0)
+        patience_us += turn_bytes * 1000000 / run->outer.link_bytes_per_s;
+    worker_link_bytes(sync->link, &bytes);
+    if (!sync->connected || !sync_download_is_owed(sync) || bytes.bulk_down != sync->bulk_bytes) {
+        sync->bulk_bytes = bytes.bulk_down;
+        sync->bulk_us = now_us;
+    } else if (now_us > sync->bulk_us + patience_us) {
+        dial_anew(sync, "the bulk link to the outer is silent");
     }
 }
 
 static void say_ready(struct sync_thread *sync) {
     struct message message = {.type = MESSAGE_READY};
     message.body.ready = sync->options.ready;
+    pthread_mutex_lock(&sync->lock);
+    message.body.ready.tokens = sync->machine.tokens;
+    pthread_mutex_unlock(&sync->lock);
     sync_say(sync, &message);
 }
 
-/* A session begins, or begins again: everything that may have been lost with the old one is said again. */
+/* A session begins, or begins again. What the outer leads from comes with STATE; until then nothing else is said. */
 static void on_welcome(struct sync_thread *sync, uint64_t session) {
     sync->session = session;
+    sync_upload_resume(sync);
+    sync_download_welcome(sync);
+    say_ready(sync);
+}
+
+static void on_state(struct sync_thread *sync, const struct message_state *state) {
+    struct sync_actions none = {0};
+    for (uint32_t f = 0; f < sync->follow.fragments; f++)
+        sync_upload_end_serving(sync, f);
     pthread_mutex_lock(&sync->lock);
-    bool started = sync->started;
+    sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_COUNTER, .tokens = state->tokens}, &none);
+    sync->started = sync->started || state->started;
+    sync_changed_locked(sync);
     pthread_mutex_unlock(&sync->lock);
-    if (!started) {
-        say_ready(sync);
+    sync_download_state(sync, state);
+}
+
+void sync_say_joined(struct sync_thread *sync) {
+    struct message message = {.type = MESSAGE_JOINED};
+    pthread_mutex_lock(&sync->lock);
+    message.body.joined = (struct message_joined){sync_joined_step(&sync->machine), sync->machine.tokens};
+    sync->joined = sync->returning = true;
+    sync_changed_locked(sync);
+    pthread_mutex_unlock(&sync->lock);
+    if (sync->session == 0)
         return;
-    }
-    for (int f = 0; f < sync->options.copy->fragments->count; f++) {
+    sync_say(sync, &message);
+    for (uint32_t f = 0; f < sync->follow.fragments; f++)
         if (sync->uploads[f].active)
-            sync_upload_offer(sync, (uint32_t)f);
-        sync_download_resume(sync, (uint32_t)f);
-    }
+            sync_upload_offer(sync, f);
     if (sync->done_said)
         say_done(sync);
     if (sync->final_said)
@@ -168,10 +232,30 @@ static void on_members(struct sync_thread *sync, uint32_t evaluator_slot, bool s
 }
 
 static void on_offer_refused(struct sync_thread *sync, const struct message_offer_refused *refused) {
-    /* Only a commit resolves a record; the refusal just explains why it will not count. */
+    /* Only a commit resolves a record; the refusal just explains why it will not count. But for a bad content: that work is worth nothing. */
     log_event(sync->options.log, "refuse",
               json_pack("{s:s, s:i, s:I, s:i}", "what", "contribution", "fragment", (int)refused->fragment,
                         "base_version", (json_int_t)refused->base_version, "code", (int)refused->code));
+    if (refused->fragment >= sync->follow.fragments ||
+        (refused->code != OFFER_REFUSED_NOT_FINITE && refused->code != OFFER_REFUSED_NORM))
+        return;
+    struct sync_actions none = {0};
+    struct sync_event event = {
+        .kind = SYNC_EVENT_REFUSED, .fragment = refused->fragment, .version = refused->base_version};
+    log_say(LOG_LEVEL_WARN, "the outer refused this worker's fragment %u (%s): it starts anew from the outer copy",
+            refused->fragment, refused->code == OFFER_REFUSED_NORM ? "far larger than the others'" : "not finite");
+    pthread_mutex_lock(&sync->lock);
+    sync_step(&sync->machine, &event, &none);
+    sync_changed_locked(sync);
+    pthread_mutex_unlock(&sync->lock);
+}
+
+static void on_drain(struct sync_thread *sync, const char *text) {
+    pthread_mutex_lock(&sync->lock);
+    sync->drained = true;
+    snprintf(sync->drain_reason, sizeof sync->drain_reason, "%s", text);
+    sync_changed_locked(sync);
+    pthread_mutex_unlock(&sync->lock);
 }
 
 static void on_message(struct sync_thread *sync, const struct message *message) {
@@ -182,6 +266,10 @@ static void on_message(struct sync_thread *sync, const struct message *message) 
     }
     if (message->type == MESSAGE_REFUSE) {
         on_refuse(sync, &message->body.refuse);
+        return;
+    }
+    if (message->type == MESSAGE_PING && message->session == 0 && sync->session != 0) {
+        dial_anew(sync, "the outer gave this session up");
         return;
     }
     if (message->session != sync->session || sync->session == 0) {
@@ -206,8 +294,20 @@ static void on_message(struct sync_thread *sync, const struct message *message) 
     case MESSAGE_OFFER_REFUSED:
         on_offer_refused(sync, &message->body.offer_refused);
         break;
+    case MESSAGE_STATE:
+        on_state(sync, &message->body.state);
+        break;
     case MESSAGE_COMMIT:
         sync_download_commit(sync, &message->body.commit);
+        break;
+    case MESSAGE_SNAPSHOT:
+        sync_download_snapshot(sync, &message->body.snapshot);
+        break;
+    case MESSAGE_FETCH:
+        sync_upload_fetched(sync, &message->body.fetch);
+        break;
+    case MESSAGE_DRAIN:
+        on_drain(sync, message->body.text.text);
         break;
     case MESSAGE_FINISH:
         on_finish(sync, &message->body.finish);
@@ -232,6 +332,69 @@ static void on_message(struct sync_thread *sync, const struct message *message) 
     }
 }
 
+/* ---- the link gave up ---- */
+
+static bool bears_state(struct sync_thread *sync) {
+    pthread_mutex_lock(&sync->lock);
+    bool bears = sync->joined || sync->options.resume;
+    pthread_mutex_unlock(&sync->lock);
+    return bears;
+}
+
+/* The link's last word. Nobody there: who bears state dials on for hours, since an outer that lost its own needs it. Not on its list: the outer
+ * may have lost that as well, and hears the certificate. All else is final. */
+static void on_link_refused(struct sync_thread *sync, const struct link_event *event) {
+    uint64_t now_us = clock_now_us();
+    bool nobody = event->error.status == STATUS_UNREACHABLE;
+    sync->session = 0;
+    sync->connected = false;
+    sync->recover = event->refusal == LINK_REFUSAL_NOT_LISTED;
+    if (!sync->recover && !(nobody && bears_state(sync))) {
+        sync_stop(sync, false, event->error.status, event->error.text);
+        return;
+    }
+    sync->relink_us = now_us + RELINK_US;
+    if (nobody && (sync->nobody_said_us == 0 || now_us >= sync->nobody_said_us + NOBODY_SAID_US)) {
+        sync->nobody_said_us = now_us;
+        log_say(LOG_LEVEL_WARN, "%s; this worker keeps its state and dials on", event->error.text);
+    }
+}
+
+/* A new link, when its time has come. */
+static void consider_relink(struct sync_thread *sync, uint64_t now_us) {
+    struct error error;
+    struct worker_link *link, *old = sync->link;
+    struct link_bytes last;
+    if (sync->relink_us == 0 || now_us < sync->relink_us)
+        return;
+    enum status status = STATUS_OK;
+    if (sync->recover)
+        status = sync->options.recover(sync->options.recover_context, &sync->options.link_options, &error);
+    if (status == STATUS_OK)
+        status = worker_link_open(&sync->options.link_options, &link, &error);
+    if (status == STATUS_UNREACHABLE || status == STATUS_AGAIN) {
+        sync->relink_us = clock_now_us() + RELINK_US;
+        return;
+    }
+    sync->relink_us = 0;
+    if (status != STATUS_OK) {
+        sync_stop(sync, false, status, error.text);
+        return;
+    }
+    if (sync->recover)
+        log_event(sync->options.log, "recover", json_pack("{s:s}", "what", "listed again"));
+    worker_link_bytes(old, &last);
+    sync->bytes_before.control_up += last.control_up;
+    sync->bytes_before.control_down += last.control_down;
+    sync->bytes_before.bulk_up += last.bulk_up;
+    sync->bytes_before.bulk_down += last.bulk_down;
+    sync->bytes_before.retransmitted_up += last.retransmitted_up;
+    pthread_mutex_lock(&sync->lock);
+    sync->link = link;
+    pthread_mutex_unlock(&sync->lock);
+    worker_link_close(old);
+}
+
 static void on_event(struct sync_thread *sync, const struct link_event *event) {
     switch (event->kind) {
     case LINK_EVENT_MESSAGE:
@@ -242,6 +405,7 @@ static void on_event(struct sync_thread *sync, const struct link_event *event) {
         break;
     case LINK_EVENT_CONNECTED:
         sync->connected = true;
+        sync->nobody_said_us = 0;
         say_hello(sync);
         break;
     case LINK_EVENT_LOST:
@@ -251,8 +415,7 @@ static void on_event(struct sync_thread *sync, const struct link_event *event) {
         sync->connected = false;
         break;
     case LINK_EVENT_REFUSED:
-        sync->connected = false;
-        sync_stop(sync, false, event->error.status, event->error.text);
+        on_link_refused(sync, event);
         break;
     case LINK_EVENT_NONE:
         break;
@@ -264,9 +427,15 @@ static void on_event(struct sync_thread *sync, const struct link_event *event) {
 void sync_meter(struct sync_thread *sync, uint64_t now_us) {
     static const uint64_t minute_us = 60000000;
     struct link_bytes bytes;
-    worker_link_bytes(sync->options.link, &bytes);
+    worker_link_bytes(sync->link, &bytes);
+    bytes.control_up += sync->bytes_before.control_up;
+    bytes.control_down += sync->bytes_before.control_down;
+    bytes.bulk_up += sync->bytes_before.bulk_up;
+    bytes.bulk_down += sync->bytes_before.bulk_down;
+    bytes.retransmitted_up += sync->bytes_before.retransmitted_up;
     pthread_mutex_lock(&sync->lock);
     struct message_telemetry *t = &sync->telemetry;
+    t->tokens = sync->machine.tokens;
     t->payload_up = sync->payload_up;
     t->payload_down = sync->payload_down;
     t->control_up = bytes.control_up;
@@ -301,7 +470,7 @@ static void report(struct sync_thread *sync) {
 /* What was not for us, or not well made, is dropped in silence while it comes; the sum is worth a line. */
 static void say_drops(struct sync_thread *sync) {
     struct link_drops drops;
-    worker_link_drops(sync->options.link, &drops);
+    worker_link_drops(sync->link, &drops);
     uint64_t total = drops.malformed + drops.wrong_identity + sync->foreign_sessions;
     if (total > 0)
         log_say(LOG_LEVEL_INFO, "%llu messages were dropped: %llu malformed, %llu of other sessions",
@@ -335,6 +504,7 @@ void *sync_net_main(void *argument) {
         sync_download_prepare(sync);
         uint64_t now_us = clock_now_us();
         if (now_us >= next_meter_us) {
+            mind_stall(sync, now_us);
             sync_meter(sync, now_us);
             next_meter_us = now_us + METER_US;
         }
@@ -344,12 +514,13 @@ void *sync_net_main(void *argument) {
         }
         uint64_t timeout_us = sync_upload_pump(sync, now_us);
         for (int i = 0; i < EVENTS_PER_TURN; i++) {
-            worker_link_receive(sync->options.link, i == 0 ? timeout_us : 0, event);
+            worker_link_receive(sync->link, i == 0 ? timeout_us : 0, event);
             if (event->kind == LINK_EVENT_NONE)
                 break;
             on_event(sync, event);
         }
         mind_silence(sync, clock_now_us());
+        consider_relink(sync, clock_now_us());
     }
     if (sync->session != 0)
         sync_say(sync, &goodbye);

@@ -1,5 +1,5 @@
 /* sync_state: what the two halves of the sync thread share; private to sync_thread.c (the compute thread's side) and sync_net.c,
- * sync_upload.c and sync_download.c (the thread itself). */
+ * sync_upload.c, sync_download.c and sync_save.c (the thread itself). */
 #ifndef ATOLL_WORKER_SYNC_STATE_H
 #define ATOLL_WORKER_SYNC_STATE_H
 
@@ -7,16 +7,21 @@
 #include "base/arena.h"
 #include "comms/pace.h"
 #include "comms/transfer.h"
+#include "worker/follow.h"
+#include "worker/step_pace.h"
 #include "worker/sync_thread.h"
+#include "worker/worker_store.h"
 
-enum { SYNC_COMMITS_QUEUED = 16, SYNC_JOBS_MAX = 4 * MESSAGE_FRAGMENTS_MAX };
+enum { SYNC_JOBS_MAX = 6 * MESSAGE_FRAGMENTS_MAX, SYNC_DIFFERS_MAX = 3 };
 
 enum sync_job_kind {
     SYNC_JOB_SEND,    /* the difference of a fragment is ready */
     SYNC_JOB_COUNTED, /* merged and counted: settle the residual, the upload is over */
+    SYNC_JOB_COVERED, /* merged, but what the codec lost is not known here: no residual */
     SYNC_JOB_EXPIRE,  /* the record in flight is void */
     SYNC_JOB_DONE,    /* nothing unsent */
     SYNC_JOB_FINAL,   /* final hashes are known */
+    SYNC_JOB_SAVE,    /* copy this thread's part into sync->image: all earlier jobs are done */
 };
 
 struct sync_job {
@@ -25,11 +30,13 @@ struct sync_job {
     struct sync_action action; /* SEND */
 };
 
-/* A commit whose payload is being fetched, or is here and waits for the fragment's staging place. */
-struct sync_incoming {
+/* A version on its way in, or here and waiting for the fragment's staging place: entry i of a fragment is entry i of follow's queue. */
+struct sync_entry {
+    bool is_snapshot;
     struct commit commit;
     struct transfer_receiver receiver;
     uint8_t *payload;
+    uint64_t bytes;
     bool complete;
 };
 
@@ -40,6 +47,12 @@ struct sync_upload {
     uint8_t *payload;
 };
 
+/* A fragment that the outer fetches from here. */
+struct sync_serving {
+    uint8_t *bytes; /* NULL = none */
+    struct transfer_sender sender;
+};
+
 struct sync_thread {
     struct sync_thread_options options;
     pthread_t thread;
@@ -47,11 +60,16 @@ struct sync_thread {
     pthread_cond_t changed; /* something that the compute thread may wait for */
 
     /* ---- under the lock ---- */
-    uint64_t changes; /* counts the broadcasts: who saw a smaller number need not wait */
+    struct worker_link *link; /* replaced by the sync thread only */
+    uint64_t changes;         /* counts the broadcasts: who saw a smaller number need not wait */
     struct sync_machine machine;
     struct sync_job jobs[SYNC_JOBS_MAX]; /* compute -> sync, a ring */
     uint32_t job_first, job_count;
-    bool started, ended, finished, farewell; /* START, END, FINISH, FAREWELL came */
+    bool started, ended, finished, farewell; /* START or STATE, END, FINISH, FAREWELL came */
+    bool joined;                             /* JOINED was said in this process: it holds, or held, what the run did */
+    bool returning; /* JOINED was said, and the compute thread has not looked at the run clock since */
+    bool drained;   /* DRAIN came */
+    char drain_reason[MESSAGE_TEXT_BYTES];
     uint64_t final_versions[MESSAGE_FRAGMENTS_MAX];
     uint32_t evaluator_slot;
     bool closing; /* sync_thread_close was called */
@@ -61,34 +79,48 @@ struct sync_thread {
     struct error verdict;
     struct message_final final;
     struct message_telemetry telemetry;
-    uint64_t run_step;                        /* R: the largest send step that a prepared commit counts */
-    uint64_t counted_to[MESSAGE_WORKERS_MAX]; /* per slot: how far its token counter is in prepared commits */
-    uint64_t waiting_since_us;                /* the compute thread stands still since; 0 = it runs */
+    uint64_t run_step; /* R: the largest send step that a prepared commit counts */
+    uint64_t
+        applied_to[MESSAGE_WORKERS_MAX]; /* per slot: its tokens in the outer copy, of the fragment that is furthest */
+    struct step_pace step_pace;
+    uint64_t waiting_since_us;  /* the compute thread stands still since; 0 = it runs */
+    struct worker_image *image; /* to be filled by SAVE; NULL once it is */
 
     /* ---- the sync thread's own ---- */
-    uint64_t session;            /* 0 = not welcomed on this connection */
-    bool connected;              /* the link stands, welcomed or not */
-    uint64_t heard_us, hello_us; /* newest message from the outer; newest HELLO */
+    uint64_t session;               /* 0 = not welcomed on this connection */
+    bool connected;                 /* the link stands, welcomed or not */
+    uint64_t heard_us, hello_us;    /* newest message from the outer; newest HELLO */
+    uint64_t bulk_bytes, bulk_us;   /* that came on the bulk link; when the number last grew, or nothing was asked for */
+    uint64_t relink_us;             /* the link has given up: a new one then; 0 = it has not */
+    bool recover;                   /* before that, show the certificate: the outer does not list this worker */
+    uint64_t nobody_said_us;        /* when a person was told last that nobody answers */
+    struct link_bytes bytes_before; /* of links that were given up */
     struct pace pace;
     uint32_t chunk_bytes;
     struct sync_upload uploads[MESSAGE_FRAGMENTS_MAX];
     uint32_t next_upload;
-    struct sync_incoming incoming[MESSAGE_FRAGMENTS_MAX][SYNC_COMMITS_QUEUED]; /* ring per fragment */
-    uint32_t incoming_first[MESSAGE_FRAGMENTS_MAX], incoming_count[MESSAGE_FRAGMENTS_MAX];
-    uint8_t heads[MESSAGE_FRAGMENTS_MAX][MESSAGE_HASH_BYTES]; /* identity of the newest prepared version */
-    uint64_t prepared[MESSAGE_FRAGMENTS_MAX]; /* newest version prepared (merged or waiting for the merge) */
-    bool done_said, final_said;               /* said again when the link comes back */
+    struct follow follow;
+    struct sync_entry entries[MESSAGE_FRAGMENTS_MAX][FOLLOW_QUEUED_MAX];
+    uint32_t entry_count[MESSAGE_FRAGMENTS_MAX];
+    struct worker_version held[MESSAGE_FRAGMENTS_MAX];   /* of (next, u): the newest prepared */
+    struct worker_version merged[MESSAGE_FRAGMENTS_MAX]; /* of (g, u_before) while a newer one is ready */
+    uint32_t differs[MESSAGE_FRAGMENTS_MAX];             /* wrong state hashes in a row */
+    struct sync_serving servings[MESSAGE_FRAGMENTS_MAX];
+    bool done_said, final_said; /* said again when the link comes back */
     uint64_t next_report_us;
     uint64_t rate_tokens, rate_tokens_us; /* where the running rate of tokens/s is measured from */
     uint64_t payload_up, payload_down, retransmitted_up;
     uint64_t foreign_sessions;
 
     /* ---- packed blocks, fragment f at copy->offsets[f] ---- */
-    float *next; /* g_next: written by the sync thread until READY, then read by the compute thread until MERGED */
+    float *
+        next; /* newest g: written by the sync thread while no copy is ready, read by the compute thread until MERGED */
     float *difference; /* written by the compute thread at SEND, then the sync thread's */
     float *pending;    /* e' */
-    float *residual;   /* e */
-    float *delta;      /* (largest_count,) the sync thread's scratch */
+    float *residual;   /* e; the compute thread's in RESET, when no job can touch it */
+    float
+        *u_before; /* u of the version before the newest: for a checkpoint, and to go back when a state hash is wrong */
+    float *delta;  /* (largest_count,) the sync thread's scratch */
     struct arena arena;
 };
 
@@ -103,21 +135,41 @@ void sync_say(struct sync_thread *sync, struct message *message);
 void sync_meter(struct sync_thread *sync, uint64_t now_us);
 /* What the compute thread has asked for so far. */
 void sync_do_jobs(struct sync_thread *sync);
+/* This worker holds what the run stands at: say so, and what is in flight. */
+void sync_say_joined(struct sync_thread *sync);
 
 /* sync_upload.c */
 void sync_upload_send(struct sync_thread *sync, const struct sync_action *action);
 void sync_upload_offer(struct sync_thread *sync, uint32_t fragment);
 void sync_upload_grant(struct sync_thread *sync, const struct message_grant *grant);
+/* A new session: what was granted in the old one is void. */
+void sync_upload_resume(struct sync_thread *sync);
+/* The outer fetches a fragment from here: SNAPSHOT, and its bytes when they are granted. */
+void sync_upload_fetched(struct sync_thread *sync, const struct message_fetch *fetch);
+void sync_upload_end_serving(struct sync_thread *sync, uint32_t fragment);
 /* Send what credit and pace allow; microseconds until more could go. */
 uint64_t sync_upload_pump(struct sync_thread *sync, uint64_t now_us);
 
 /* sync_download.c */
+void sync_download_welcome(struct sync_thread *sync);
+void sync_download_state(struct sync_thread *sync, const struct message_state *state);
 void sync_download_commit(struct sync_thread *sync, const struct commit *commit);
+void sync_download_snapshot(struct sync_thread *sync, const struct message_snapshot *snapshot);
 void sync_download_chunk(struct sync_thread *sync, const struct chunk *chunk, const uint8_t *payload);
-/* A new session: ask again from where each payload stands. */
-void sync_download_resume(struct sync_thread *sync, uint32_t fragment);
 /* Prepare what is whole and has its staging place free. */
 void sync_download_prepare(struct sync_thread *sync);
+/* Bytes were asked for that have not come. */
+bool sync_download_is_owed(const struct sync_thread *sync);
+void sync_download_close(struct sync_thread *sync);
+/* Under the lock: how far the run is, as far as this commit tells. */
+void sync_note_run_locked(struct sync_thread *sync, const struct commit *commit);
+
+/* sync_save.c */
+/* This thread's part of a checkpoint, into sync->image. */
+void sync_save(struct sync_thread *sync);
+/* The other way, before the thread starts. */
+MUST_USE enum status sync_load(struct sync_thread *sync, const struct sync_machine_options *options,
+                               const struct worker_image *image, struct error *error);
 
 /* Under the lock: wake the compute thread if it stands still. */
 void sync_changed_locked(struct sync_thread *sync);

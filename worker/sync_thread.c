@@ -8,14 +8,16 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/vector.h"
+#include "comms/commit.h"
 #include "outer/mix.h"
+#include "worker/reset_fragment.h"
 #include "worker/sync_state.h"
 
 /* ---- open, close ---- */
 
 static size_t arena_bytes(const struct outer_copy *copy) {
     size_t packed = arena_round(copy->packed_floats * sizeof(float));
-    size_t bytes = 4 * packed + arena_round(copy->fragments->largest_count * sizeof(float));
+    size_t bytes = 5 * packed + arena_round(copy->fragments->largest_count * sizeof(float));
     for (int f = 0; f < copy->fragments->count; f++)
         bytes += arena_round(outer_copy_payload_up(copy, f));
     return bytes;
@@ -31,22 +33,53 @@ static enum status take_memory(struct sync_thread *sync, struct error *error) {
     sync->difference = arena_take(&sync->arena, packed);
     sync->pending = arena_take(&sync->arena, packed);
     sync->residual = arena_take(&sync->arena, packed);
+    sync->u_before = arena_take(&sync->arena, packed);
     sync->delta = arena_take(&sync->arena, copy->fragments->largest_count * sizeof(float));
     for (int f = 0; f < copy->fragments->count; f++)
         sync->uploads[f].payload = arena_take(&sync->arena, outer_copy_payload_up(copy, f));
     return STATUS_OK;
 }
 
-static void open_machine(struct sync_thread *sync) {
+static struct sync_machine_options machine_options(const struct sync_thread *sync) {
     const struct run_file *run = sync->options.run;
     bool strict = run->sync.overlap_steps != SYNC_OVERLAP_AUTO;
-    struct sync_machine_options options = {
+    return (struct sync_machine_options){
         .schedule = {(uint32_t)sync->options.copy->fragments->count, (uint64_t)run->sync.every_steps},
         .strict = strict,
         .overlap_steps = strict ? (uint64_t)run->sync.overlap_steps : 0,
-        .stale = strict && run->sync.quorum == SYNC_QUORUM_ALL ? 0 : 2,
+        .drift = run_sync_drift(run),
+        .stale = run_sync_stale(run),
         .lockstep = run->sync.quorum == SYNC_QUORUM_ALL};
-    sync_open(&sync->machine, &options);
+}
+
+static void begin_from_seed(struct sync_thread *sync, const struct sync_machine_options *options) {
+    const struct outer_copy *copy = sync->options.copy;
+    sync_open(&sync->machine, options);
+    for (int f = 0; f < copy->fragments->count; f++) {
+        struct state_hash hash;
+        outer_copy_hash(copy, f, copy->g + copy->offsets[f], &hash);
+        commit_genesis(sync->options.run_id, (uint32_t)f, hash.bytes, sync->held[f].head.hash);
+    }
+}
+
+static enum status begin(struct sync_thread *sync, struct error *error) {
+    struct sync_machine_options options = machine_options(sync);
+    struct sync_actions none = {0};
+    struct head heads[MESSAGE_FRAGMENTS_MAX];
+    const struct outer_copy *copy = sync->options.copy;
+    enum status status = STATUS_OK;
+    if (sync->options.resume != NULL)
+        status = sync_load(sync, &options, sync->options.resume, error);
+    else
+        begin_from_seed(sync, &options);
+    if (status != STATUS_OK)
+        return status;
+    memcpy(sync->next, copy->g, copy->packed_floats * sizeof(float));
+    for (int f = 0; f < copy->fragments->count; f++)
+        heads[f] = sync->held[f].head;
+    follow_open(&sync->follow, (uint32_t)copy->fragments->count, heads);
+    sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_COUNTER, .tokens = sync->options.tokens}, &none);
+    return STATUS_OK;
 }
 
 enum status sync_thread_open(const struct sync_thread_options *options, struct sync_thread **out, struct error *error) {
@@ -54,20 +87,21 @@ enum status sync_thread_open(const struct sync_thread_options *options, struct s
     if (sync == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for the sync thread");
     sync->options = *options;
+    sync->link = options->link;
     enum status status = take_memory(sync, error);
+    if (status == STATUS_OK)
+        status = begin(sync, error);
     if (status != STATUS_OK) {
+        arena_close(&sync->arena);
         free(sync);
         return status;
     }
-    open_machine(sync);
     const struct outer_copy *copy = options->copy;
-    for (int f = 0; f < copy->fragments->count; f++) {
-        struct state_hash hash;
-        outer_copy_hash(copy, f, copy->g + copy->offsets[f], &hash);
-        commit_genesis(options->run_id, (uint32_t)f, hash.bytes, sync->heads[f]);
-    }
     sync->session = options->session;
     sync->evaluator_slot = UINT32_MAX;
+    sync->telemetry.phase = WORKER_CATCHING_UP;
+    sync->telemetry.step = sync->machine.step;
+    sync->telemetry.tokens = sync->machine.tokens;
     sync->telemetry.loss = NAN;
     sync->telemetry.version_count = (uint32_t)copy->fragments->count;
     sync->chunk_bytes = transfer_chunk_bytes(options->up_bytes_per_s);
@@ -92,14 +126,14 @@ void sync_thread_close(struct sync_thread *sync, const char *reason, struct mess
     pthread_mutex_lock(&sync->lock);
     sync->closing = true;
     snprintf(sync->goodbye, sizeof sync->goodbye, "%s", reason);
+    worker_link_wake(sync->link);
     pthread_mutex_unlock(&sync->lock);
-    worker_link_wake(sync->options.link);
     pthread_join(sync->thread, NULL);
     sync_thread_telemetry(sync, telemetry);
-    worker_link_close(sync->options.link);
+    worker_link_close(sync->link);
+    sync_download_close(sync);
     for (int f = 0; f < sync->options.copy->fragments->count; f++)
-        for (uint32_t i = 0; i < sync->incoming_count[f]; i++)
-            free(sync->incoming[f][(sync->incoming_first[f] + i) % SYNC_COMMITS_QUEUED].payload);
+        sync_upload_end_serving(sync, (uint32_t)f);
     arena_close(&sync->arena);
     pthread_cond_destroy(&sync->changed);
     pthread_mutex_destroy(&sync->lock);
@@ -139,11 +173,48 @@ bool sync_thread_is_ended(struct sync_thread *sync) {
     return is;
 }
 
+/* The first due step at which this island has something to send, and that no commit has passed. */
+static uint64_t open_due(const struct sync_machine *machine) {
+    const struct schedule *schedule = &machine->options.schedule;
+    uint64_t open = UINT64_MAX;
+    for (uint32_t f = 0; f < schedule->fragments; f++) {
+        uint64_t passed = machine->fragments[f].run_step;
+        uint64_t due = schedule_next_due(schedule, f, passed > machine->step ? passed : machine->step);
+        if (!machine->fragments[f].record.active && due < open)
+            open = due;
+    }
+    return open;
+}
+
 uint64_t sync_thread_run_clock(struct sync_thread *sync) {
     pthread_mutex_lock(&sync->lock);
-    uint64_t clock = sync_run_clock(&sync->machine);
+    uint64_t clock = sync_run_clock(&sync->machine, sync->returning);
+    if (sync->options.run->inner.pace == INNER_PACE_TIME && !sync->returning)
+        clock = step_pace_next(&sync->step_pace, sync->machine.step, open_due(&sync->machine), clock_now_us());
+    sync->returning = false;
     pthread_mutex_unlock(&sync->lock);
     return clock;
+}
+
+uint64_t sync_thread_tokens(struct sync_thread *sync) {
+    pthread_mutex_lock(&sync->lock);
+    uint64_t tokens = sync->machine.tokens;
+    pthread_mutex_unlock(&sync->lock);
+    return tokens;
+}
+
+bool sync_thread_is_drained(struct sync_thread *sync, char reason[MESSAGE_TEXT_BYTES]) {
+    pthread_mutex_lock(&sync->lock);
+    bool is = sync->drained;
+    memcpy(reason, sync->drain_reason, MESSAGE_TEXT_BYTES);
+    pthread_mutex_unlock(&sync->lock);
+    return is;
+}
+
+void sync_thread_set_phase(struct sync_thread *sync, enum worker_phase phase) {
+    pthread_mutex_lock(&sync->lock);
+    sync->telemetry.phase = phase;
+    pthread_mutex_unlock(&sync->lock);
 }
 
 void sync_thread_run(struct sync_thread *sync, uint64_t *run_step, uint64_t *run_tokens) {
@@ -151,7 +222,7 @@ void sync_thread_run(struct sync_thread *sync, uint64_t *run_step, uint64_t *run
     *run_step = sync->run_step > sync->machine.step ? sync->run_step : sync->machine.step;
     *run_tokens = 0;
     for (int slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
-        *run_tokens += sync->counted_to[slot];
+        *run_tokens += sync->applied_to[slot];
     pthread_mutex_unlock(&sync->lock);
 }
 
@@ -176,8 +247,12 @@ void sync_thread_telemetry(struct sync_thread *sync, struct message_telemetry *t
     *telemetry = sync->telemetry;
     for (uint32_t f = 0; f < telemetry->version_count; f++)
         telemetry->versions[f] = sync->machine.fragments[f].version;
-    if (sync->waiting_since_us != 0)
+    telemetry->tokens = sync->machine.tokens;
+    if (sync->waiting_since_us != 0) {
         telemetry->wait_us += clock_now_us() - sync->waiting_since_us;
+        if (telemetry->phase == WORKER_TRAINING)
+            telemetry->phase = WORKER_WAITING;
+    }
     pthread_mutex_unlock(&sync->lock);
 }
 
@@ -188,7 +263,7 @@ static void push_job_locked(struct sync_thread *sync, enum sync_job_kind kind, u
     *job = (struct sync_job){.kind = kind, .fragment = fragment};
     if (action != NULL)
         job->action = *action;
-    worker_link_wake(sync->options.link);
+    worker_link_wake(sync->link);
 }
 
 static struct timespec deadline_in(uint64_t us) {
@@ -205,11 +280,15 @@ static void wait_locked(struct sync_thread *sync, uint64_t us) {
     pthread_cond_timedwait(&sync->changed, &sync->lock, &until);
 }
 
+static bool is_told_to_leave(const struct sync_thread *sync) {
+    return *sync->options.interrupted || sync->drained;
+}
+
 bool sync_thread_wait_start(struct sync_thread *sync) {
     pthread_mutex_lock(&sync->lock);
-    while (!sync->started && !sync->stopped && !*sync->options.interrupted)
+    while (!sync->started && !sync->stopped && !is_told_to_leave(sync))
         wait_locked(sync, 100000);
-    bool go = sync->started && !sync->stopped && !*sync->options.interrupted;
+    bool go = sync->started && !sync->stopped && !is_told_to_leave(sync);
     pthread_mutex_unlock(&sync->lock);
     return go;
 }
@@ -235,7 +314,7 @@ static void merge(struct sync_thread *sync, enum sync_action_kind kind, const st
     for (int s = 0; s < fragment->span_count; s++) {
         const struct codec_span *span = &fragment->spans[s];
         float *theta = sync->options.theta + span->offset;
-        if (kind == SYNC_ACTION_COUNTED)
+        if (kind == SYNC_ACTION_COUNTED || kind == SYNC_ACTION_COVERED)
             mix_counted(theta, sync->next + at, keep, span->count);
         else if (kind == SYNC_ACTION_SHIFT)
             mix_shift(theta, sync->next + at, g + at, span->count);
@@ -246,31 +325,66 @@ static void merge(struct sync_thread *sync, enum sync_action_kind kind, const st
 
 /* ---- actions ---- */
 
-static void log_merge(struct sync_thread *sync, const struct sync_action *action, bool counted, uint64_t waited_us) {
-    const char *kind = action->kind == SYNC_ACTION_EXPIRE ? "expired"
-                       : action->kind == SYNC_ACTION_TAKE ? "final"
-                       : counted                          ? "counted"
-                                                          : "shift";
+static const char *merge_name(enum sync_action_kind kind) {
+    switch (kind) {
+    case SYNC_ACTION_COUNTED:
+        return "counted";
+    case SYNC_ACTION_COVERED:
+        return "covered";
+    case SYNC_ACTION_TAKE:
+        return "final";
+    case SYNC_ACTION_EXPIRE:
+        return "expired";
+    default:
+        return "shift";
+    }
+}
+
+static void log_merge(struct sync_thread *sync, const struct sync_action *action, const char *kind,
+                      uint64_t waited_us) {
     log_event(sync->options.log, "merge",
               json_pack("{s:I, s:i, s:I, s:s, s:I}", "step", (json_int_t)sync->telemetry.step, "fragment",
                         (int)action->fragment, "version", (json_int_t)action->version, "kind", kind, "wait_us",
                         (json_int_t)waited_us));
 }
 
+/* What a merge means for the residual is known by what became of the record: a last send (TAKE) is counted as well. */
+static void settle_locked(struct sync_thread *sync, enum sync_action_kind kind, uint32_t f, bool had_record) {
+    bool resolved = had_record && !sync->machine.fragments[f].record.active;
+    if (kind == SYNC_ACTION_COVERED)
+        push_job_locked(sync, SYNC_JOB_COVERED, f, NULL);
+    else if (kind == SYNC_ACTION_COUNTED || (kind == SYNC_ACTION_TAKE && resolved))
+        push_job_locked(sync, SYNC_JOB_COUNTED, f, NULL);
+    else
+        worker_link_wake(sync->link); /* the staging place is free again */
+}
+
 /* Called and returns with the lock held; let go while memory moves. */
 static void merge_locked(struct sync_thread *sync, const struct sync_action *action, uint64_t waited_us) {
     uint32_t f = action->fragment;
-    bool counted = sync->machine.fragments[f].ready_counts_me;
+    bool had_record = sync->machine.fragments[f].record.active;
     struct sync_actions none = {0};
     pthread_mutex_unlock(&sync->lock);
     merge(sync, action->kind, &sync->options.copy->fragments->list[f], sync->options.copy->offsets[f]);
-    log_merge(sync, action, counted, waited_us);
+    log_merge(sync, action, merge_name(action->kind), waited_us);
     pthread_mutex_lock(&sync->lock);
     sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_MERGED, .fragment = f}, &none);
-    if (counted)
-        push_job_locked(sync, SYNC_JOB_COUNTED, f, NULL);
-    else
-        worker_link_wake(sync->options.link); /* the staging place is free again */
+    settle_locked(sync, action->kind, f, had_record);
+}
+
+/* Called and returns with the lock held. The residual is this thread's here: the send that was refused is done, and no other can begin. */
+static void reset_locked(struct sync_thread *sync, const struct sync_action *action) {
+    uint32_t f = action->fragment;
+    size_t at = sync->options.copy->offsets[f];
+    pthread_mutex_unlock(&sync->lock);
+    size_t moments =
+        reset_fragment(&sync->options.copy->fragments->list[f], sync->options.copy->g + at, sync->options.theta,
+                       sync->residual + at, sync->options.moment1, sync->options.moment2);
+    log_event(sync->options.log, "recover",
+              json_pack("{s:s, s:I, s:i, s:I, s:I}", "what", "reset", "step", (json_int_t)sync->telemetry.step,
+                        "fragment", (int)f, "tokens", (json_int_t)action->tokens, "moments", (json_int_t)moments));
+    pthread_mutex_lock(&sync->lock);
+    push_job_locked(sync, SYNC_JOB_EXPIRE, f, NULL);
 }
 
 /* Carries out the machine's actions; returns whether a WAIT was among them. */
@@ -287,14 +401,18 @@ static bool carry_out_locked(struct sync_thread *sync, const struct sync_actions
             push_job_locked(sync, SYNC_JOB_SEND, f, action);
             break;
         case SYNC_ACTION_COUNTED:
+        case SYNC_ACTION_COVERED:
         case SYNC_ACTION_SHIFT:
         case SYNC_ACTION_TAKE:
             merge_locked(sync, action, waited_us);
             waited_us = 0;
             break;
         case SYNC_ACTION_EXPIRE:
-            log_merge(sync, action, false, 0);
+            log_merge(sync, action, "expired", 0);
             push_job_locked(sync, SYNC_JOB_EXPIRE, f, NULL);
+            break;
+        case SYNC_ACTION_RESET:
+            reset_locked(sync, action);
             break;
         case SYNC_ACTION_DONE:
             push_job_locked(sync, SYNC_JOB_DONE, 0, NULL);
@@ -305,10 +423,6 @@ static bool carry_out_locked(struct sync_thread *sync, const struct sync_actions
         }
     }
     return wait;
-}
-
-static bool is_interrupted(const struct sync_thread *sync) {
-    return *sync->options.interrupted;
 }
 
 /* Stand still until something changed since `seen`; the time is the exposed wait. */
@@ -324,20 +438,47 @@ static uint64_t stand_still_locked(struct sync_thread *sync, uint64_t seen) {
 
 /* ---- between two steps ---- */
 
-bool sync_thread_step(struct sync_thread *sync, uint64_t step, uint64_t tokens, double loss) {
-    struct sync_event event = {.kind = SYNC_EVENT_STEP, .step = step, .tokens = tokens};
+static bool anything_ready_locked(const struct sync_thread *sync) {
+    for (uint32_t f = 0; f < sync->machine.options.schedule.fragments; f++)
+        if (sync->machine.fragments[f].ready)
+            return true;
+    return false;
+}
+
+bool sync_thread_catch_up(struct sync_thread *sync) {
     uint64_t waited_us = 0;
     pthread_mutex_lock(&sync->lock);
-    sync->telemetry.step = step;
-    sync->telemetry.tokens = tokens;
-    sync->telemetry.loss = loss;
+    while (!sync->joined && !sync->finished && !sync->stopped && !is_told_to_leave(sync)) {
+        struct sync_actions actions;
+        actions.count = 0;
+        uint64_t seen = sync->changes;
+        sync->telemetry.phase = WORKER_CATCHING_UP;
+        sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_BOUNDARY}, &actions);
+        carry_out_locked(sync, &actions, waited_us);
+        if (anything_ready_locked(sync))
+            break;
+        waited_us = sync->joined ? 0 : stand_still_locked(sync, seen);
+    }
+    sync->telemetry.phase = WORKER_TRAINING;
+    bool go = !sync->stopped && !is_told_to_leave(sync);
+    pthread_mutex_unlock(&sync->lock);
+    return go;
+}
+
+bool sync_thread_step(struct sync_thread *sync, const struct sync_stepped *stepped) {
+    struct sync_event event = {.kind = SYNC_EVENT_STEP, .step = stepped->step, .tokens = stepped->tokens};
+    uint64_t waited_us = 0;
+    pthread_mutex_lock(&sync->lock);
+    sync->telemetry.step = stepped->step;
+    sync->telemetry.loss = stepped->loss;
+    step_pace_note_own(&sync->step_pace, stepped->took_us);
     while (!sync->stopped) {
         struct sync_actions actions;
         actions.count = 0;
         uint64_t seen = sync->changes;
         sync_step(&sync->machine, &event, &actions);
         /* After FINISH (this worker came back late) what it waits for may never come. */
-        if (!carry_out_locked(sync, &actions, waited_us) || is_interrupted(sync) || sync->finished)
+        if (!carry_out_locked(sync, &actions, waited_us) || is_told_to_leave(sync) || sync->finished)
             break;
         waited_us = stand_still_locked(sync, seen);
         event.kind = SYNC_EVENT_BOUNDARY;
@@ -370,7 +511,7 @@ static bool final_versions_are_here(const struct sync_thread *sync) {
 bool sync_thread_finish(struct sync_thread *sync) {
     uint64_t waited_us = 0;
     pthread_mutex_lock(&sync->lock);
-    while (!sync->stopped && !is_interrupted(sync)) {
+    while (!sync->stopped && !is_told_to_leave(sync)) {
         struct sync_actions actions;
         actions.count = 0;
         uint64_t seen = sync->changes;
@@ -384,7 +525,7 @@ bool sync_thread_finish(struct sync_thread *sync) {
         else if (sync->machine.phase == SYNC_PHASE_DONE && sync->changes == seen)
             wait_locked(sync, 1000000); /* for slower workers: nothing of ours is on the way */
     }
-    bool go = !sync->stopped && !is_interrupted(sync);
+    bool go = !sync->stopped && !is_told_to_leave(sync);
     pthread_mutex_unlock(&sync->lock);
     return go;
 }
@@ -393,7 +534,7 @@ bool sync_thread_finish(struct sync_thread *sync) {
 static bool anything_in_flight_locked(const struct sync_thread *sync) {
     for (int f = 0; f < sync->options.copy->fragments->count; f++) {
         const struct sync_fragment *fragment = &sync->machine.fragments[f];
-        if (fragment->record.active && !(fragment->ready && fragment->ready_counts_me))
+        if (fragment->record.active && !(fragment->ready && fragment->ready_mark == fragment->record.tokens_to))
             return true;
     }
     return false;
@@ -421,10 +562,36 @@ bool sync_thread_send_final(struct sync_thread *sync, const struct message_final
     pthread_mutex_lock(&sync->lock);
     sync->final = *final;
     push_job_locked(sync, SYNC_JOB_FINAL, 0, NULL);
-    while (!evaluate && !sync->stopped && !sync->farewell && !is_interrupted(sync) && clock_now_us() < until_us) {
+    while (!evaluate && !sync->stopped && !sync->farewell && !is_told_to_leave(sync) && clock_now_us() < until_us) {
         wait_locked(sync, 100000);
         evaluate = can_evaluate && !sync->farewell && sync->evaluator_slot == sync->options.hello.slot;
     }
     pthread_mutex_unlock(&sync->lock);
     return evaluate;
+}
+
+/* ---- checkpoints ---- */
+
+void sync_thread_image_sizes(const struct outer_copy *copy, size_t block_floats, struct worker_image_sizes *sizes) {
+    *sizes = (struct worker_image_sizes){.block_floats = block_floats,
+                                         .packed_floats = copy->packed_floats,
+                                         .fragments = (uint32_t)copy->fragments->count};
+    for (int f = 0; f < copy->fragments->count; f++)
+        sizes->payload_bytes += outer_copy_payload_up(copy, f);
+}
+
+void sync_thread_save_begin(struct sync_thread *sync, struct worker_image *image) {
+    pthread_mutex_lock(&sync->lock);
+    sync->image = image;
+    push_job_locked(sync, SYNC_JOB_SAVE, 0, NULL);
+    pthread_mutex_unlock(&sync->lock);
+}
+
+bool sync_thread_save_end(struct sync_thread *sync) {
+    pthread_mutex_lock(&sync->lock);
+    while (sync->image != NULL)
+        wait_locked(sync, 1000000);
+    bool whole = !sync->stopped || sync->orderly;
+    pthread_mutex_unlock(&sync->lock);
+    return whole;
 }

@@ -1,4 +1,4 @@
-/* worker_daemon: admission, session, training, end. The main thread is the compute thread. */
+/* worker_daemon: admission, session, training, end; and coming back from a checkpoint. The main thread is the compute thread. */
 #include "worker/worker_daemon.h"
 #include <math.h>
 #include <signal.h>
@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/clock.h"
@@ -18,11 +19,14 @@
 #include "worker/enrol.h"
 #include "worker/eval_log.h"
 #include "worker/inner_loop.h"
+#include "worker/selftest.h"
 #include "worker/sync_thread.h"
+#include "worker/worker_store.h"
 
 enum {
-    PATIENCE_US = 60000000, /* nobody answers at all */
+    PATIENCE_US = 60000000, /* nobody answers at all: who bears no state leaves, who does says so and dials on */
     WELCOME_US = 30000000,
+    REDIAL_US = 2000000,
     TURN_US = 100000,
     DRAIN_US = 10000000, /* SIGTERM: for what is in flight */
     PROGRESS_US = 10000000,
@@ -44,20 +48,23 @@ struct worker_values {
     const char *directory;
     const char *name;
     struct option_list data, val, set;
+    bool selftest;
 };
 
 static const struct option_row worker_rows[] = {
     OPTION_TEXT(struct worker_values, join, "join", 0, "TOKEN",
-                "the token that the outer printed, a file that holds it, or - for standard input"),
+                "the token that the outer printed, a file that holds it, or - for standard input; a --dir that the run "
+                "admitted before needs none"),
     OPTION_TEXT(struct worker_values, directory, "dir", 0, "D",
-                "this worker's directory: key, log (default runs/NAME-worker)"),
+                "this worker's directory: key, log, checkpoints (default runs/NAME-worker)"),
     OPTION_LIST(struct worker_values, data, "data", 0, "GLOB",
                 "this worker's own training text instead of the run file's"),
     OPTION_LIST(struct worker_values, val, "val", 0, "GLOB", "this worker's own held-out text"),
     OPTION_TEXT(struct worker_values, name, "name", 0, "NAME",
                 "what the outer and the logs call it (default: the directory's name)"),
     OPTION_LIST(struct worker_values, set, "set", 0, "KEY=VALUE",
-                "change one node key: inner.threads, link.up, link.down"),
+                "change one node key: inner.threads, link.up, link.down, checkpoint.every"),
+    OPTION_FLAG(struct worker_values, selftest, "selftest", 0, "test this machine's arithmetic, and leave"),
     OPTION_END,
 };
 static const struct option_command worker_options = {
@@ -68,12 +75,14 @@ struct island {
     const struct worker_values *values;
     char directory[RUN_PATH_BYTES];
     char name[MESSAGE_NAME_BYTES];
-    struct token token;
     struct node_keys keys;
-    struct message_admit admit;
+    struct enrolment enrolment;
+    struct worker_store *store;
+    bool bears_state; /* a checkpoint was found */
     struct message_hello hello;
     uint64_t up_bytes_per_s, down_bytes_per_s;
     struct worker_link *link; /* until the sync thread owns it */
+    struct worker_link_options link_options;
     uint64_t session;
     struct run_file run;
     struct log *log;
@@ -81,6 +90,9 @@ struct island {
     struct fragments fragments;
     struct outer_copy copy;
     struct sync_thread *sync;
+    struct selftest *selftest;
+    struct worker_image_sizes sizes;
+    uint64_t next_checkpoint_us;
 };
 
 /* ---- admission ---- */
@@ -105,36 +117,64 @@ static enum status choose_caps(struct island *island, struct error *error) {
                                         island->values->set.count, &node, error);
     if (status != STATUS_OK)
         return status;
-    island->up_bytes_per_s = node.link.up_bytes_per_s != 0 ? node.link.up_bytes_per_s : island->admit.up_bytes_per_s;
+    island->up_bytes_per_s =
+        node.link.up_bytes_per_s != 0 ? node.link.up_bytes_per_s : island->enrolment.admit.up_bytes_per_s;
     island->down_bytes_per_s =
-        node.link.down_bytes_per_s != 0 ? node.link.down_bytes_per_s : island->admit.down_bytes_per_s;
+        node.link.down_bytes_per_s != 0 ? node.link.down_bytes_per_s : island->enrolment.admit.down_bytes_per_s;
     return STATUS_OK;
 }
 
-static enum status get_admitted(struct island *island, struct error *error) {
-    enum status status = token_read(island->values->join, &island->token, error);
-    if (status == STATUS_OK)
-        status = files_check_directory_name(island->values->directory, error);
+/* With a token, or by what this directory kept of an earlier admission. */
+static enum status enrol_somehow(struct island *island, const struct token *token, struct error *error) {
+    struct error later = {0};
+    if (token == NULL)
+        return enrol_load(island->directory, &island->keys, &island->enrolment, error);
+    enum status status =
+        enrol(token, &island->keys, island->directory, island->name, &interrupted, &island->enrolment, error);
+    if (status != STATUS_UNREACHABLE || !island->bears_state ||
+        enrol_load(island->directory, &island->keys, &island->enrolment, &later) != STATUS_OK ||
+        memcmp(island->enrolment.outer_key, token->outer_key, sizeof token->outer_key) != 0)
+        return status;
+    /* Nobody answers, but an outer that lost its state needs this worker: wait for it at the token's addresses. */
+    island->enrolment.address_count = token->address_count;
+    memcpy(island->enrolment.addresses, token->addresses, sizeof token->addresses);
+    log_say(LOG_LEVEL_WARN, "%s", error->text);
+    return STATUS_OK;
+}
+
+static enum status open_directory(struct island *island, const struct token *token, struct error *error) {
+    enum status status = files_check_directory_name(island->values->directory, error);
     if (status != STATUS_OK)
         return status;
     if (island->values->directory != NULL)
         snprintf(island->directory, sizeof island->directory, "%s", island->values->directory);
     else
-        snprintf(island->directory, sizeof island->directory, "runs/%s-worker", island->token.run_name);
+        snprintf(island->directory, sizeof island->directory, "runs/%s-worker", token->run_name);
     choose_name(island);
     log_set_node(island->name);
     status = files_make_directory(island->directory, 0755, error);
     if (status == STATUS_OK)
         status = files_lock(island->directory, error);
     if (status == STATUS_OK)
+        status = worker_store_open(island->directory, "worker", true, NULL, &island->store, error);
+    if (status == STATUS_OK)
+        island->bears_state = worker_store_found(island->store) != NULL;
+    return status;
+}
+
+static enum status get_admitted(struct island *island, struct error *error) {
+    struct token token, *given = island->values->join != NULL ? &token : NULL;
+    enum status status = given != NULL ? token_read(island->values->join, &token, error) : STATUS_OK;
+    if (status == STATUS_OK)
+        status = open_directory(island, given, error);
+    if (status == STATUS_OK)
         status = keys_open(island->directory, &island->keys, error);
     if (status == STATUS_OK)
-        status =
-            enrol(&island->token, &island->keys, island->directory, island->name, &interrupted, &island->admit, error);
+        status = enrol_somehow(island, given, error);
     if (status == STATUS_OK)
         status = choose_caps(island, error);
     if (status == STATUS_OK) {
-        memcpy(island->name, island->admit.certificate.name, sizeof island->name);
+        memcpy(island->name, island->enrolment.admit.certificate.name, sizeof island->name);
         log_set_node(island->name);
     }
     return status;
@@ -157,6 +197,7 @@ static enum status parse_run(struct island *island, const struct message_welcome
         return error_set(error, STATUS_CONFIG,
                          "--set changes a key that belongs to the whole run; a worker may set inner.threads, link.up "
                          "and link.down only");
+    memcpy(island->hello.keys_hash, hash, sizeof hash);
     if (values->data.count > DATA_GLOBS_MAX || values->val.count > DATA_GLOBS_MAX)
         return error_set(error, STATUS_USAGE, "at most %d of --data and of --val", DATA_GLOBS_MAX);
     if (values->data.count > 0) {
@@ -173,10 +214,35 @@ static enum status parse_run(struct island *island, const struct message_welcome
     return STATUS_OK;
 }
 
+/* The outer lost its list: show it the certificate. In the sync thread later on, whose link then dials where this says. */
+static enum status recover(void *context, struct worker_link_options *options, struct error *error) {
+    struct island *island = context;
+    enum status status = enrol_recover(&island->keys, island->directory, &interrupted, &island->enrolment, error);
+    options->addresses = island->enrolment.addresses;
+    options->address_count = island->enrolment.address_count;
+    return status;
+}
+
+static enum status redial(struct island *island, const struct link_event *event, struct error *error) {
+    bool unlisted = event->refusal == LINK_REFUSAL_NOT_LISTED;
+    if (!unlisted && !(event->error.status == STATUS_UNREACHABLE && island->bears_state))
+        return error_set(error, event->error.status, "%s", event->error.text);
+    if (!unlisted)
+        log_say(LOG_LEVEL_WARN, "%s; this worker keeps its state and dials on", event->error.text);
+    enum status status = unlisted ? recover(island, &island->link_options, error) : STATUS_OK;
+    if (status != STATUS_OK && !(island->bears_state && (status == STATUS_UNREACHABLE || status == STATUS_AGAIN)))
+        return status;
+    struct timespec pause = {.tv_sec = REDIAL_US / 1000000};
+    nanosleep(&pause, NULL);
+    worker_link_close(island->link);
+    island->link = NULL;
+    return worker_link_open(&island->link_options, &island->link, error);
+}
+
 static enum status on_session_event(struct island *island, const struct link_event *event, bool *welcomed,
                                     struct error *error) {
     if (event->kind == LINK_EVENT_REFUSED)
-        return error_set(error, event->error.status, "%s", event->error.text);
+        return redial(island, event, error);
     if (event->kind == LINK_EVENT_CONNECTED) {
         struct message hello = {.type = MESSAGE_HELLO};
         hello.body.hello = island->hello;
@@ -196,22 +262,36 @@ static enum status on_session_event(struct island *island, const struct link_eve
     return STATUS_OK;
 }
 
+static void fill_hello(struct island *island) {
+    struct message_hello *hello = &island->hello;
+    const struct worker_image *found = worker_store_found(island->store);
+    hello->protocol_version = MESSAGE_PROTOCOL_VERSION;
+    hello->slot = island->enrolment.admit.certificate.slot;
+    hello->down_bytes_per_s = island->down_bytes_per_s;
+    memcpy(hello->run_id, island->enrolment.admit.certificate.run_id, sizeof hello->run_id);
+    memcpy(hello->name, island->name, sizeof hello->name);
+    randombytes_buf(&hello->incarnation, sizeof hello->incarnation);
+    if (found == NULL)
+        return;
+    memcpy(hello->keys_hash, found->keys_hash, sizeof hello->keys_hash);
+    hello->head_count = found->sizes.fragments;
+    for (uint32_t f = 0; f < found->sizes.fragments; f++) {
+        hello->heads[f] = found->fragments_list[f].version.head;
+        worker_version_note(&found->fragments_list[f].version, &hello->run_step, &hello->members_mask);
+    }
+}
+
 static enum status begin_session(struct island *island, struct error *error) {
-    struct worker_link_options options = {.role = PEER_ROLE_WORKER,
-                                          .addresses = island->token.addresses,
-                                          .address_count = island->token.address_count,
-                                          .outer_key = island->token.outer_key,
-                                          .curve = &island->keys.curve,
-                                          .bulk = true,
-                                          .up_bytes_per_s = island->up_bytes_per_s,
-                                          .patience_us = PATIENCE_US};
-    island->hello.protocol_version = MESSAGE_PROTOCOL_VERSION;
-    island->hello.slot = island->admit.certificate.slot;
-    island->hello.down_bytes_per_s = island->down_bytes_per_s;
-    memcpy(island->hello.run_id, island->admit.certificate.run_id, sizeof island->hello.run_id);
-    memcpy(island->hello.name, island->name, sizeof island->hello.name);
-    randombytes_buf(&island->hello.incarnation, sizeof island->hello.incarnation);
-    enum status status = worker_link_open(&options, &island->link, error);
+    island->link_options = (struct worker_link_options){.role = PEER_ROLE_WORKER,
+                                                        .addresses = island->enrolment.addresses,
+                                                        .address_count = island->enrolment.address_count,
+                                                        .outer_key = island->enrolment.outer_key,
+                                                        .curve = &island->keys.curve,
+                                                        .bulk = true,
+                                                        .up_bytes_per_s = island->up_bytes_per_s,
+                                                        .patience_us = PATIENCE_US};
+    fill_hello(island);
+    enum status status = worker_link_open(&island->link_options, &island->link, error);
     if (status != STATUS_OK)
         return status;
     struct link_event *event = calloc(1, sizeof *event);
@@ -223,8 +303,12 @@ static enum status begin_session(struct island *island, struct error *error) {
         status = on_session_event(island, event, &welcomed, error);
         if (status == STATUS_OK && interrupted)
             status = error_set(error, STATUS_AGAIN, "interrupted before the outer answered");
-        if (status == STATUS_OK && !welcomed && clock_now_us() > until_us)
-            status = error_set(error, STATUS_UNREACHABLE, "the outer accepted the connection but does not answer");
+        if (status == STATUS_OK && !welcomed && clock_now_us() > until_us) {
+            if (!island->bears_state)
+                status = error_set(error, STATUS_UNREACHABLE, "the outer accepted the connection but does not answer");
+            worker_link_redial(island->link);
+            until_us = clock_now_us() + WELCOME_US;
+        }
     }
     free(event);
     return status;
@@ -241,12 +325,17 @@ static enum status write_run_file(const struct island *island, struct error *err
     return status;
 }
 
+static bool is_leaving(struct island *island) {
+    char reason[MESSAGE_TEXT_BYTES];
+    return interrupted || (island->sync != NULL && sync_thread_is_drained(island->sync, reason));
+}
+
 /* An evaluation may take longer than many rounds: what is due meanwhile is merged (it evaluates a copy). */
 static bool between_batches(void *context) {
     struct island *island = context;
     if (island->sync != NULL)
         sync_thread_merge_now(island->sync);
-    return !interrupted;
+    return !is_leaving(island);
 }
 
 /* Held-out text is optional: a worker without it trains all the same. */
@@ -268,7 +357,7 @@ static enum status open_loop(struct island *island, struct error *error) {
             run->data.val_count = 0;
         }
     }
-    uint32_t slot = island->admit.certificate.slot;
+    uint32_t slot = island->enrolment.admit.certificate.slot;
     if (island->values->data.count > 0) {
         run->data.parts = 1;
         slot = 0;
@@ -294,12 +383,14 @@ static enum status open_island(struct island *island, struct error *error) {
                                   (enum fragment_pattern)run->sync.pattern, &island->fragments, error);
     if (status == STATUS_OK)
         status = outer_copy_open(&island->copy, &island->fragments, run, model_parameters(island->loop.model), error);
+    if (status == STATUS_OK)
+        status = selftest_open(&island->selftest, error);
     if (status != STATUS_OK)
         return status;
     struct run_header header = {.role = "worker",
                                 .node = island->name,
-                                .slot = island->admit.certificate.slot,
-                                .run_id = island->admit.certificate.run_id,
+                                .slot = island->enrolment.admit.certificate.slot,
+                                .run_id = island->enrolment.admit.certificate.run_id,
                                 .run = run,
                                 .table = model_tensors(island->loop.model),
                                 .copy = &island->copy,
@@ -309,11 +400,44 @@ static enum status open_island(struct island *island, struct error *error) {
     return STATUS_OK;
 }
 
+/* From the checkpoint, when there is one; `tokens` is what was ever counted here. */
+static enum status resume(struct island *island, const struct worker_image **image, uint64_t *tokens,
+                          struct error *error) {
+    char path[RUN_PATH_BYTES];
+    uint64_t generation = worker_store_generation(island->store);
+    files_join(path, sizeof path, island->directory, "log.jsonl");
+    *tokens = worker_store_logged_tokens(path);
+    worker_store_set_log(island->store, island->log);
+    sync_thread_image_sizes(&island->copy, model_tensors(island->loop.model)->block_floats, &island->sizes);
+    if (island->bears_state) {
+        enum status status =
+            worker_store_restore(island->store, &island->sizes, island->enrolment.admit.certificate.run_id,
+                                 island->hello.keys_hash, image, error);
+        if (status != STATUS_OK)
+            return status;
+        worker_image_to_loop(*image, &island->loop);
+        *tokens = *tokens > (*image)->tokens ? *tokens : (*image)->tokens;
+    }
+    if (*tokens == 0)
+        return STATUS_OK;
+    log_say(LOG_LEVEL_INFO, "going on from step %llu, with %llu tokens counted", (unsigned long long)island->loop.step,
+            (unsigned long long)*tokens);
+    log_event(island->log, "recover",
+              json_pack("{s:s, s:I, s:I, s:I}", "what", "restart", "generation", (json_int_t)generation, "step",
+                        (json_int_t)island->loop.step, "tokens", (json_int_t)*tokens));
+    return STATUS_OK;
+}
+
 static enum status start_sync(struct island *island, struct error *error) {
     struct sync_thread_options options = {.link = island->link,
+                                          .link_options = island->link_options,
+                                          .recover = recover,
+                                          .recover_context = island,
                                           .run = &island->run,
                                           .copy = &island->copy,
                                           .theta = model_parameters(island->loop.model),
+                                          .moment1 = model_moment1(island->loop.model),
+                                          .moment2 = model_moment2(island->loop.model),
                                           .log = island->log,
                                           .hello = island->hello,
                                           .session = island->session,
@@ -321,17 +445,22 @@ static enum status start_sync(struct island *island, struct error *error) {
                                           .down_bytes_per_s = island->down_bytes_per_s,
                                           .interrupted = &interrupted};
     struct state_hash hash;
-    outer_copy_hash_all(&island->copy, &hash);
+    enum status status = resume(island, &options.resume, &options.tokens, error);
+    if (status != STATUS_OK)
+        return status;
+    outer_copy_hash_all(&island->copy, &hash); /* still the seed's */
     memcpy(options.ready.initial_hash, hash.bytes, sizeof hash.bytes);
     tokenizer_hash((enum tokenizer_kind)island->run.data.tokenizer, island->run.model.vocab,
                    options.ready.tokenizer_hash);
     options.ready.has_validation = island->loop.held_out != NULL;
     options.ready.tokens_per_step = inner_loop_tokens_per_step(&island->run);
-    memcpy(options.run_id, island->admit.certificate.run_id, sizeof options.run_id);
-    memcpy(options.sign_key, island->admit.sign_key, sizeof options.sign_key);
-    enum status status = sync_thread_open(&options, &island->sync, error);
+    memcpy(options.run_id, island->enrolment.admit.certificate.run_id, sizeof options.run_id);
+    memcpy(options.sign_key, island->enrolment.admit.sign_key, sizeof options.sign_key);
+    status = sync_thread_open(&options, &island->sync, error);
     if (status == STATUS_OK)
         island->link = NULL; /* the thread's now */
+    island->loop.tokens = options.tokens;
+    island->next_checkpoint_us = clock_now_us() + island->run.checkpoint.every_us;
     return status;
 }
 
@@ -343,7 +472,9 @@ static enum status evaluate(struct island *island, bool final, struct evaluation
     outer_copy_to_block(&island->copy, island->loop.evaluated);
     sync_thread_run(island->sync, &run_step, &run_tokens); /* of the copy, not of the end of the evaluation */
     sync_thread_telemetry(island->sync, &telemetry);
+    sync_thread_set_phase(island->sync, WORKER_EVALUATING);
     enum status status = inner_loop_evaluate(&island->loop, island->loop.evaluated, evaluation, &took_us, error);
+    sync_thread_set_phase(island->sync, final ? WORKER_ENDING : WORKER_TRAINING);
     if (status != STATUS_OK)
         return status;
     sync_thread_set_eval(island->sync, run_step, evaluation->loss, island->loop.eval_us);
@@ -351,18 +482,54 @@ static enum status evaluate(struct island *island, bool final, struct evaluation
     return STATUS_OK;
 }
 
-/* Who was away goes on where the others are; who is slow in quorum mode takes their learning rate. */
+/* Who was away goes on where the others are; who is slow in quorum mode takes their learning rate, and with inner.pace: time their step. */
 static void follow_run_clock(struct island *island) {
     uint64_t clock = sync_thread_run_clock(island->sync), step = island->loop.step, run_tokens;
+    uint64_t last = (uint64_t)island->run.inner.steps;
     sync_thread_run(island->sync, &island->loop.run_step, &run_tokens);
+    clock = clock < last ? clock : last;
     if (clock <= step)
         return;
+    island->loop.step = clock;
+    if (island->run.inner.pace == INNER_PACE_TIME)
+        return; /* it does so all the time */
     log_say(LOG_LEVEL_INFO, "the others are at step %llu: going on from there, not from %llu",
             (unsigned long long)clock, (unsigned long long)step);
     log_event(
         island->log, "recover",
         json_pack("{s:s, s:I, s:I}", "what", "run clock", "from_step", (json_int_t)step, "step", (json_int_t)clock));
-    island->loop.step = clock;
+}
+
+/* At a step boundary. Training stands still for the copy, not for the write; while the one before is still being written nothing happens. */
+static void checkpoint(struct island *island) {
+    uint64_t started_us = clock_now_us();
+    struct worker_image *image = worker_store_begin(island->store, &island->sizes);
+    island->next_checkpoint_us = started_us + island->run.checkpoint.every_us;
+    if (image == NULL)
+        return;
+    sync_thread_save_begin(island->sync, image);
+    worker_image_from_loop(image, &island->loop);
+    bool whole = sync_thread_save_end(island->sync);
+    image->tokens = sync_thread_tokens(island->sync);
+    memcpy(image->run_id, island->enrolment.admit.certificate.run_id, sizeof image->run_id);
+    memcpy(image->keys_hash, island->hello.keys_hash, sizeof image->keys_hash);
+    if (whole)
+        worker_store_write(island->store, clock_now_us() - started_us);
+}
+
+static void consider_checkpoint(struct island *island) {
+    if (island->run.checkpoint.every_us > 0 && clock_now_us() >= island->next_checkpoint_us)
+        checkpoint(island);
+}
+
+/* Before it leaves: what was trained is kept, unless the island itself went wrong. */
+static void checkpoint_last(struct island *island) {
+    struct error verdict;
+    bool orderly;
+    if (sync_thread_verdict(island->sync, &orderly, &verdict) != STATUS_OK && !orderly)
+        return;
+    (void)worker_store_wait(island->store);
+    checkpoint(island);
 }
 
 /* A line now and then for who watches this machine. */
@@ -385,30 +552,57 @@ static void say_progress(struct island *island, uint64_t *next_us) {
             t.tokens_per_s > 0 ? units_format_duration((uint64_t)(tokens_left / t.tokens_per_s * 1e6), left) : "-");
 }
 
+static enum status one_step(struct island *island, bool *go_on, struct error *error) {
+    struct inner_loop *loop = &island->loop;
+    uint64_t selftest = (uint64_t)island->run.worker.selftest;
+    if (selftest > 0 && loop->step % selftest == 0 && loop->step > 0) {
+        enum status status = selftest_run(island->selftest, error);
+        if (status != STATUS_OK)
+            return status;
+    }
+    loop->tokens = sync_thread_tokens(island->sync);
+    enum status status = inner_loop_step(loop, error);
+    if (status != STATUS_OK)
+        return status;
+    struct sync_stepped stepped = {.step = loop->step,
+                                   .tokens = inner_loop_tokens_per_step(&island->run),
+                                   .loss = loop->loss,
+                                   .took_us = loop->step_us};
+    *go_on = sync_thread_step(island->sync, &stepped); /* the verdict says why not */
+    loop->tokens = sync_thread_tokens(island->sync);
+    return STATUS_OK;
+}
+
 static enum status train(struct island *island, bool *complete, struct error *error) {
     uint64_t progress_us = 0;
     const struct run_file *run = &island->run;
     uint64_t last = (uint64_t)run->inner.steps, every = (uint64_t)run->eval.every_steps;
     struct evaluation evaluation;
-    while (island->loop.step < last && !interrupted && !sync_thread_is_ended(island->sync)) {
-        enum status status = inner_loop_step(&island->loop, error);
-        if (status != STATUS_OK)
+    enum status status = STATUS_OK;
+    while (!is_leaving(island) && !sync_thread_is_ended(island->sync)) {
+        bool go_on = sync_thread_catch_up(island->sync);
+        if (go_on)
+            follow_run_clock(island);
+        if (!go_on || island->loop.step >= last)
+            break;
+        status = one_step(island, &go_on, error);
+        if (status != STATUS_OK || !go_on)
             return status;
-        if (!sync_thread_step(island->sync, island->loop.step, island->loop.tokens, island->loop.loss))
-            return STATUS_OK; /* the verdict says why */
         say_progress(island, &progress_us);
-        follow_run_clock(island);
         bool due = every > 0 && island->loop.step % every == 0 && island->loop.step < last;
         if (due && island->loop.held_out != NULL && sync_thread_is_evaluator(island->sync)) {
             status = evaluate(island, false, &evaluation, error);
-            if (status != STATUS_OK && !interrupted)
+            if (status != STATUS_OK && !is_leaving(island))
                 return status;
         }
+        consider_checkpoint(island);
     }
-    if (interrupted)
+    if (is_leaving(island)) {
         sync_thread_drain(island->sync, DRAIN_US);
-    else
+    } else {
+        sync_thread_set_phase(island->sync, WORKER_ENDING);
         *complete = sync_thread_finish(island->sync);
+    }
     return STATUS_OK;
 }
 
@@ -426,7 +620,7 @@ static enum status conclude(struct island *island, char state_hex[2 * STATE_HASH
             struct evaluation evaluation;
             status = evaluate(island, true, &evaluation, error);
             if (status != STATUS_OK)
-                return interrupted ? STATUS_OK : status; /* somebody else will */
+                return is_leaving(island) ? STATUS_OK : status; /* somebody else will */
             final.has_eval = true;
             final.eval_loss = evaluation.loss;
             final.bits_per_byte = evaluation.bits_per_byte;
@@ -445,6 +639,8 @@ static enum status run_island(struct island *island, struct error *error) {
     enum status status = STATUS_OK;
     if (sync_thread_wait_start(island->sync))
         status = train(island, &complete, error);
+    if (status == STATUS_OK)
+        checkpoint_last(island);
     if (status == STATUS_OK && complete)
         status = conclude(island, state_hex, error);
     enum status stopped = sync_thread_verdict(island->sync, &orderly, &verdict);
@@ -453,9 +649,12 @@ static enum status run_island(struct island *island, struct error *error) {
         log_say(LOG_LEVEL_WARN, "%s", verdict.text);
     else if (status == STATUS_OK && stopped != STATUS_OK)
         status = error_set(error, stopped, "%s", verdict.text);
+    char drain_reason[MESSAGE_TEXT_BYTES];
+    bool drained = sync_thread_is_drained(island->sync, drain_reason);
     const char *reason = status != STATUS_OK ? error->text
                          : complete          ? "trained to the end"
                          : orderly           ? verdict.text
+                         : drained           ? drain_reason
                                              : "told to stop";
     struct message_telemetry telemetry;
     char goodbye[MESSAGE_TEXT_BYTES];
@@ -463,6 +662,8 @@ static enum status run_island(struct island *island, struct error *error) {
     for (char *c = goodbye; *c != 0; c++)
         *c = *c == '\n' ? ' ' : *c;
     sync_thread_close(island->sync, goodbye, &telemetry);
+    island->sync = NULL;
+    (void)worker_store_wait(island->store);
     end_log(&island->loop, reason, state_hex, &telemetry);
     log_say(status == STATUS_OK ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, "leaving after step %llu: %s",
             (unsigned long long)island->loop.step, reason);
@@ -477,6 +678,8 @@ static void close_island(struct island *island) {
             (void)!worker_link_send(island->link, &goodbye);
         worker_link_close(island->link);
     }
+    selftest_close(island->selftest);
+    worker_store_close(island->store);
     inner_loop_close(&island->loop);
     outer_copy_close(&island->copy);
     fragments_destroy(&island->fragments);
@@ -491,8 +694,11 @@ int worker_command(int argc, char **argv) {
     int exit_code;
     if (!options_or_exit(&worker_options, argc, argv, &values, &exit_code))
         return exit_code;
-    if (values.join == NULL) {
-        fprintf(stderr, "atoll worker: --join TOKEN is missing; paste the line that `atoll outer` printed\n");
+    if (values.selftest)
+        return selftest_command();
+    if (values.join == NULL && values.directory == NULL) {
+        fprintf(stderr, "atoll worker: --join TOKEN is missing; paste the line that `atoll outer` printed, or give the "
+                        "--dir of a worker that was admitted before\n");
         return status_exit_code(STATUS_USAGE);
     }
     keys_init();

@@ -22,7 +22,7 @@ start live "$ATOLL" train run.yaml --dir live --workers 2 --set inner.steps=1000
 live_pid=$PID
 
 # ---- help and mistakes ----
-for command in train outer worker status token check eval sample report; do
+for command in train outer worker status token drain check eval sample report; do
     for flag in --help -h; do
         run_command 10 help "$ATOLL" "$command" "$flag"
         equal "$command $flag: exit code" 0 "$EXIT_CODE"
@@ -66,6 +66,13 @@ holds "the defaults have comments" "$(grep -c '#' defaults.yaml) > 40"
 run_command 10 defaults "$ATOLL" check defaults.yaml --set 'data.train=[corpus.txt]'
 equal "check takes its own defaults" 0 "$EXIT_CODE"
 says "check says what it comes to" defaults.out "^model +[0-9]+ parameters"
+says "check says when rounds close" defaults.out "^rounds +close with all live workers$"
+says "check says when fragments merge" defaults.out "^merges +1 step after each send, exactly$"
+run_command 10 quorum "$ATOLL" check defaults.yaml --set 'data.train=[corpus.txt]' --set workers=5 --set sync.overlap_steps=auto \
+    --set sync.quorum=50% --set sync.grace=2s --set sync.min_workers=2
+says "check counts a quorum" quorum.out "^rounds +close with 3 of 5 workers \(50% of the live ones\), after a grace of 2.00 s; with fewer than 2 connected they stop$"
+says "check says how long training goes on" quorum.out "^merges +when the round has closed; training waits for it 99 steps after the send$"
+says "check says what still counts" quorum.out "^late ones +count up to 2 versions behind$"
 "$ATOLL" check run.yaml --print-effective >effective.yaml
 run_command 10 effective "$ATOLL" check effective.yaml --json
 equal "check takes its own effective file" 0 "$EXIT_CODE"
@@ -180,8 +187,8 @@ wait_for 30 "two workers that train" live_trains
 run_command 20 status "$ATOLL" status live --once
 equal "status --once: exit code" 0 "$EXIT_CODE"
 says "status: the run" status.out "^run tiny \([0-9a-f]{16}\): training, step [0-9]+ of 1000000 committed"
-says "status: the columns" status.out "^slot +worker +state +step +tokens/s +loss +held-out +wire up +wire down +wait +versions"
-for k in 0 1; do says "status: worker $k" status.out "^$k +worker-[01] +[a-z]+ +[0-9]+ "; done
+says "status: the columns" status.out "^slot +worker +state +lag +step +tokens/s +loss +held-out +wire up +wire down +wait +seen +last error$"
+for k in 0 1; do says "status: worker $k" status.out "^$k +worker-[01] +[a-z]+( up)? +[0-9]+ +[0-9]+ "; done
 run_command 20 status-json "$ATOLL" status live/outer --json
 equal "status --json: exit code" 0 "$EXIT_CODE"
 equal "status --json" "tiny 1000000 true 2 3" "$(jq -r '.name, .steps, .started, (.workers | length), (.workers[0].versions | length)' status-json.out | xargs)"
@@ -190,6 +197,18 @@ equal "token create: exit code" 0 "$EXIT_CODE"
 says "token create: a line to paste" token.out "^atoll worker --join atoll1\.[A-Za-z0-9_-]{40,}$"
 run_command 20 token-json "$ATOLL" token create live --json
 check "token create --json" jq -e '.token | startswith("atoll1.")' token-json.out >/dev/null
+run_command 20 token-list "$ATOLL" token list live
+says "token list: a token that is used up" token-list.out "^[0-9a-f]{16}  used up  2 of 2 +-$"
+says "token list: a token that is not used" token-list.out "^[0-9a-f]{16}  live +0 of 1 +[0-9]+m [0-9]+s$"
+token_id=$("$ATOLL" token list live --json | jq -r '.tokens[] | select(.uses == 1) | .id')
+run_command 20 token-revoke "$ATOLL" token revoke "$token_id" live
+says "token revoke: the token" token-revoke.out "^token $token_id is revoked; who registered with it stays \(0 of 1 uses\)$"
+"$ATOLL" token list live >token-list.out
+says "token list: a revoked token" token-list.out "^$token_id  revoked  0 of 1 +-$"
+refused "a revoked token" 77 "this token was revoked; ask for a new one: atoll token create" late "$ATOLL" worker --join "$(grep -o 'atoll1.*' token.out)" --dir late
+refused "token revoke: no such id" 64 "no token's id begins with 0123456789abcdef" no-id "$ATOLL" token revoke 0123456789abcdef live
+refused "drain: no such worker" 64 "this run has no worker 'nobody': atoll status shows them" nobody "$ATOLL" drain nobody live
+refused "drain: no such slot" 64 "this run has no worker in slot 7: atoll status shows them" slot-7 "$ATOLL" drain 7 live --revoke
 refused "a second outer on the directory" 75 "live/outer is in use by process [0-9]+ .live/outer/lock.: stop it, or choose another --dir" second-outer "$ATOLL" outer run.yaml --dir live/outer
 refused "a second worker on the directory" 75 "live/worker-0 is in use by process [0-9]+ .live/worker-0/lock.: stop it, or choose another --dir" second-worker "$ATOLL" worker --join live/outer/join.token --dir live/worker-0
 refused "a second train on the directory" 78 "live holds an earlier run" second-train "$ATOLL" train run.yaml --dir live

@@ -7,6 +7,18 @@
 #     wait_for 10 "the join line" test -s "$WORK/outer/join.token"
 #     test_end
 #
+# Behind bad lines ($PROXY = process_proxy; see the section `proxy` below and the head of proxy.c):
+#
+#     PROXY=$(realpath "$2")
+#     start_run_through_proxy cut "$WORK/run.yaml" 2     # $RUN, $OUTER_PID, ${WORKER_PIDS[@]}, ${PROXY_PIDS[@]}
+#     wait_for_version 3                                 # of every fragment
+#     proxy cut-proxy-1 blackhole up                     # worker-1 alone; `proxy cut-proxy-1 heal` mends it
+#     wait_for 20 "worker-1 to be missed" worker_state_is worker-1 lost
+#     kill -KILL "${PROXY_PIDS[1]}"                      # the plug: both sides are reset; kill -STOP: silence
+#     proxy_start cut-proxy-1 "$RUN/outer/join.token"    # and in again, at the same ports
+#     "$PROXY" follow "$WORK/cut-proxy-1" "$RUN/outer/join.token" # the outer started again, at other ports
+#     end_of_run 60
+#
 # KEEP=1 in the environment keeps $WORK.
 set -euo pipefail
 export LC_ALL=C
@@ -184,22 +196,103 @@ final_hash() {
     events "$1" end .state_hash | tail -n 1 | tr -d '"'
 }
 
-# ledger_adds_up OUTER_LOG: in every ledger record processed = applied + in_flight + unsent + dropped, none negative; `applied` is what
-# the commits of the same log counted; and no two counted intervals of one worker and fragment overlap. Prints what is wrong.
+# ledger_adds_up OUTER_LOG: in every ledger record processed = applied + in_flight + unsent + dropped, none negative; `applied` of the newest
+# one is what the commits of the same log counted, by weight, and what else their intervals held is dropped; and no two counted intervals
+# of one worker and fragment overlap. A commit whose line was lost by a kill between disk and log may be missing. Prints what is wrong.
 ledger_adds_up() {
     local wrong
     has_event "$1" ledger || { say "no ledger event in $1"; return 1; }
     wrong=$(jq -cnR '
-        [inputs | fromjson? | select(.event == "ledger" or .event == "commit")] as $all
-        | [$all[] | select(.event == "commit") | .fragment as $f | .counted[] | {slot, fragment: $f, from: .tokens_from, to: .tokens_to}] as $counted
+        [inputs | fromjson? | select(.event == "ledger" or .event == "commit" or .event == "header")] as $all
+        | ([$all[] | select(.event == "header")] | length) as $starts
+        | [$all[] | select(.event == "commit") | .fragment as $f
+           | .counted[] | {slot, fragment: $f, from: .tokens_from, to: .tokens_to, tokens: (.tokens // .tokens_to - .tokens_from)}] as $counted
+        | ([$all[] | select(.event == "commit") | {fragment, version}] | unique
+           | length == (group_by(.fragment) | map(map(.version) | max) | add)) as $whole
         | [ ($all[] | select(.event == "ledger")
-             | . as $l | [$counted[] | select(.slot == $l.slot and .fragment == $l.fragment)] as $mine
              | select((.processed != .applied + .in_flight + .unsent + .dropped)
-                      or ([.processed, .applied, .in_flight, .unsent, .dropped] | min) < 0
-                      or .applied != ($mine | map(.to - .from) | add // 0))
-             | {slot, fragment, processed, applied, in_flight, unsent, dropped, counted: ($mine | map(.to - .from) | add // 0)}),
+                      or ([.processed, .applied, .in_flight, .unsent, .dropped] | min) < 0)),
+            ([$all[] | select(.event == "ledger")] | group_by([.slot, .fragment])[] | last
+             | . as $l | [$counted[] | select(.slot == $l.slot and .fragment == $l.fragment)] as $mine
+             | ($mine | map(.tokens) | add // 0) as $applied | ($mine | map(.to - .from - .tokens) | add // 0) as $left
+             | select(if $whole or $starts == 1 then .applied != $applied or .dropped < $left else .applied < $applied end)
+             | {slot, fragment, processed, applied, in_flight, unsent, dropped, counted: $applied, left: $left}),
             ($counted | group_by([.slot, .fragment])[] | sort_by(.from) | . as $line
              | range(1; length) | select($line[.].from < $line[. - 1].to) | {overlap: [$line[. - 1], $line[.]]}) ]
         | .[0] // empty' "$1")
     [ -z "$wrong" ] || { say "ledger: $wrong"; return 1; }
+}
+
+# ---- proxy: a bad line between workers and outer (proxy.c; its head says what the commands do) ----
+
+# proxy_start NAME TOKENFILE, or NAME HOST CONTROL_PORT BULK_PORT: the token for the workers is $WORK/NAME/join.token. A name that was
+# used before gets the same ports again. Sets PROXY_PID.
+proxy_start() {
+    start "$1" "$PROXY" run "$WORK/$1" "${@:2}"
+    PROXY_PID=$PID
+    wait_for 10 "the proxy $1" "$PROXY" ask "$WORK/$1" stats
+}
+
+# proxy NAME COMMAND...: must be understood.
+proxy() {
+    local answer
+    answer=$("$PROXY" ask "$WORK/$1" "${@:2}" 2>&1) || fail "proxy $*: $answer"
+}
+
+# proxy_stat NAME FILTER: a number of `stats`.
+proxy_stat() {
+    "$PROXY" ask "$WORK/$1" stats | jq -r "$2"
+}
+
+# start_run_through_proxy NAME RUN_FILE WORKERS [OUTER_OPTION...]: an outer, and each worker behind a proxy of its own, so that a fault is
+# one worker's: proxies NAME-proxy-K, nodes worker-K, directories $RUN/outer and $RUN/worker-K. Sets RUN, OUTER_PID, WORKER_PIDS,
+# PROXY_PIDS. PROXY_FAULTS, if set, is said to each proxy before its worker starts.
+start_run_through_proxy() {
+    local name=$1 run_file=$2 workers=$3 k
+    RUN=$WORK/$name WORKER_PIDS=() PROXY_PIDS=()
+    start "$name-outer" "$ATOLL" outer "$run_file" --dir "$RUN/outer" --listen 127.0.0.1:0 "${@:4}"
+    OUTER_PID=$PID
+    wait_for 10 "the join token of $name" test -s "$RUN/outer/join.token"
+    for ((k = 0; k < workers; k++)); do
+        proxy_start "$name-proxy-$k" "$RUN/outer/join.token"
+        PROXY_PIDS+=("$PROXY_PID")
+        # shellcheck disable=SC2086 # words of a command
+        [ -z "${PROXY_FAULTS:-}" ] || proxy "$name-proxy-$k" $PROXY_FAULTS
+        start "$name-worker-$k" "$ATOLL" worker --join "$WORK/$name-proxy-$k/join.token" --dir "$RUN/worker-$k"
+        WORKER_PIDS+=("$PID")
+    done
+}
+
+# end_of_run SECONDS: the workers and the outer of start_run_through_proxy end with 0.
+end_of_run() {
+    local k
+    for k in "${!WORKER_PIDS[@]}"; do
+        wait_exit "${WORKER_PIDS[$k]}" "$1" "worker-$k"
+        equal "worker-$k ends normally" 0 "$EXIT_CODE"
+    done
+    wait_exit "$OUTER_PID" "$1" "the outer"
+    equal "the outer ends normally" 0 "$EXIT_CODE"
+}
+
+# run_status FILTER: of `atoll status --json` of $RUN; it asks the outer itself, past the proxies. Fails while the outer does not answer.
+run_status() {
+    "$ATOLL" status "$RUN" --json 2>/dev/null | jq -er "$1"
+}
+
+# worker_state NAME: absent, live, ..., as the outer sees it; "unknown" for a name that it does not know, or when it does not answer.
+worker_state() {
+    run_status "[.workers[] | select(.node == \"$1\") | .state][0] // \"unknown\"" || echo unknown
+}
+
+worker_state_is() {
+    [ "$(worker_state "$1")" = "$2" ]
+}
+
+version_reached() {
+    run_status "[.fragments[].version] | min >= $1"
+}
+
+# wait_for_version N [SECONDS]: until each fragment of $RUN is at version N or above.
+wait_for_version() {
+    wait_for "${2:-60}" "version $1 of each fragment" version_reached "$1"
 }

@@ -76,7 +76,7 @@ static int other_ending(const char *wanted) {
 static int refusal(void) {
     const struct message_refuse *refuse = &event.message.body.refuse;
     fprintf(stderr, "peer: refused with code %u: %s\n", refuse->code, refuse->text);
-    return refuse->code >= REFUSE_TOKEN_EXPIRED && refuse->code != REFUSE_STARTED ? 77 : 78;
+    return refuse->code >= REFUSE_TOKEN_EXPIRED ? 77 : 78;
 }
 
 /* ---- a worker's side ---- */
@@ -345,12 +345,12 @@ static int old_outer(const char *directory, uint16_t control, uint16_t bulk) {
     struct admission *admission;
     struct outer_link *link;
     must(keys_open(directory, &keys, &error), &error);
-    must(admission_open(directory, &keys, 1, &admission, &error), &error);
+    must(admission_open(directory, &keys, &admission, &error), &error);
     struct token token = {.expires_s = clock_wall_s() + 600, .uses = 1, .run_name = "old", .address_count = 1};
     token_make_secret(&token);
     memcpy(token.outer_key, keys.curve.public_key, sizeof token.outer_key);
     token.addresses[0] = (struct token_address){.host = "127.0.0.1", .control_port = control, .bulk_port = bulk};
-    must(admission_add_token(admission, &token, &error), &error);
+    must(admission_add_token(admission, &token, clock_wall_s(), &error), &error);
     struct outer_link_options options = {
         .host = "127.0.0.1", .control_port = control, .bulk_port = bulk, .keys = &keys, .admission = admission};
     must(outer_link_open(&options, &link, &error), &error);

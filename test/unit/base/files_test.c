@@ -4,12 +4,15 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <dirent.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "base/failpoint.h"
 #include "base/files.h"
 
 static char directory[64];
@@ -113,6 +116,178 @@ static void a_failed_write_leaves_the_old_file(void **state) {
     assert_int_equal(files_write_atomic(path, "x", 1, 0644, &error), STATUS_NOT_FOUND);
 }
 
+static void set_failpoints(const char *variable) {
+    struct error error;
+    setenv("ATOLL_FAILPOINT", variable, 1);
+    assert_int_equal(failpoint_open(&error), STATUS_OK);
+}
+
+static void assert_content(const char *path, const char *expected) {
+    struct error error;
+    uint8_t *bytes;
+    size_t count;
+    assert_int_equal(files_read(path, 1000, &bytes, &count, &error), STATUS_OK);
+    assert_string_equal((char *)bytes, expected);
+    free(bytes);
+}
+
+/* The texts are interface: operation, path, reason, what to do. */
+static void each_step_may_fail(void **state) {
+    (void)state;
+    static const struct {
+        const char *failpoint, *content_after, *text; /* @ = the directory */
+    } rows[] = {
+        {"files.create=EMFILE", "old", "cannot create @/a.tmp: Too many open files"},
+        {"files.create=EROFS", "old",
+         "cannot create @/a.tmp: Read-only file system (make it writable, or choose another directory)"},
+        {"files.write=ENOSPC", "old",
+         "cannot write @/a.tmp: No space left on device (free some space there and try again)"},
+        {"files.write=short,files.write=EDQUOT@2", "old",
+         "cannot write @/a.tmp: Disk quota exceeded (free some space there and try again)"},
+        {"files.fsync=EIO", "old", "cannot fsync @/a.tmp: Input/output error (the device fails: see the kernel's log)"},
+        {"files.close=EDQUOT", "old",
+         "cannot close @/a.tmp: Disk quota exceeded (free some space there and try again)"},
+        {"files.rename=EACCES", "old", "cannot rename to @/a: Permission denied"},
+        {"files.fsync_directory=EIO", "new",
+         "cannot fsync directory @: Input/output error (the device fails: see the kernel's log)"},
+    };
+    char path[128];
+    files_join(path, sizeof path, directory, "a");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct error error;
+        set_failpoints("");
+        assert_int_equal(files_write_atomic(path, "old", 3, 0644, &error), STATUS_OK);
+        set_failpoints(rows[i].failpoint);
+        assert_int_equal(files_write_atomic(path, "new", 3, 0644, &error), STATUS_IO);
+        char text[300];
+        const char *at = strchr(rows[i].text, '@');
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - rows[i].text), rows[i].text, directory, at + 1);
+        assert_string_equal(error.text, text);
+        assert_content(path, rows[i].content_after);
+        assert_int_equal(entries(directory), 1);
+    }
+    set_failpoints("");
+    unlink(path);
+}
+
+static void short_and_interrupted_writes(void **state) {
+    (void)state;
+    struct error error;
+    char path[128];
+    files_join(path, sizeof path, directory, "a");
+    set_failpoints("files.write=short+"); /* 5, 2, 1, 1, 1 */
+    assert_int_equal(files_write_atomic(path, "0123456789", 10, 0644, &error), STATUS_OK);
+    assert_content(path, "0123456789");
+    set_failpoints("files.write=EINTR,files.write=short@2,files.write=EINTR@3");
+    assert_int_equal(files_write_atomic(path, "abcdefghij", 10, 0644, &error), STATUS_OK);
+    assert_content(path, "abcdefghij");
+    set_failpoints("");
+    unlink(path);
+}
+
+/* A child is killed at every step in turn: the file is the old or the new one, and the next write leaves nothing behind. */
+static void killed_at_each_step(void **state) {
+    (void)state;
+    static const struct {
+        const char *failpoint, *content_after;
+        int entries_after;
+    } rows[] = {
+        {"files.create=kill", "old", 1},
+        {"files.write=kill", "old", 2},
+        {"files.write=short,files.write=kill@2", "old", 2},
+        {"files.fsync=kill", "old", 2},
+        {"files.close=kill", "old", 2},
+        {"files.rename=kill", "old", 2},
+        {"files.fsync_directory=kill", "new", 1},
+    };
+    struct error error;
+    char path[128];
+    files_join(path, sizeof path, directory, "a");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        set_failpoints("");
+        assert_int_equal(files_write_atomic(path, "old", 3, 0644, &error), STATUS_OK);
+        assert_int_equal(entries(directory), 1);
+        pid_t child = fork();
+        if (child == 0) {
+            set_failpoints(rows[i].failpoint);
+            _exit(files_write_atomic(path, "new", 3, 0644, &error) == STATUS_OK ? 0 : 1);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        assert_content(path, rows[i].content_after);
+        assert_int_equal(entries(directory), rows[i].entries_after);
+    }
+    unlink(path);
+}
+
+enum { WRITERS = 4, WRITES = 200, LONG_BYTES = 20000 };
+
+static void *write_often(void *letter) {
+    char path[128];
+    struct error error;
+    uint8_t bytes[LONG_BYTES];
+    files_join(path, sizeof path, directory, "a");
+    memset(bytes, *(char *)letter, sizeof bytes);
+    for (int i = 0; i < WRITES; i++)
+        if (files_write_atomic(path, bytes, sizeof bytes, 0644, &error) != STATUS_OK)
+            return letter;
+    return NULL;
+}
+
+/* They share the temporary name; each version is one writer's, whole. */
+static void writers_of_one_file_take_turns(void **state) {
+    (void)state;
+    pthread_t threads[WRITERS];
+    char letters[WRITERS] = {'a', 'b', 'c', 'd'};
+    char path[128];
+    struct error error;
+    uint8_t *bytes;
+    size_t count;
+    files_join(path, sizeof path, directory, "a");
+    assert_int_equal(files_write_atomic(path, "", 0, 0644, &error), STATUS_OK);
+    for (int i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, write_often, &letters[i]), 0);
+    for (int round = 0; round < 1000; round++) {
+        assert_int_equal(files_read(path, LONG_BYTES, &bytes, &count, &error), STATUS_OK);
+        assert_true(count == 0 || count == LONG_BYTES);
+        for (size_t i = 1; i < count; i++)
+            assert_int_equal(bytes[i], bytes[0]);
+        free(bytes);
+    }
+    for (int i = 0; i < WRITERS; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+    assert_int_equal(entries(directory), 1);
+    unlink(path);
+}
+
+/* Whatever lies at the temporary name: it is replaced, or said. */
+static void odd_temporary_files(void **state) {
+    (void)state;
+    struct error error;
+    char path[128], temporary[128], text[300];
+    files_join(path, sizeof path, directory, "a");
+    files_join(temporary, sizeof temporary, directory, "a.tmp");
+    assert_int_equal(mkfifo(temporary, 0600), 0);
+    assert_int_equal(files_write_atomic(path, "x", 1, 0644, &error), STATUS_OK);
+    assert_false(files_exists(temporary));
+    assert_int_equal(symlink("/etc/hostname", temporary), 0);
+    assert_int_equal(files_write_atomic(path, "y", 1, 0644, &error), STATUS_IO);
+    snprintf(text, sizeof text, "cannot create %s: Too many levels of symbolic links", temporary);
+    assert_string_equal(error.text, text);
+    unlink(temporary);
+    assert_int_equal(mkdir(temporary, 0755), 0);
+    assert_int_equal(files_write_atomic(path, "y", 1, 0644, &error), STATUS_IO);
+    snprintf(text, sizeof text, "cannot create %s: Is a directory", temporary);
+    assert_string_equal(error.text, text);
+    rmdir(temporary);
+    assert_content(path, "x");
+    unlink(path);
+}
+
 static void directories(void **state) {
     (void)state;
     struct error error;
@@ -121,6 +296,11 @@ static void directories(void **state) {
     assert_int_equal(files_make_directory(path, 0755, &error), STATUS_OK);
     assert_int_equal(files_make_directory(path, 0755, &error), STATUS_OK);
     assert_true(files_exists(path));
+    files_join(path, sizeof path, directory, "a/new");
+    set_failpoints("files.fsync_directory=EIO");
+    assert_int_equal(files_make_directory(path, 0755, &error), STATUS_IO);
+    set_failpoints("");
+    assert_false(files_exists(path)); /* so that the next call makes it durable */
     files_join(path, sizeof path, directory, "a/file");
     assert_int_equal(files_write_atomic(path, "x", 1, 0644, &error), STATUS_OK);
     assert_int_equal(files_make_directory(path, 0755, &error), STATUS_IO);
@@ -166,9 +346,17 @@ static void a_second_process_is_kept_out(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(write_and_read),       cmocka_unit_test(read_errors),
-        cmocka_unit_test(files_without_a_size), cmocka_unit_test(a_failed_write_leaves_the_old_file),
-        cmocka_unit_test(directories),          cmocka_unit_test(a_second_process_is_kept_out),
+        cmocka_unit_test(write_and_read),
+        cmocka_unit_test(read_errors),
+        cmocka_unit_test(files_without_a_size),
+        cmocka_unit_test(a_failed_write_leaves_the_old_file),
+        cmocka_unit_test(each_step_may_fail),
+        cmocka_unit_test(short_and_interrupted_writes),
+        cmocka_unit_test(killed_at_each_step),
+        cmocka_unit_test(writers_of_one_file_take_turns),
+        cmocka_unit_test(odd_temporary_files),
+        cmocka_unit_test(directories),
+        cmocka_unit_test(a_second_process_is_kept_out),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -19,6 +19,7 @@ struct box {
     int64_t colour;
     uint64_t rate, time, size;
     int64_t grace;
+    int64_t share;
     char title[8];
     char paths[3][16];
     int64_t path_count;
@@ -46,15 +47,16 @@ static const struct setting_row box_rows[] = {
     {SETTING_FIXED("optimizer", only, "adamw", "the only one")},
     {SETTING_RATE(struct box, rate, "rate", "unlimited", "a rate"), .scope = SETTING_SCOPE_NODE},
     {SETTING_DURATION(struct box, time, "time", "40ms", "a time")},
-    {SETTING_SIZE(struct box, size, "size", "1KiB", "a size")},
+    {SETTING_SIZE(struct box, size, "size", "1KiB", "a size"), .scope = SETTING_SCOPE_CONTINUED},
     {SETTING_DURATION_OR_WORD(struct box, grace, "grace", "auto", -1, "auto", "a wait")},
+    {SETTING_COUNT_OR_PERCENT(struct box, share, 64, "all", "all", "lids", "that are open")},
     {SETTING_TEXT(struct box, title, "t", "a title")},
     {SETTING_PATHS(struct box, paths, path_count, "files"), .scope = SETTING_SCOPE_NODE},
 };
 static const struct setting_row sync_rows[] = {{SETTING_INTEGER(struct sync_values, every, 1, 99, "9", "", "steps")}};
 static const struct setting_table tables[] = {
     {.section = NULL, .doc = "Top", .rows = top_rows, .row_count = 1},
-    {.section = "box", .doc = "A box", .rows = box_rows, .row_count = 13, .base_offset = offsetof(struct target, box)},
+    {.section = "box", .doc = "A box", .rows = box_rows, .row_count = 14, .base_offset = offsetof(struct target, box)},
     {.section = "sync",
      .doc = "Sync",
      .rows = sync_rows,
@@ -101,6 +103,7 @@ static void values(void **state) {
                                 "  time: 2s\n"
                                 "  size: \"1MiB\"\n"
                                 "  grace: 1ms\n"
+                                "  share: 64\n"
                                 "  title: 'x y'\n"
                                 "  paths: [a, '*.b']\n"
                                 "sync: {every: 5}\n";
@@ -116,6 +119,7 @@ static void values(void **state) {
     assert_int_equal(t.box.time, 2000000);
     assert_int_equal(t.box.size, 1048576);
     assert_int_equal(t.box.grace, 1000);
+    assert_int_equal(t.box.share, 64);
     assert_string_equal(t.box.title, "x y");
     assert_int_equal(t.box.path_count, 2);
     assert_string_equal(t.box.paths[1], "*.b");
@@ -133,6 +137,7 @@ static void defaults_and_short_forms(void **state) {
     assert_int_equal(t.box.layers, 3);
     assert_int_equal(t.box.colour, 1);
     assert_int_equal(t.box.grace, -1);
+    assert_int_equal(t.box.share, 0);
     assert_int_equal(t.box.path_count, 0);
     assert_true(t.sync.off);
     static const char scalar[] = "box: {paths: one.txt}";
@@ -189,6 +194,55 @@ static void overrides(void **state) {
         "--set box.open=yes: no: found a mapping, expected true or false (the lid)\n"
         "--set sync.every.x=3: unknown key (did you mean 'every'?)\n"
         "--set box={count: 1, count: 2}: box.count: given twice");
+}
+
+/* A part is held as a negative number: no count is one. */
+static void count_or_percent(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t value;
+    } good[] = {{"1", 1}, {"64", 64}, {"1%", -1}, {"50%", -50}, {"100%", -100}, {"all", 0}, {"'7%'", -7}};
+    char yaml[64];
+    char text[256];
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        struct target t = {0};
+        struct error error;
+        snprintf(yaml, sizeof yaml, "box: {share: %s}", good[i].text);
+        assert_int_equal(load(yaml, strlen(yaml), NULL, 0, &t, &error), STATUS_OK);
+        assert_int_equal(t.box.share, good[i].value);
+    }
+    static const char *const bad[] = {"0",
+                                      "65",
+                                      "-1",
+                                      "0%",
+                                      "101%",
+                                      "-50%",
+                                      "050%",
+                                      "50%%",
+                                      "5 0%",
+                                      "50 %",
+                                      "1.5%",
+                                      "0.5",
+                                      "half",
+                                      "+5%",
+                                      "all%",
+                                      "-0%",
+                                      "0x10%",
+                                      "99999999999999999999%",
+                                      "99999999999999999999999999999999999999%"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(yaml, sizeof yaml, "box: {share: %s}", bad[i]);
+        snprintf(text, sizeof text,
+                 "f.yaml:1:14: box.share: '%s' is not a whole number from 1 to 64, 1%% to 100%% or all (lids that are "
+                 "open)",
+                 bad[i]);
+        expect_errors(yaml, text);
+    }
+    expect_errors("box: {share: '%'}", "f.yaml:1:14: box.share: '%' is not a whole number from 1 to 64, 1% to 100% or "
+                                       "all (lids that are open)");
+    expect_errors("box: {share: }", "f.yaml:1:14: box.share: has no value, expected a whole number from 1 to 64, 1% to "
+                                    "100% or all (lids that are open)");
 }
 
 static void bad_values(void **state) {
@@ -363,7 +417,7 @@ static void texts(void **state) {
     struct target t = {0};
     struct error error;
     static const char yaml[] =
-        "name: on\nbox: {part: 1e-7, rate: 8Mbit/s, title: 'a\"\\', paths: [x, /y, '*z'], grace: 250ms}\n"
+        "name: on\nbox: {part: 1e-7, rate: 8Mbit/s, title: 'a\"\\', paths: [x, /y, '*z'], grace: 250ms, share: 50%}\n"
         "sync: off\n";
     assert_int_equal(load(yaml, strlen(yaml), NULL, 0, &t, &error), STATUS_OK);
     char *text = settings_text(&schema, &t, false, NULL);
@@ -380,6 +434,7 @@ static void texts(void **state) {
                               "  time: 40ms\n"
                               "  size: 1KiB\n"
                               "  grace: 250ms\n"
+                              "  share: 50%\n"
                               "  title: \"a\\\"\\\\\"\n"
                               "  paths: [x, /y, \"*z\"]\n"
                               "sync: off\n");
@@ -391,6 +446,7 @@ static void texts(void **state) {
     text = settings_text(&schema, &t, true, NULL);
     assert_null(strstr(text, "rate:"));
     assert_null(strstr(text, "paths:"));
+    assert_null(strstr(text, "size:")); /* it may change */
     assert_non_null(strstr(text, "time:"));
     free(text);
     text = settings_text(&schema, &t, false, "/base dir");
@@ -400,16 +456,24 @@ static void texts(void **state) {
     assert_non_null(strstr(text, "\n# A box\nbox:\n  count: 4                 # things in a box (1..64)\n"));
     assert_non_null(strstr(text, "  rate: unlimited          # a rate (such as 10Mbit/s); this node only\n"));
     assert_non_null(strstr(text, "  layers: 3                # layers (1..9 | all)\n"));
+    assert_non_null(strstr(text, "  share: all               # lids that are open (1..64 | 1%..100% | all)\n"));
+    assert_non_null(
+        strstr(text, "  size: 1KiB               # a size (such as 256KiB); may change when a run is continued\n"));
     assert_int_equal(load(text, strlen(text), NULL, 0, &back, &error), STATUS_OK);
     free(text);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values),      cmocka_unit_test(defaults_and_short_forms),
-        cmocka_unit_test(overrides),   cmocka_unit_test(bad_values),
-        cmocka_unit_test(bad_keys),    cmocka_unit_test(bad_yaml),
-        cmocka_unit_test(many_errors), cmocka_unit_test(cross_field_errors),
+        cmocka_unit_test(values),
+        cmocka_unit_test(defaults_and_short_forms),
+        cmocka_unit_test(overrides),
+        cmocka_unit_test(bad_values),
+        cmocka_unit_test(count_or_percent),
+        cmocka_unit_test(bad_keys),
+        cmocka_unit_test(bad_yaml),
+        cmocka_unit_test(many_errors),
+        cmocka_unit_test(cross_field_errors),
         cmocka_unit_test(texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

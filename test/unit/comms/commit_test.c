@@ -27,7 +27,7 @@ static void count_up(uint8_t *bytes, size_t count, uint8_t from) {
         bytes[i] = (uint8_t)(from + i);
 }
 
-static void make_commit(struct commit *commit, uint32_t counted_count) {
+static void make_commit(struct commit *commit, uint32_t counted_count, uint32_t total_count) {
     memset(commit, 0, sizeof *commit);
     count_up(commit->run_id, sizeof commit->run_id, 1);
     commit->leader = 2;
@@ -43,7 +43,11 @@ static void make_commit(struct commit *commit, uint32_t counted_count) {
                                               .base_version = 2000 + i,
                                               .send_step = 3000 + i,
                                               .tokens_from = 4000 + i,
-                                              .tokens_to = 5000 + i};
+                                              .tokens_to = 5000 + i,
+                                              .tokens = 6000 + i};
+    commit->total_count = total_count;
+    for (uint32_t i = 0; i < total_count; i++)
+        commit->totals[i] = (struct total){.slot = 10 + i, .mark = 7000 + i, .applied = 8000 + i, .dropped = 9000 + i};
     commit->payload_bytes = 123456;
     count_up(commit->payload_hash, sizeof commit->payload_hash, 100);
     count_up(commit->state_hash, sizeof commit->state_hash, 150);
@@ -61,8 +65,8 @@ static void make_certificate(struct certificate *certificate) {
 static void test_commit_hash_is_of_the_documented_bytes(void **state) {
     (void)state;
     struct commit commit;
-    make_commit(&commit, 2);
-    uint8_t bytes[1024] = "atoll commit 1", *at = bytes + 32;
+    make_commit(&commit, 2, 3);
+    uint8_t bytes[1024] = "atoll commit 2", *at = bytes + 32;
     memcpy(at, commit.run_id, 32), at += 32;
     bytes_store_u32(at, 2), at += 4;
     bytes_store_u64(at, 3), at += 8;
@@ -73,7 +77,13 @@ static void test_commit_hash_is_of_the_documented_bytes(void **state) {
     bytes_store_u32(at, 2), at += 4;
     for (uint32_t i = 0; i < 2; i++) {
         bytes_store_u32(at, i), at += 4;
-        for (uint64_t field = 1; field <= 5; field++)
+        for (uint64_t field = 1; field <= 6; field++)
+            bytes_store_u64(at, 1000 * field + i), at += 8;
+    }
+    bytes_store_u32(at, 3), at += 4;
+    for (uint32_t i = 0; i < 3; i++) {
+        bytes_store_u32(at, 10 + i), at += 4;
+        for (uint64_t field = 7; field <= 9; field++)
             bytes_store_u64(at, 1000 * field + i), at += 8;
     }
     bytes_store_u64(at, 123456), at += 8;
@@ -90,16 +100,25 @@ static bool is_field_byte(size_t at, size_t offset, size_t size) {
     return at >= offset && at < offset + size;
 }
 
-static bool is_padding_of_commit(size_t at, uint32_t counted_count) {
+static bool is_padding_of_commit(size_t at, uint32_t counted_count, uint32_t total_count) {
 #define IN(field) is_field_byte(at, offsetof(struct commit, field), sizeof(((struct commit *)0)->field))
     if (IN(run_id) || IN(leader) || IN(epoch) || IN(fragment) || IN(version) || IN(parent) || IN(run_step) ||
-        IN(counted_count) || IN(payload_bytes) || IN(payload_hash) || IN(state_hash) || IN(signature))
+        IN(counted_count) || IN(total_count) || IN(payload_bytes) || IN(payload_hash) || IN(state_hash) ||
+        IN(signature))
         return false;
 #undef IN
     for (uint32_t i = 0; i < counted_count; i++) {
         size_t base = offsetof(struct commit, counted) + i * sizeof(struct counted);
 #define IN(field) is_field_byte(at, base + offsetof(struct counted, field), sizeof(((struct counted *)0)->field))
-        if (IN(slot) || IN(incarnation) || IN(base_version) || IN(send_step) || IN(tokens_from) || IN(tokens_to))
+        if (IN(slot) || IN(incarnation) || IN(base_version) || IN(send_step) || IN(tokens_from) || IN(tokens_to) ||
+            IN(tokens))
+            return false;
+#undef IN
+    }
+    for (uint32_t i = 0; i < total_count; i++) {
+        size_t base = offsetof(struct commit, totals) + i * sizeof(struct total);
+#define IN(field) is_field_byte(at, base + offsetof(struct total, field), sizeof(((struct total *)0)->field))
+        if (IN(slot) || IN(mark) || IN(applied) || IN(dropped))
             return false;
 #undef IN
     }
@@ -108,11 +127,11 @@ static bool is_padding_of_commit(size_t at, uint32_t counted_count) {
 
 static void test_every_byte_of_a_commit_counts(void **state) {
     (void)state;
-    static const uint32_t counts[] = {1, 3, MESSAGE_WORKERS_MAX};
+    static const uint32_t counts[][2] = {{1, 1}, {3, 5}, {MESSAGE_WORKERS_MAX, MESSAGE_WORKERS_MAX}};
     for (size_t n = 0; n < 3; n++) {
         struct commit commit, changed;
         uint8_t hash[MESSAGE_HASH_BYTES], other[MESSAGE_HASH_BYTES];
-        make_commit(&commit, counts[n]);
+        make_commit(&commit, counts[n][0], counts[n][1]);
         commit_hash(&commit, hash);
         commit_sign(&commit, sign_secret);
         commit_hash(&commit, other);
@@ -123,35 +142,45 @@ static void test_every_byte_of_a_commit_counts(void **state) {
         for (size_t at = 0; at < sizeof commit; at++) {
             memcpy(&changed, &commit, sizeof commit);
             ((uint8_t *)&changed)[at] ^= (uint8_t)(1 << at % 8);
-            if (changed.counted_count > MESSAGE_WORKERS_MAX)
+            if (changed.counted_count > MESSAGE_WORKERS_MAX || changed.total_count > MESSAGE_WORKERS_MAX)
                 continue; /* the wire lets none in */
-            bool same = is_padding_of_commit(at, counts[n]);
+            bool same = is_padding_of_commit(at, counts[n][0], counts[n][1]);
             bool in_signature = is_field_byte(at, offsetof(struct commit, signature), MESSAGE_SIGNATURE_BYTES);
             commit_hash(&changed, other);
             assert_int_equal(memcmp(hash, other, sizeof hash) == 0, same || in_signature);
             assert_int_equal(commit_verify(&changed, sign_key, &error), same ? STATUS_OK : STATUS_DATA);
             tried += !same;
         }
-        assert_true(tried >= 32 + 4 + 8 + 4 + 8 + 32 + 8 + counts[n] * 44 + 8 + 32 + 16 + 64);
+        assert_true(tried >= 32 + 4 + 8 + 4 + 8 + 32 + 8 + counts[n][0] * 52 + counts[n][1] * 28 + 8 + 32 + 16 + 64);
     }
 }
 
-static void test_order_and_count_of_the_list_count(void **state) {
+static void test_order_and_count_of_the_lists_count(void **state) {
     (void)state;
     struct commit commit;
     uint8_t hash[MESSAGE_HASH_BYTES], other[MESSAGE_HASH_BYTES];
-    make_commit(&commit, 2);
+    make_commit(&commit, 2, 2);
     commit_hash(&commit, hash);
     struct counted first = commit.counted[0];
     commit.counted[0] = commit.counted[1];
     commit.counted[1] = first;
     commit_hash(&commit, other);
     assert_memory_not_equal(hash, other, sizeof hash);
-    make_commit(&commit, 2);
+    make_commit(&commit, 2, 2);
     commit.counted_count = 1;
     commit_hash(&commit, other);
     assert_memory_not_equal(hash, other, sizeof hash);
     commit.counted_count = 0;
+    commit_hash(&commit, other);
+    assert_memory_not_equal(hash, other, sizeof hash);
+    make_commit(&commit, 2, 2);
+    struct total total = commit.totals[0];
+    commit.totals[0] = commit.totals[1];
+    commit.totals[1] = total;
+    commit_hash(&commit, other);
+    assert_memory_not_equal(hash, other, sizeof hash);
+    make_commit(&commit, 2, 2);
+    commit.total_count = 1;
     commit_hash(&commit, other);
     assert_memory_not_equal(hash, other, sizeof hash);
 }
@@ -161,7 +190,7 @@ static void test_errors_name_the_commit_and_the_certificate(void **state) {
     struct commit commit;
     struct certificate certificate;
     struct error error;
-    make_commit(&commit, 1);
+    make_commit(&commit, 1, 1);
     commit.version = 12;
     assert_int_equal(commit_verify(&commit, sign_key, &error), STATUS_DATA);
     assert_string_equal(error.text,
@@ -178,7 +207,7 @@ static void test_another_key_does_not_pass(void **state) {
     struct error error;
     uint8_t other_key[MESSAGE_KEY_BYTES], other_secret[SIGN_SECRET_BYTES], zero[MESSAGE_KEY_BYTES] = {0};
     crypto_sign_keypair(other_key, other_secret);
-    make_commit(&commit, 1);
+    make_commit(&commit, 1, 1);
     commit_sign(&commit, other_secret);
     assert_int_equal(commit_verify(&commit, other_key, &error), STATUS_OK);
     assert_int_equal(commit_verify(&commit, sign_key, &error), STATUS_DATA);
@@ -251,10 +280,10 @@ static void test_pinned_hashes(void **state) {
     struct commit commit;
     uint8_t hash[MESSAGE_HASH_BYTES], zero[MESSAGE_HASH_BYTES] = {0};
     char text[2 * MESSAGE_HASH_BYTES + 1];
-    make_commit(&commit, 3);
+    make_commit(&commit, 3, 3);
     commit_hash(&commit, hash);
     bytes_to_hex(hash, sizeof hash, text);
-    assert_string_equal(text, "fc6ae2c1cc12253d150595e2717fe07e10f4c2398ae82e43cb6d14eb654d6d8b");
+    assert_string_equal(text, "8f35b6b016a2d867d97f17f8ff8014b044c720cbc6ee6a612f23628e897ec450");
     commit_genesis(zero, 0, zero, hash);
     bytes_to_hex(hash, sizeof hash, text);
     assert_string_equal(text, "f0a76a223a04055220ddf9b3e48174e5bc660794f80bb0f68f97ab26d3498150");
@@ -267,7 +296,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_commit_hash_is_of_the_documented_bytes),
         cmocka_unit_test(test_every_byte_of_a_commit_counts),
-        cmocka_unit_test(test_order_and_count_of_the_list_count),
+        cmocka_unit_test(test_order_and_count_of_the_lists_count),
         cmocka_unit_test(test_errors_name_the_commit_and_the_certificate),
         cmocka_unit_test(test_another_key_does_not_pass),
         cmocka_unit_test(test_every_byte_of_a_certificate_counts),

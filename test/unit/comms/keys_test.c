@@ -70,8 +70,8 @@ static void test_made_once_then_read(void **state) {
 }
 
 /* The identity of every node hangs on this: a change of derivation would lock all workers out. The numbers were made in Python without
- * libsodium: k = hashlib.blake2b(digest_size=32, key=seed, salt=LE64(1) + 8 zeros, person=context + 8 zeros); CURVE and enrolment:
- * x25519(sha512(k)[:32], 9); sign: the Ed25519 public key of k. */
+ * libsodium: k = hashlib.blake2b(digest_size=32, key=seed, salt=LE64(1) + 8 zeros, person=context + 8 zeros); CURVE, enrolment and
+ * recovery: x25519(sha512(k)[:32], 9); sign: the Ed25519 public key of k; the recovery secret: k, the seed of the recovery pair. */
 static void test_derivation_is_pinned(void **state) {
     (void)state;
     uint8_t seed[KEYS_SEED_BYTES];
@@ -80,15 +80,20 @@ static void test_derivation_is_pinned(void **state) {
     write_seed_file(seed, sizeof seed, 0600);
     struct node_keys keys;
     assert_int_equal(keys_open(directory, &keys, &error), STATUS_OK);
-    struct curve_pair enrolment;
+    struct curve_pair enrolment, recovery;
     keys_enrolment_pair(seed, &enrolment);
-    char text[3][65];
+    keys_recovery_pair(keys.recovery_secret, &recovery);
+    char text[5][65];
     bytes_to_hex(keys.curve.public_key, 32, text[0]);
     bytes_to_hex(keys.sign_key, 32, text[1]);
     bytes_to_hex(enrolment.public_key, 32, text[2]);
+    bytes_to_hex(keys.recovery_secret, 32, text[3]);
+    bytes_to_hex(recovery.public_key, 32, text[4]);
     assert_string_equal(text[0], "d38ad0595c7f9a44444be511135696bf5451a404624f8ce77c7f4c71929b7a56");
     assert_string_equal(text[1], "ef9f7ac41f02e335b5a061e5fe4c71a2bd177e02340c682a029406ee33ecb905");
     assert_string_equal(text[2], "718958fa692205c08a2106c43466920424317ea7ad590e1ab142d9a88c4d7b66");
+    assert_string_equal(text[3], "48df7c0f918bf63ec89f5cb59d3380bfd036b2aa1cb3b452c7492ad561f75d8f");
+    assert_string_equal(text[4], "aef82685375af946fb96e92ed50d0738069786a830e97021565642cc9e150912");
 }
 
 static void test_curve_pair_is_zmqs(void **state) {

@@ -28,6 +28,7 @@ struct bench {
     struct admission *admission;
     struct token token;
     struct curve_pair enrolment;
+    struct curve_pair recovery;
     struct curve_pair workers[2];
     struct outer_link *outer;
     struct token_address address;
@@ -57,12 +58,13 @@ __attribute__((unused)) static int bench_setup(void **state) {
     strcpy(bench->directory, "/tmp/atoll-link-XXXXXX");
     assert_non_null(mkdtemp(bench->directory));
     assert_int_equal(keys_open(bench->directory, &bench->keys, &error), STATUS_OK);
-    assert_int_equal(admission_open(bench->directory, &bench->keys, 4, &bench->admission, &error), STATUS_OK);
+    assert_int_equal(admission_open(bench->directory, &bench->keys, &bench->admission, &error), STATUS_OK);
     admission_set_run_id(bench->admission, (const uint8_t[MESSAGE_HASH_BYTES]){1});
     bench->token = (struct token){.expires_s = UINT64_MAX, .uses = 4};
     token_make_secret(&bench->token);
-    assert_int_equal(admission_add_token(bench->admission, &bench->token, &error), STATUS_OK);
+    assert_int_equal(admission_add_token(bench->admission, &bench->token, 1, &error), STATUS_OK);
     keys_enrolment_pair(bench->token.secret, &bench->enrolment);
+    keys_recovery_pair(bench->keys.recovery_secret, &bench->recovery);
     for (int i = 0; i < 2; i++) {
         crypto_box_keypair(bench->workers[i].public_key, bench->workers[i].secret_key);
         struct message_register request = {.protocol_version = MESSAGE_PROTOCOL_VERSION};

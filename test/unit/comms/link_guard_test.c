@@ -3,14 +3,17 @@
 
 static struct link_event event;
 
-static void expect_refused(struct worker_link *link, struct bench *bench, enum status status, const char *format) {
+static void expect_refused(struct worker_link *link, struct bench *bench, enum link_refusal refusal,
+                           const char *format) {
     char text[512];
     snprintf(text, sizeof text, format, bench->address.control_port);
     enum link_event_kind kind = worker_event(link, bench->outer, &event);
     if (kind != LINK_EVENT_REFUSED)
         fail_msg("expected REFUSED, got %d", kind);
     assert_string_equal(event.error.text, text);
-    assert_int_equal(event.error.status, status);
+    bool nobody = refusal == LINK_REFUSAL_NOT_CURVE || refusal == LINK_REFUSAL_NOBODY;
+    assert_int_equal(event.refusal, refusal);
+    assert_int_equal(event.error.status, nobody ? STATUS_UNREACHABLE : STATUS_REFUSED);
     worker_link_close(link);
 }
 
@@ -26,18 +29,42 @@ static void test_unlisted_key_is_refused(void **state) {
     struct curve_pair stranger;
     crypto_box_keypair(stranger.public_key, stranger.secret_key);
     expect_refused(
-        dial_as(bench, PEER_ROLE_WORKER, &stranger, NULL, WAIT_US), bench, STATUS_REFUSED,
+        dial_as(bench, PEER_ROLE_WORKER, &stranger, NULL, WAIT_US), bench, LINK_REFUSAL_NOT_LISTED,
         "the outer at 127.0.0.1:%u does not know this worker's key: register with a token: atoll worker --join "
         "TOKEN");
     expect_refused(
-        dial_as(bench, PEER_ROLE_ENROL, &stranger, NULL, WAIT_US), bench, STATUS_REFUSED,
+        dial_as(bench, PEER_ROLE_ENROL, &stranger, NULL, WAIT_US), bench, LINK_REFUSAL_NOT_LISTED,
         "the outer at 127.0.0.1:%u does not know this token (revoked, or of another run): ask for a new one: atoll "
         "token create");
     expect_refused(
-        dial_as(bench, PEER_ROLE_ADMIN, &stranger, NULL, WAIT_US), bench, STATUS_REFUSED,
+        dial_as(bench, PEER_ROLE_RECOVER, &stranger, NULL, WAIT_US), bench, LINK_REFUSAL_NOT_LISTED,
+        "the outer at 127.0.0.1:%u does not take certificates: register with a token: atoll worker --join TOKEN");
+    expect_refused(
+        dial_as(bench, PEER_ROLE_ADMIN, &stranger, NULL, WAIT_US), bench, LINK_REFUSAL_NOT_LISTED,
         "the outer at 127.0.0.1:%u has another key than this directory: run this command with the outer's own "
         "--dir");
-    assert_true(drops_of(bench).rejected_handshakes >= 3);
+    assert_true(drops_of(bench).rejected_handshakes >= 4);
+}
+
+/* The key is refused at the door as if it had never been listed; the connection that it has is the caller's to end. */
+static void test_revoked_key_is_refused(void **state) {
+    struct bench *bench = *state;
+    struct worker_link *worker = dial_worker(bench, 0);
+    expect_connected(worker, bench);
+    struct link_peer peer = greet(worker, bench, 0);
+    struct admission_worker revoked;
+    assert_int_equal(admission_revoke(bench->admission, "0", &revoked, NULL), STATUS_OK);
+    assert_memory_equal(revoked.key, bench->workers[0].public_key, KEYS_CURVE_BYTES);
+    ping_pong(worker, bench, &peer, 1);
+    worker_link_redial(worker);
+    assert_int_equal(worker_event(worker, bench->outer, &event), LINK_EVENT_LOST);
+    expect_refused(
+        worker, bench, LINK_REFUSAL_NOT_LISTED,
+        "the outer at 127.0.0.1:%u does not know this worker's key: register with a token: atoll worker --join "
+        "TOKEN");
+    struct worker_link *other = dial_worker(bench, 1);
+    expect_connected(other, bench);
+    worker_link_close(other);
 }
 
 static void test_other_outer_key(void **state) {
@@ -45,7 +72,7 @@ static void test_other_outer_key(void **state) {
     struct curve_pair other;
     crypto_box_keypair(other.public_key, other.secret_key);
     expect_refused(
-        dial_as(bench, PEER_ROLE_WORKER, &bench->workers[0], other.public_key, LONG_US), bench, STATUS_REFUSED,
+        dial_as(bench, PEER_ROLE_WORKER, &bench->workers[0], other.public_key, LONG_US), bench, LINK_REFUSAL_OTHER_KEY,
         "the outer at 127.0.0.1:%u has another key than the token says: it was set up anew, or another outer "
         "listens there; ask for a new token");
 }
@@ -71,7 +98,7 @@ static void test_plain_text_outer(void **state) {
     void *routers[2] = {open_plain_router(context, &plain.address.control_port),
                         open_plain_router(context, &plain.address.bulk_port)};
     plain.outer = NULL;
-    expect_refused(dial_as(&plain, PEER_ROLE_WORKER, &plain.workers[0], NULL, LONG_US), &plain, STATUS_UNREACHABLE,
+    expect_refused(dial_as(&plain, PEER_ROLE_WORKER, &plain.workers[0], NULL, LONG_US), &plain, LINK_REFUSAL_NOT_CURVE,
                    "what answers at 127.0.0.1:%u does not speak CURVE, so it is no atoll outer: check host and port");
     zmq_close(routers[0]);
     zmq_close(routers[1]);
@@ -128,6 +155,7 @@ static void test_something_else_answers(void **state) {
     assert_int_equal(serve_words(link, listeners, ""), LINK_EVENT_REFUSED);
     assert_true(clock_now_us() - start >= 4000000);
     assert_int_equal(event.error.status, STATUS_UNREACHABLE);
+    assert_int_equal(event.refusal, LINK_REFUSAL_NOBODY);
     assert_non_null(strstr(event.error.text, "no outer has answered for 4."));
     assert_non_null(strstr(event.error.text, "(no answer)"));
     worker_link_close(link);
@@ -229,7 +257,7 @@ static void until_dropped(struct bench *bench, uint64_t wrong_identity, uint64_t
 
 static void test_stolen_identity_is_dropped(void **state) {
     struct bench *bench = *state;
-    uint8_t routing[1 + KEYS_CURVE_BYTES] = {'W'};
+    uint8_t routing[LINK_WORKER_ROUTING_BYTES] = {'W'};
     memcpy(routing + 1, bench->workers[1].public_key, KEYS_CURVE_BYTES);
     void *context = zmq_ctx_new();
     struct message hello = a_hello(1);
@@ -269,7 +297,7 @@ static void test_stolen_identity_is_dropped(void **state) {
 
 static void test_malformed_messages_are_dropped(void **state) {
     struct bench *bench = *state;
-    uint8_t routing[1 + KEYS_CURVE_BYTES] = {'W'};
+    uint8_t routing[LINK_WORKER_ROUTING_BYTES] = {'W'};
     memcpy(routing + 1, bench->workers[0].public_key, KEYS_CURVE_BYTES);
     void *context = zmq_ctx_new();
     void *control =
@@ -304,23 +332,28 @@ static void test_roles_may_say_only_their_words(void **state) {
     memcpy(request.body.reg.token_id, bench->token.id, sizeof bench->token.id);
     memcpy(request.body.reg.worker_key, bench->workers[0].public_key, MESSAGE_KEY_BYTES);
     strcpy(request.body.reg.name, "w");
+    struct message recover = {.type = MESSAGE_RECOVER};
+    recover.body.recover.protocol_version = MESSAGE_PROTOCOL_VERSION;
+    memcpy(recover.body.recover.certificate.worker_key, bench->workers[0].public_key, MESSAGE_KEY_BYTES);
+    strcpy(recover.body.recover.certificate.name, "w");
     struct message status = {.type = MESSAGE_ADMIN_REQUEST};
     strcpy(status.body.admin_request.verb, "status");
     status.body.admin_request.text = "{}";
     const struct {
         enum peer_role role;
         const struct curve_pair *pair;
-        const struct message *allowed, *others[2];
+        const struct message *allowed, *others[3];
     } rows[] = {
-        {PEER_ROLE_ENROL, &bench->enrolment, &request, {&hello, &status}},
-        {PEER_ROLE_ADMIN, &bench->keys.curve, &status, {&hello, &request}},
-        {PEER_ROLE_WORKER, &bench->workers[0], &hello, {&status, &request}},
+        {PEER_ROLE_ENROL, &bench->enrolment, &request, {&hello, &status, &recover}},
+        {PEER_ROLE_RECOVER, &bench->recovery, &recover, {&hello, &status, &request}},
+        {PEER_ROLE_ADMIN, &bench->keys.curve, &status, {&hello, &request, &recover}},
+        {PEER_ROLE_WORKER, &bench->workers[0], &hello, {&status, &request, &recover}},
     };
     uint64_t dropped = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct worker_link *link = dial_as(bench, rows[i].role, rows[i].pair, NULL, WAIT_US);
         expect_connected(link, bench);
-        for (int other = 0; other < 2; other++) {
+        for (int other = 0; other < 3; other++) {
             assert_int_equal(worker_link_send(link, rows[i].others[other]), STATUS_OK);
             until_dropped(bench, ++dropped, 0);
         }
@@ -329,7 +362,7 @@ static void test_roles_may_say_only_their_words(void **state) {
         assert_int_equal(event.message.type, rows[i].allowed->type);
         assert_int_equal(event.peer.role, rows[i].role);
         assert_memory_equal(event.peer.key, rows[i].pair->public_key, KEYS_CURVE_BYTES);
-        if (rows[i].role == PEER_ROLE_ENROL) { /* the answer finds its way back */
+        if (rows[i].role == PEER_ROLE_ENROL || rows[i].role == PEER_ROLE_RECOVER) { /* the answer finds its way back */
             struct message no = {.type = MESSAGE_REFUSE};
             no.body.refuse.code = REFUSE_FULL;
             strcpy(no.body.refuse.text, "full");
@@ -362,6 +395,7 @@ static void test_taken_port_is_said(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_unlisted_key_is_refused, bench_setup, bench_teardown),
+        cmocka_unit_test_setup_teardown(test_revoked_key_is_refused, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_other_outer_key, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_plain_text_outer, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_something_else_answers, bench_setup, bench_teardown),

@@ -7,7 +7,7 @@ static struct chunk chunk_of(bool most) {
     struct chunk chunk;
     memset(&chunk, 0, sizeof chunk);
     chunk.session = most ? UINT64_MAX : 0;
-    chunk.key.kind = most ? TRANSFER_COMMIT : TRANSFER_CONTRIBUTION;
+    chunk.key.kind = most ? TRANSFER_SNAPSHOT : TRANSFER_CONTRIBUTION;
     chunk.key.leader = most ? 63 : 0;
     chunk.key.fragment = most ? 127 : 0;
     chunk.key.version = most ? COUNT_MAX : 0;
@@ -42,7 +42,7 @@ static void test_chunk_round_trip(void **state) {
         memcpy(sealed, header, count);
         seal(sealed, count);
         assert_memory_equal(header, sealed, count);
-        assert_memory_equal(header, "ATCH\x01\x00", 6);
+        assert_memory_equal(header, "ATCH\x02\x00", 6);
         assert_int_equal(wire_decode_chunk(header, count, &back, &error), STATUS_OK);
         assert_memory_equal(&back, &chunk, sizeof chunk);
     }
@@ -71,8 +71,8 @@ static void test_bad_chunk_headers(void **state) {
     bad[0] = 'B';
     expect_chunk_error(bad, count, "chunk: magic: expected 0x48435441, found 0x48435442");
     memcpy(bad, good, sizeof good);
-    bad[4] = 2;
-    expect_chunk_error(bad, count, "chunk: protocol_version: expected 1, found 2");
+    bad[4] = 1;
+    expect_chunk_error(bad, count, "chunk: protocol_version: expected 2, found 1");
     memcpy(bad, good, sizeof good);
     bad[6]++;
     expect_chunk_error(bad, count, "chunk: protobuf_bytes: expected 12, found 13");
@@ -86,9 +86,9 @@ static void test_bad_chunk_headers(void **state) {
     seal(bad, count);
     expect_chunk_error(bad, count, "chunk: payload_bytes: expected 1..262144, found 262145");
     memcpy(bad, good, sizeof good);
-    bad[19] = 3; /* the fields of the least chunk are two bytes each: kind */
+    bad[19] = 4; /* the fields of the least chunk are two bytes each: kind */
     seal(bad, count);
-    expect_chunk_error(bad, count, "chunk: kind: expected 1..2, found 3");
+    expect_chunk_error(bad, count, "chunk: kind: expected 1..3, found 4");
     memcpy(bad, good, sizeof good);
     seal(bad, count - 2);
     expect_chunk_error(bad, count - 2, "chunk: offset: missing");

@@ -31,6 +31,8 @@ static void try_bytes(const uint8_t *bytes, size_t count, unsigned *let_in) {
     *let_in += 1;
     if (message.type == MESSAGE_REGISTER && message.body.reg.protocol_version != MESSAGE_PROTOCOL_VERSION)
         return;
+    if (message.type == MESSAGE_RECOVER && message.body.recover.protocol_version != MESSAGE_PROTOCOL_VERSION)
+        return;
     if (message.type == MESSAGE_HELLO && message.body.hello.protocol_version != MESSAGE_PROTOCOL_VERSION)
         return;
     size_t other_count = wire_encode(&message, other);
@@ -99,23 +101,29 @@ static void test_hostile_unknown_fields(void **state) {
         if (type != MESSAGE_TELEMETRY)
             assert_non_null(strstr(error.text, "needs more than the 262144 bytes of memory allowed"));
     }
-    /* A packed list of 65000 entries, and 20000 counted lines. */
+    /* A packed list of 65000 entries, and 32000 lines, totals or heads that are empty. */
     start_body(MESSAGE_FINISH, false);
     memset(flood, 0, sizeof flood);
     put_bytes(&body_bytes, 1, flood, 65000);
     wrap_body(MESSAGE_FINISH);
     expect_error(message_bytes.at, message_bytes.count,
                  "FINISH: unpacking 65007 bytes needs more than the 262144 bytes of memory allowed");
-    start_body(MESSAGE_COMMIT, false);
-    size_t before = body_bytes.count;
-    while (body_bytes.count + 2 <= 65000)
-        put_bytes(&body_bytes, 8, "", 0);
-    assert_true(body_bytes.count > before + 60000);
-    wrap_body(MESSAGE_COMMIT);
-    struct message message;
-    struct error error;
-    assert_int_equal(decode(message_bytes.at, message_bytes.count, &message, &error), STATUS_DATA);
-    assert_non_null(strstr(error.text, "needs more than the 262144 bytes of memory allowed"));
+    static const struct {
+        enum message_type type;
+        uint32_t field;
+    } lists[] = {{MESSAGE_COMMIT, 8}, {MESSAGE_COMMIT, 9}, {MESSAGE_HELLO, 11}, {MESSAGE_STATE, 4}};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        start_body(lists[i].type, false);
+        size_t before = body_bytes.count;
+        while (body_bytes.count + 2 <= 65000)
+            put_bytes(&body_bytes, lists[i].field, "", 0);
+        assert_true(body_bytes.count > before + 60000);
+        wrap_body(lists[i].type);
+        struct message message;
+        struct error error;
+        assert_int_equal(decode(message_bytes.at, message_bytes.count, &message, &error), STATUS_DATA);
+        assert_non_null(strstr(error.text, "needs more than the 262144 bytes of memory allowed"));
+    }
 }
 
 /* The scratch may start anywhere; decoded texts end in it. */

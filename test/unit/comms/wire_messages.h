@@ -39,6 +39,25 @@ static inline void fill_versions(uint32_t *count, uint64_t *versions, uint32_t l
         versions[i] = most ? COUNT_MAX : 0;
 }
 
+static inline void fill_heads(uint32_t *count, struct head *heads, uint32_t least, bool most) {
+    *count = most ? MESSAGE_FRAGMENTS_MAX : least;
+    for (uint32_t i = 0; i < *count; i++) {
+        heads[i].epoch = heads[i].version = most ? COUNT_MAX : 0;
+        fill_bytes(heads[i].hash, sizeof heads[i].hash, most);
+    }
+}
+
+static inline void fill_certificate(struct certificate *certificate, bool most) {
+    fill_bytes(certificate->run_id, sizeof certificate->run_id, most);
+    fill_bytes(certificate->worker_key, sizeof certificate->worker_key, most);
+    certificate->slot = most ? 63 : 0;
+    fill_chars(certificate->name, sizeof certificate->name, 1, most, 'w');
+    fill_bytes(certificate->signature, sizeof certificate->signature, most);
+}
+
+/* Half of the largest count takes as many bytes as the largest: with it, differences and sums are long too. */
+#define COUNT_HALF (COUNT_MAX / 2)
+
 static inline void fill_offer(struct contribution *offer, bool most) {
     uint64_t count = most ? COUNT_MAX : 0;
     *offer = (struct contribution){.slot = most ? 63 : 0,
@@ -46,8 +65,9 @@ static inline void fill_offer(struct contribution *offer, bool most) {
                                    .fragment = most ? 127 : 0,
                                    .base_version = count,
                                    .send_step = most ? COUNT_MAX : 1,
-                                   .tokens_from = most ? COUNT_MAX - 1 : 0,
+                                   .tokens_from = most ? COUNT_HALF : 0,
                                    .tokens_to = most ? COUNT_MAX : 1,
+                                   .tokens = most ? COUNT_MAX - COUNT_HALF : 1,
                                    .payload_bytes = most ? COUNT_MAX : 1};
     fill_bytes(offer->payload_hash, sizeof offer->payload_hash, most);
 }
@@ -55,7 +75,7 @@ static inline void fill_offer(struct contribution *offer, bool most) {
 static inline void fill_commit(struct commit *commit, bool most) {
     fill_bytes(commit->run_id, sizeof commit->run_id, most);
     commit->leader = most ? 63 : 0;
-    commit->epoch = most ? COUNT_MAX : 0;
+    commit->epoch = most ? COUNT_MAX : 1;
     commit->fragment = most ? 127 : 0;
     commit->version = most ? COUNT_MAX : 1;
     fill_bytes(commit->parent, sizeof commit->parent, most);
@@ -66,8 +86,15 @@ static inline void fill_commit(struct commit *commit, bool most) {
                                               .incarnation = most ? UINT64_MAX : 0,
                                               .base_version = most ? COUNT_MAX - 1 : 0,
                                               .send_step = most ? COUNT_MAX : 1,
-                                              .tokens_from = most ? COUNT_MAX - 1 : 0,
-                                              .tokens_to = most ? COUNT_MAX : 1};
+                                              .tokens_from = most ? COUNT_HALF : 0,
+                                              .tokens_to = most ? COUNT_MAX : 1,
+                                              .tokens = most ? COUNT_MAX - COUNT_HALF : 1};
+    commit->total_count = most ? 64 : 1;
+    for (uint32_t i = 0; i < commit->total_count; i++)
+        commit->totals[i] = (struct total){.slot = i,
+                                           .mark = most ? COUNT_MAX : 1,
+                                           .applied = most ? COUNT_MAX - COUNT_HALF : 1,
+                                           .dropped = most ? COUNT_HALF : 0};
     commit->payload_bytes = most ? COUNT_MAX : 1;
     fill_bytes(commit->payload_hash, sizeof commit->payload_hash, most);
     fill_bytes(commit->state_hash, sizeof commit->state_hash, most);
@@ -83,7 +110,9 @@ static inline void fill_hello(struct message_hello *hello, bool most) {
     fill_chars(hello->name, sizeof hello->name, 1, most, '~');
     hello->down_bytes_per_s = most ? COUNT_MAX : 0;
     hello->resuming = most;
-    fill_versions(&hello->version_count, hello->versions, 0, most);
+    hello->run_step = most ? COUNT_MAX : 0;
+    hello->members_mask = most ? UINT64_MAX : 0;
+    fill_heads(&hello->head_count, hello->heads, 0, most);
 }
 
 static inline void fill_welcome(struct message_welcome *welcome, bool most) {
@@ -98,7 +127,8 @@ static inline void fill_welcome(struct message_welcome *welcome, bool most) {
 
 static inline void fill_telemetry(struct message_telemetry *telemetry, bool most) {
     uint64_t meter = most ? METER_MAX : 0;
-    *telemetry = (struct message_telemetry){.step = most ? COUNT_MAX : 0,
+    *telemetry = (struct message_telemetry){.phase = most ? WORKER_ENDING : WORKER_TRAINING,
+                                            .step = most ? COUNT_MAX : 0,
                                             .tokens = most ? COUNT_MAX : 0,
                                             .loss = most ? (double)NAN : 0,
                                             .tokens_per_s = most ? 1.7976931348623157e308 : -0.0,
@@ -128,12 +158,13 @@ static inline void fill(struct message *message, enum message_type type, bool mo
         fill_bytes(message->body.reg.worker_key, MESSAGE_KEY_BYTES, most);
         fill_chars(message->body.reg.name, MESSAGE_NAME_BYTES, 0, most, '!');
         break;
+    case MESSAGE_RECOVER:
+        message->body.recover.protocol_version = MESSAGE_PROTOCOL_VERSION;
+        fill_certificate(&message->body.recover.certificate, most);
+        break;
     case MESSAGE_ADMIT:
-        fill_bytes(message->body.admit.certificate.run_id, MESSAGE_HASH_BYTES, most);
-        fill_bytes(message->body.admit.certificate.worker_key, MESSAGE_KEY_BYTES, most);
-        message->body.admit.certificate.slot = most ? 63 : 0;
-        fill_chars(message->body.admit.certificate.name, MESSAGE_NAME_BYTES, 1, most, 'w');
-        fill_bytes(message->body.admit.certificate.signature, MESSAGE_SIGNATURE_BYTES, most);
+        fill_certificate(&message->body.admit.certificate, most);
+        fill_bytes(message->body.admit.recovery_secret, MESSAGE_KEY_BYTES, most);
         fill_bytes(message->body.admit.sign_key, MESSAGE_KEY_BYTES, most);
         message->body.admit.up_bytes_per_s = most ? COUNT_MAX : 0;
         message->body.admit.down_bytes_per_s = most ? COUNT_MAX : 0;
@@ -153,6 +184,27 @@ static inline void fill(struct message *message, enum message_type type, bool mo
         fill_bytes(message->body.ready.tokenizer_hash, MESSAGE_HASH_BYTES, most);
         message->body.ready.has_validation = most;
         message->body.ready.tokens_per_step = most ? COUNT_MAX : 1;
+        message->body.ready.tokens = most ? COUNT_MAX : 0;
+        break;
+    case MESSAGE_STATE:
+        message->body.state.started = most;
+        message->body.state.run_step = most ? COUNT_MAX : 0;
+        message->body.state.tokens = most ? COUNT_MAX : 0;
+        fill_heads(&message->body.state.head_count, message->body.state.heads, 1, most);
+        break;
+    case MESSAGE_FETCH:
+        message->body.fetch.fragment = most ? 127 : 0;
+        message->body.fetch.have.epoch = message->body.fetch.have.version = most ? COUNT_MAX : 0;
+        fill_bytes(message->body.fetch.have.hash, MESSAGE_HASH_BYTES, most);
+        break;
+    case MESSAGE_SNAPSHOT:
+        fill_commit(&message->body.snapshot.commit, most);
+        message->body.snapshot.bytes = most ? COUNT_MAX : 1;
+        fill_bytes(message->body.snapshot.hash, MESSAGE_HASH_BYTES, most);
+        break;
+    case MESSAGE_JOINED:
+        message->body.joined.step = most ? COUNT_MAX : 0;
+        message->body.joined.tokens = most ? COUNT_MAX : 0;
         break;
     case MESSAGE_START:
         message->body.start.evaluator_slot = most ? UINT32_MAX : 0;
@@ -172,10 +224,10 @@ static inline void fill(struct message *message, enum message_type type, bool mo
     case MESSAGE_OFFER_REFUSED:
         message->body.offer_refused.fragment = most ? 127 : 0;
         message->body.offer_refused.base_version = most ? COUNT_MAX : 0;
-        message->body.offer_refused.code = most ? OFFER_REFUSED_NOT_FINITE : OFFER_REFUSED_STALE;
+        message->body.offer_refused.code = most ? OFFER_REFUSED_NORM : OFFER_REFUSED_STALE;
         break;
     case MESSAGE_GRANT:
-        message->body.grant.key = (struct transfer_key){most ? TRANSFER_COMMIT : TRANSFER_CONTRIBUTION, most ? 63 : 0,
+        message->body.grant.key = (struct transfer_key){most ? TRANSFER_SNAPSHOT : TRANSFER_CONTRIBUTION, most ? 63 : 0,
                                                         most ? 127 : 0, most ? COUNT_MAX : 0};
         message->body.grant.offset = most ? COUNT_MAX : 0;
         message->body.grant.limit = most ? COUNT_MAX : 0;
@@ -209,6 +261,7 @@ static inline void fill(struct message *message, enum message_type type, bool mo
     case MESSAGE_FAREWELL:
     case MESSAGE_STOP:
     case MESSAGE_GOODBYE:
+    case MESSAGE_DRAIN:
         fill_chars(message->body.text.text, MESSAGE_TEXT_BYTES, 0, most, '.');
         break;
     case MESSAGE_ADMIN_REQUEST:

@@ -22,7 +22,23 @@ static void test_round_trip_of_every_type(void **state) {
         }
 }
 
-/* The tables, the descriptors and the plain structs agree on names; REGISTER and HELLO open with their version. */
+/* The fullest lists with their longest numbers, and room to spare: 128 heads, 64 counted lines and 64 totals. */
+static void test_full_lists_fit(void **state) {
+    (void)state;
+    static const struct {
+        enum message_type type;
+        size_t bytes; /* with the envelope: a change of the format is seen here */
+    } rows[] = {{MESSAGE_HELLO, 6851}, {MESSAGE_STATE, 6692}, {MESSAGE_COMMIT, 5552}, {MESSAGE_SNAPSHOT, 5597}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct message message;
+        fill(&message, rows[i].type, true);
+        size_t count = wire_encode(&message, encoded);
+        assert_int_equal(count, rows[i].bytes);
+        assert_true(count <= MESSAGE_CONTROL_BYTES_MAX);
+    }
+}
+
+/* The tables, the descriptors and the plain structs agree on names; REGISTER, RECOVER and HELLO open with their version. */
 static void test_rows_match_the_proto(void **state) {
     (void)state;
     for (int type = 1; type < MESSAGE_TYPE_COUNT; type++) {
@@ -35,6 +51,7 @@ static void test_rows_match_the_proto(void **state) {
         assert_string_equal(message_type_name((enum message_type)type), shape->name);
     }
     assert_string_equal(wire_rules_body(MESSAGE_REGISTER)->rules[0].name, "protocol_version");
+    assert_string_equal(wire_rules_body(MESSAGE_RECOVER)->rules[0].name, "protocol_version");
     assert_string_equal(wire_rules_body(MESSAGE_HELLO)->rules[0].name, "protocol_version");
     assert_int_equal(wire_rules_chunk.rule_count, wire_rules_chunk.descriptor->n_fields);
     assert_string_equal(message_type_name(MESSAGE_OFFER_REFUSED), "OFFER_REFUSED");
@@ -58,6 +75,15 @@ static void test_bad_integers(void **state) {
         {MESSAGE_HELLO, 4, (UINT64_C(1) << 32) + 3, "HELLO: slot: expected 0..63, found 4294967299"},
         {MESSAGE_HELLO, 7, UINT64_MAX,
          "HELLO: down_bytes_per_s: expected 0..281474976710655, found 18446744073709551615"},
+        {MESSAGE_HELLO, 9, UINT64_C(1) << 48, "HELLO: run_step: expected 0..281474976710655, found 281474976710656"},
+        {MESSAGE_READY, 5, UINT64_C(1) << 48, "READY: tokens: expected 0..281474976710655, found 281474976710656"},
+        {MESSAGE_STATE, 2, UINT64_C(1) << 48, "STATE: run_step: expected 0..281474976710655, found 281474976710656"},
+        {MESSAGE_STATE, 3, UINT64_C(1) << 48, "STATE: tokens: expected 0..281474976710655, found 281474976710656"},
+        {MESSAGE_FETCH, 1, 128, "FETCH: fragment: expected 0..127, found 128"},
+        {MESSAGE_SNAPSHOT, 2, 0, "SNAPSHOT: bytes: expected 1..281474976710655, found 0"},
+        {MESSAGE_SNAPSHOT, 2, UINT64_C(1) << 48, "SNAPSHOT: bytes: expected 1..281474976710655, found 281474976710656"},
+        {MESSAGE_JOINED, 1, UINT64_C(1) << 48, "JOINED: step: expected 0..281474976710655, found 281474976710656"},
+        {MESSAGE_JOINED, 2, UINT64_C(1) << 48, "JOINED: tokens: expected 0..281474976710655, found 281474976710656"},
         {MESSAGE_WELCOME, 2, 0, "WELCOME: workers: expected 1..64, found 0"},
         {MESSAGE_WELCOME, 2, 65, "WELCOME: workers: expected 1..64, found 65"},
         {MESSAGE_READY, 4, 0, "READY: tokens_per_step: expected 1..281474976710655, found 0"},
@@ -71,17 +97,22 @@ static void test_bad_integers(void **state) {
         {MESSAGE_OFFER, 5, 0, "OFFER: send_step: expected 1..281474976710655, found 0"},
         {MESSAGE_OFFER, 6, 1, "OFFER: tokens_to: expected above tokens_from 1, found 1"},
         {MESSAGE_OFFER, 6, 9, "OFFER: tokens_to: expected above tokens_from 9, found 1"},
-        {MESSAGE_OFFER, 8, 0, "OFFER: payload_bytes: expected 1..281474976710655, found 0"},
-        {MESSAGE_OFFER_REFUSED, 3, 6, "OFFER_REFUSED: code: expected 1..5, found 6"},
-        {MESSAGE_GRANT, 1, 0, "GRANT: kind: expected 1..2, found 0"},
-        {MESSAGE_GRANT, 1, 3, "GRANT: kind: expected 1..2, found 3"},
+        {MESSAGE_OFFER, 8, 0, "OFFER: tokens: expected 1..281474976710655, found 0"},
+        {MESSAGE_OFFER, 8, 2, "OFFER: tokens: expected at most tokens_to - tokens_from = 1, found 2"},
+        {MESSAGE_OFFER, 9, 0, "OFFER: payload_bytes: expected 1..281474976710655, found 0"},
+        {MESSAGE_OFFER_REFUSED, 3, 7, "OFFER_REFUSED: code: expected 1..6, found 7"},
+        {MESSAGE_GRANT, 1, 0, "GRANT: kind: expected 1..3, found 0"},
+        {MESSAGE_GRANT, 1, 4, "GRANT: kind: expected 1..3, found 4"},
         {MESSAGE_GRANT, 2, 64, "GRANT: leader: expected 0..63, found 64"},
         {MESSAGE_GRANT, 5, 1, "GRANT: limit: expected offset 1 or more, found 0"},
         {MESSAGE_GRANT, 6, UINT64_C(1) << 48, "GRANT: limit: expected 0..281474976710655, found 281474976710656"},
+        {MESSAGE_COMMIT, 3, 0, "COMMIT: epoch: expected 1..281474976710655, found 0"},
         {MESSAGE_COMMIT, 5, 0, "COMMIT: version: expected 1..281474976710655, found 0"},
         {MESSAGE_COMMIT, 7, 0, "COMMIT: run_step: expected 1..281474976710655, found 0"},
         {MESSAGE_APPLIED, 1, 128, "APPLIED: fragment: expected 0..127, found 128"},
-        {MESSAGE_TELEMETRY, 9, UINT64_C(1) << 63,
+        {MESSAGE_TELEMETRY, 1, 0, "TELEMETRY: phase: expected 1..5, found 0"},
+        {MESSAGE_TELEMETRY, 1, 6, "TELEMETRY: phase: expected 1..5, found 6"},
+        {MESSAGE_TELEMETRY, 10, UINT64_C(1) << 63,
          "TELEMETRY: wire_up: expected 0..9223372036854775807, found 9223372036854775808"},
         {MESSAGE_DONE, 1, UINT64_C(1) << 48, "DONE: step: expected 0..281474976710655, found 281474976710656"},
     };
@@ -104,9 +135,12 @@ struct bad_bytes {
 static void test_bad_bytes_and_texts(void **state) {
     (void)state;
     static const struct bad_bytes rows[] = {
-        {MESSAGE_OFFER, 9, 31, NULL, "OFFER: payload_hash: expected 32 bytes, found 31"},
-        {MESSAGE_OFFER, 9, 33, NULL, "OFFER: payload_hash: expected 32 bytes, found 33"},
-        {MESSAGE_OFFER, 9, 0, NULL, "OFFER: payload_hash: expected 32 bytes, found 0"},
+        {MESSAGE_OFFER, 10, 31, NULL, "OFFER: payload_hash: expected 32 bytes, found 31"},
+        {MESSAGE_OFFER, 10, 33, NULL, "OFFER: payload_hash: expected 32 bytes, found 33"},
+        {MESSAGE_OFFER, 10, 0, NULL, "OFFER: payload_hash: expected 32 bytes, found 0"},
+        {MESSAGE_ADMIT, 2, 31, NULL, "ADMIT: recovery_secret: expected 32 bytes, found 31"},
+        {MESSAGE_SNAPSHOT, 3, 33, NULL, "SNAPSHOT: hash: expected 32 bytes, found 33"},
+        {MESSAGE_DRAIN, 1, 3, "a\nb", "DRAIN: text: expected printable UTF-8, found byte 0x0a at 1"},
         {MESSAGE_APPLIED, 3, 32, NULL, "APPLIED: state_hash: expected 16 bytes, found 32"},
         {MESSAGE_REGISTER, 2, 7, NULL, "REGISTER: token_id: expected 8 bytes, found 7"},
         {MESSAGE_REGISTER, 4, 64, NULL, "REGISTER: name: expected 0..63 bytes, found 64"},
@@ -143,7 +177,7 @@ static void test_bad_bytes_and_texts(void **state) {
 static void test_bad_reals(void **state) {
     (void)state;
     start_body(MESSAGE_TELEMETRY, false);
-    put_real(&body_bytes, 3, (double)INFINITY);
+    put_real(&body_bytes, 4, (double)INFINITY);
     wrap_body(MESSAGE_TELEMETRY);
     expect_error(message_bytes.at, message_bytes.count,
                  "TELEMETRY: loss: expected a finite number or NaN, found infinity");
@@ -154,53 +188,193 @@ static void test_bad_reals(void **state) {
                  "FINAL: eval_loss: expected a finite number or NaN, found infinity");
 }
 
-static void put_counted(struct bytes *body, uint64_t slot, uint64_t base, uint64_t step, uint64_t from, uint64_t to) {
+static void append_integers(struct bytes *body, uint32_t field, const uint64_t *values, uint32_t count) {
     static struct bytes line;
     line.count = 0;
-    put_integer(&line, 1, slot);
-    put_integer(&line, 2, 1);
-    put_integer(&line, 3, base);
-    put_integer(&line, 4, step);
-    put_integer(&line, 5, from);
-    put_integer(&line, 6, to);
-    put_bytes(body, 8, line.at, line.count);
+    for (uint32_t i = 0; i < count; i++)
+        put_integer(&line, i + 1, values[i]);
+    put_bytes(body, field, line.at, line.count);
+}
+
+enum { AT_COUNTED = 8, AT_TOTALS = 9 };
+
+/* What is wrong in a commit is said in the same words where it comes alone and within a SNAPSHOT. */
+static void expect_commit_error(const char *text) {
+    static struct bytes commit;
+    char expected[200];
+    wrap_body(MESSAGE_COMMIT);
+    snprintf(expected, sizeof expected, "COMMIT: %s", text);
+    expect_error(message_bytes.at, message_bytes.count, expected);
+
+    commit = body_bytes;
+    body_bytes.count = 0;
+    put_bytes(&body_bytes, 1, commit.at, commit.count);
+    put_integer(&body_bytes, 2, 1);
+    put_bytes(&body_bytes, 3, "0123456789abcdef0123456789abcdef", MESSAGE_HASH_BYTES);
+    wrap_body(MESSAGE_SNAPSHOT);
+    bool of_a_list = strchr(text, '[') && strchr(text, '[') < strchr(text, ':');
+    bool of_a_field = of_a_list || !strncmp(text, "counted:", 8) || !strncmp(text, "totals:", 7);
+    snprintf(expected, sizeof expected, "SNAPSHOT: commit%s%s", of_a_field ? "." : ": ", text);
+    expect_error(message_bytes.at, message_bytes.count, expected);
+}
+
+/* The least commit has version 1, run_step 1 and for slot 0 a counted line and a total: the interval of token 1. */
+static void test_bad_counted_lines(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t line[7]; /* slot, incarnation, base_version, send_step, tokens_from, tokens_to, tokens */
+        const char *text;
+    } rows[] = {
+        {{64, 1, 0, 1, 0, 9, 9}, "counted[1].slot: expected 0..63, found 64"},
+        {{0, 1, 0, 1, 0, 9, 9}, "counted[1].slot: 0 is in the list already"},
+        {{2, 1, 0, 1, 0, 9, 9}, "counted[1].slot: 2 is not in totals"},
+        {{1, 1, 1, 1, 0, 9, 9}, "counted[1].base_version: expected below version 1, found 1"},
+        {{1, 1, 0, 2, 0, 9, 9}, "counted[1].send_step: expected at most run_step 1, found 2"},
+        {{1, 1, 0, 0, 0, 9, 9}, "counted[1].send_step: expected 1..281474976710655, found 0"},
+        {{1, 1, 0, 1, 9, 9, 1}, "counted[1].tokens_to: expected above tokens_from 9, found 9"},
+        {{1, 1, 0, 1, 10, 9, 1}, "counted[1].tokens_to: expected above tokens_from 10, found 9"},
+        {{1, 1, 0, 1, 0, 8, 8}, "counted[1].tokens_to: expected the mark 9 of slot 1 in totals, found 8"},
+        {{1, 1, 0, 1, 0, 10, 9}, "counted[1].tokens_to: expected the mark 9 of slot 1 in totals, found 10"},
+        {{1, 1, 0, 1, 0, 9, 0}, "counted[1].tokens: expected 1..281474976710655, found 0"},
+        {{1, 1, 0, 1, 3, 9, 7}, "counted[1].tokens: expected at most tokens_to - tokens_from = 6, found 7"},
+    };
+    static const uint64_t total[] = {1, 9, 6, 3};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        start_body(MESSAGE_COMMIT, false);
+        append_integers(&body_bytes, AT_COUNTED, rows[i].line, 7);
+        append_integers(&body_bytes, AT_TOTALS, total, 4);
+        expect_commit_error(rows[i].text);
+    }
+    start_body(MESSAGE_COMMIT, true);
+    append_integers(&body_bytes, AT_COUNTED, rows[0].line, 7);
+    expect_commit_error("counted: expected 1..64 entries, found 65");
+    start_body(MESSAGE_COMMIT, false);
+    put_bytes(&body_bytes, AT_COUNTED, "\x08\x01\x98\x06\x01", 5); /* slot 1, field 99 */
+    expect_commit_error("counted[1]: field 99 is unknown");
+    start_body(MESSAGE_COMMIT, false);
+    put_bytes(&body_bytes, AT_COUNTED, "\x08\x01", 2);
+    expect_commit_error("counted[1].incarnation: missing");
+    start_body(MESSAGE_COMMIT, false);
+    put_integer(&body_bytes, 99, 1);
+    expect_commit_error("field 99 is unknown");
+}
+
+static void test_bad_totals(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t total[4]; /* slot, mark, applied, dropped */
+        const char *text;
+    } rows[] = {
+        {{64, 9, 9, 0}, "totals[1].slot: expected 0..63, found 64"},
+        {{0, 9, 9, 0}, "totals[1].slot: expected above 0, the slot before it, found 0"},
+        {{1, 0, 9, 0}, "totals[1].mark: expected 1..281474976710655, found 0"},
+        {{1, 9, 0, 9}, "totals[1].applied: expected 1..281474976710655, found 0"},
+        {{1, 9, 9, UINT64_C(1) << 48}, "totals[1].dropped: expected 0..281474976710655, found 281474976710656"},
+        {{1, 9, 6, 2}, "totals[1].mark: expected applied + dropped = 8, found 9"},
+        {{1, 9, 9, 1}, "totals[1].mark: expected applied + dropped = 10, found 9"},
+    };
+    static const uint64_t late[] = {5, 9, 6, 3}, early[] = {4, 9, 6, 3};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        start_body(MESSAGE_COMMIT, false);
+        append_integers(&body_bytes, AT_TOTALS, rows[i].total, 4);
+        expect_commit_error(rows[i].text);
+    }
+    start_body(MESSAGE_COMMIT, false);
+    append_integers(&body_bytes, AT_TOTALS, late, 4);
+    append_integers(&body_bytes, AT_TOTALS, early, 4);
+    expect_commit_error("totals[2].slot: expected above 5, the slot before it, found 4");
+    start_body(MESSAGE_COMMIT, true);
+    append_integers(&body_bytes, AT_TOTALS, late, 4);
+    expect_commit_error("totals: expected 1..64 entries, found 65");
+    start_body(MESSAGE_COMMIT, false);
+    put_bytes(&body_bytes, AT_TOTALS, "\x08\x01\x98\x06\x01", 5);
+    expect_commit_error("totals[1]: field 99 is unknown");
+    start_body(MESSAGE_COMMIT, false);
+    put_bytes(&body_bytes, AT_TOTALS, "\x08\x01", 2);
+    expect_commit_error("totals[1].mark: missing");
+}
+
+/* A slot may have a total without being counted, the counted list may stand in any order, and tokens may be lost on the way. */
+static void test_commits_that_are_fine(void **state) {
+    (void)state;
+    struct message message, back;
+    struct error error;
+    fill(&message, MESSAGE_COMMIT, false);
+    struct commit *commit = &message.body.commit;
+    commit->version = 7;
+    commit->run_step = 50;
+    commit->counted_count = 2;
+    commit->counted[0] = (struct counted){3, 11, 6, 50, 100, 190, 40};
+    commit->counted[1] = (struct counted){1, 12, 2, 30, 0, 20, 20};
+    commit->total_count = 3;
+    commit->totals[0] = (struct total){1, 20, 20, 0};
+    commit->totals[1] = (struct total){2, 500, 1, 499};
+    commit->totals[2] = (struct total){3, 190, 90, 100};
+    size_t count = wire_encode(&message, encoded);
+    assert_int_equal(decode(encoded, count, &back, &error), STATUS_OK);
+    assert_same(&message, &back);
+}
+
+static void put_head(struct bytes *body, uint32_t field, uint64_t epoch, uint64_t version, size_t hash_bytes) {
+    static const uint8_t hash[MESSAGE_HASH_BYTES + 1] = {0};
+    static struct bytes head;
+    head.count = 0;
+    put_integer(&head, 1, epoch);
+    put_integer(&head, 2, version);
+    put_bytes(&head, 3, hash, hash_bytes);
+    put_bytes(body, field, head.at, head.count);
+}
+
+static void test_bad_heads(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t epoch, version;
+        size_t hash_bytes;
+        const char *text;
+    } rows[] = {
+        {3, 0, 32, "epoch: expected 0 with version 0, found 3"},
+        {0, 5, 32, "epoch: expected 1 or more with version 5, found 0"},
+        {UINT64_C(1) << 48, 5, 32, "epoch: expected 0..281474976710655, found 281474976710656"},
+        {1, UINT64_C(1) << 48, 32, "version: expected 0..281474976710655, found 281474976710656"},
+        {1, 5, 31, "hash: expected 32 bytes, found 31"},
+        {1, 5, 33, "hash: expected 32 bytes, found 33"},
+    };
+    static const struct {
+        enum message_type type;
+        uint32_t field;
+        const char *where; /* an entry is appended to a list; what is merged into a part overrides it */
+    } places[] = {{MESSAGE_HELLO, 11, "HELLO: heads[0]"},
+                  {MESSAGE_STATE, 4, "STATE: heads[1]"},
+                  {MESSAGE_FETCH, 2, "FETCH: have"}};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        char text[160];
+        for (size_t j = 0; j < sizeof rows / sizeof rows[0]; j++) {
+            start_body(places[i].type, false);
+            put_head(&body_bytes, places[i].field, rows[j].epoch, rows[j].version, rows[j].hash_bytes);
+            wrap_body(places[i].type);
+            snprintf(text, sizeof text, "%s.%s", places[i].where, rows[j].text);
+            expect_error(message_bytes.at, message_bytes.count, text);
+        }
+        start_body(places[i].type, false);
+        put_bytes(&body_bytes, places[i].field, "\x98\x06\x01", 3);
+        wrap_body(places[i].type);
+        snprintf(text, sizeof text, "%s: field 99 is unknown", places[i].where);
+        expect_error(message_bytes.at, message_bytes.count, text);
+    }
+    start_body(MESSAGE_HELLO, true);
+    put_head(&body_bytes, 11, 1, 1, 32);
+    wrap_body(MESSAGE_HELLO);
+    expect_error(message_bytes.at, message_bytes.count, "HELLO: heads: expected 0..128 entries, found 129");
+    start_body(MESSAGE_STATE, true);
+    put_head(&body_bytes, 4, 1, 1, 32);
+    wrap_body(MESSAGE_STATE);
+    expect_error(message_bytes.at, message_bytes.count, "STATE: heads: expected 1..128 entries, found 129");
 }
 
 static void test_bad_lists(void **state) {
     (void)state;
-    static const struct {
-        uint64_t slot, base, step, from, to;
-        const char *text; /* the least commit has version 1, run_step 1 and a line of slot 0 */
-    } rows[] = {
-        {64, 0, 1, 0, 1, "COMMIT: counted[1].slot: expected 0..63, found 64"},
-        {0, 0, 1, 0, 1, "COMMIT: counted[1].slot: 0 is in the list already"},
-        {1, 1, 1, 0, 1, "COMMIT: counted[1].base_version: expected below version 1, found 1"},
-        {1, 0, 2, 0, 1, "COMMIT: counted[1].send_step: expected at most run_step 1, found 2"},
-        {1, 0, 1, 5, 5, "COMMIT: counted[1].tokens_to: expected above tokens_from 5, found 5"},
-        {1, 0, 0, 0, 1, "COMMIT: counted[1].send_step: expected 1..281474976710655, found 0"},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        start_body(MESSAGE_COMMIT, false);
-        put_counted(&body_bytes, rows[i].slot, rows[i].base, rows[i].step, rows[i].from, rows[i].to);
-        wrap_body(MESSAGE_COMMIT);
-        expect_error(message_bytes.at, message_bytes.count, rows[i].text);
-    }
-    start_body(MESSAGE_COMMIT, true);
-    put_counted(&body_bytes, 1, 1, 1, 0, 1);
-    wrap_body(MESSAGE_COMMIT);
-    expect_error(message_bytes.at, message_bytes.count, "COMMIT: counted: expected 1..64 entries, found 65");
-
-    start_body(MESSAGE_COMMIT, false);
-    put_bytes(&body_bytes, 8, "\x08\x01\x98\x06\x01", 5); /* slot 1, field 99 */
-    wrap_body(MESSAGE_COMMIT);
-    expect_error(message_bytes.at, message_bytes.count, "COMMIT: counted[1]: field 99 is unknown");
-    start_body(MESSAGE_COMMIT, false);
-    put_bytes(&body_bytes, 8, "\x08\x01", 2);
-    wrap_body(MESSAGE_COMMIT);
-    expect_error(message_bytes.at, message_bytes.count, "COMMIT: counted[1].incarnation: missing");
-
     start_body(MESSAGE_TELEMETRY, true);
-    put_integer(&body_bytes, 13, 1); /* not packed: counts all the same */
+    put_integer(&body_bytes, 14, 1); /* not packed: counts all the same */
     wrap_body(MESSAGE_TELEMETRY);
     expect_error(message_bytes.at, message_bytes.count, "TELEMETRY: versions: expected 0..128 entries, found 129");
     start_body(MESSAGE_FINISH, false);
@@ -220,6 +394,10 @@ static void test_bad_lists(void **state) {
     put_bytes(&body_bytes, 1, "\x98\x06\x01", 3);
     wrap_body(MESSAGE_ADMIT);
     expect_error(message_bytes.at, message_bytes.count, "ADMIT: certificate: field 99 is unknown");
+    start_body(MESSAGE_RECOVER, false);
+    put_bytes(&body_bytes, 2, "\x18\x40", 2);
+    wrap_body(MESSAGE_RECOVER);
+    expect_error(message_bytes.at, message_bytes.count, "RECOVER: certificate.slot: expected 0..63, found 64");
 }
 
 static void test_bad_envelopes(void **state) {
@@ -231,11 +409,11 @@ static void test_bad_envelopes(void **state) {
 
     start_body(MESSAGE_PING, false);
     wrap_body(0);
-    expect_error(message_bytes.at, message_bytes.count, "message: type: expected 1..25, found 0");
-    wrap_body(26);
-    expect_error(message_bytes.at, message_bytes.count, "message: type: expected 1..25, found 26");
+    expect_error(message_bytes.at, message_bytes.count, "message: type: expected 1..31, found 0");
+    wrap_body(32);
+    expect_error(message_bytes.at, message_bytes.count, "message: type: expected 1..31, found 32");
     wrap_body((UINT64_C(1) << 32) + MESSAGE_PING);
-    expect_error(message_bytes.at, message_bytes.count, "message: type: expected 1..25, found 4294967305");
+    expect_error(message_bytes.at, message_bytes.count, "message: type: expected 1..31, found 4294967305");
     wrap_body(MESSAGE_PING);
     put_integer(&message_bytes, 2, 64);
     expect_error(message_bytes.at, message_bytes.count, "message: leader: expected 0..63, found 64");
@@ -316,10 +494,10 @@ static void test_unknown_fields(void **state) {
 /* A peer of another protocol version is recognized whatever else it says. */
 static void test_other_protocol_version(void **state) {
     (void)state;
-    static const enum message_type types[] = {MESSAGE_REGISTER, MESSAGE_HELLO};
-    static const uint64_t versions[] = {0, 2, UINT32_MAX};
-    for (size_t i = 0; i < 2; i++)
-        for (size_t j = 0; j < 3; j++)
+    static const enum message_type types[] = {MESSAGE_REGISTER, MESSAGE_RECOVER, MESSAGE_HELLO};
+    static const uint64_t versions[] = {0, MESSAGE_PROTOCOL_VERSION - 1, MESSAGE_PROTOCOL_VERSION + 1, UINT32_MAX};
+    for (size_t i = 0; i < 3; i++)
+        for (size_t j = 0; j < 4; j++)
             for (int crowd = 0; crowd < 2; crowd++) {
                 struct message expected, message;
                 struct error error;
@@ -327,6 +505,8 @@ static void test_other_protocol_version(void **state) {
                 expected.type = types[i];
                 if (types[i] == MESSAGE_REGISTER)
                     expected.body.reg.protocol_version = (uint32_t)versions[j];
+                else if (types[i] == MESSAGE_RECOVER)
+                    expected.body.recover.protocol_version = (uint32_t)versions[j];
                 else
                     expected.body.hello.protocol_version = (uint32_t)versions[j];
                 body_bytes.count = 0;
@@ -343,18 +523,26 @@ static void test_other_protocol_version(void **state) {
                     fail_msg("%s", error.text);
                 assert_memory_equal(&message, &expected, sizeof expected);
             }
-    body_bytes.count = 0;
-    put_integer(&body_bytes, 1, UINT64_C(1) << 32);
-    wrap_body(MESSAGE_HELLO);
-    expect_error(message_bytes.at, message_bytes.count, "HELLO: protocol_version: expected 1, found 4294967296");
-    body_bytes.count = 0;
-    wrap_body(MESSAGE_HELLO);
-    expect_error(message_bytes.at, message_bytes.count, "HELLO: protocol_version: missing");
-    /* Our own version gets no such leave. */
-    body_bytes.count = 0;
-    put_integer(&body_bytes, 1, MESSAGE_PROTOCOL_VERSION);
-    wrap_body(MESSAGE_HELLO);
-    expect_error(message_bytes.at, message_bytes.count, "HELLO: run_id: missing");
+    static const char *const nexts[] = {"token_id", "certificate", "run_id"};
+    for (size_t i = 0; i < 3; i++) {
+        char text[160];
+        const char *name = message_type_name(types[i]);
+        body_bytes.count = 0;
+        put_integer(&body_bytes, 1, UINT64_C(1) << 32);
+        wrap_body(types[i]);
+        snprintf(text, sizeof text, "%s: protocol_version: expected 2, found 4294967296", name);
+        expect_error(message_bytes.at, message_bytes.count, text);
+        body_bytes.count = 0;
+        wrap_body(types[i]);
+        snprintf(text, sizeof text, "%s: protocol_version: missing", name);
+        expect_error(message_bytes.at, message_bytes.count, text);
+        /* Our own version gets no such leave. */
+        body_bytes.count = 0;
+        put_integer(&body_bytes, 1, MESSAGE_PROTOCOL_VERSION);
+        wrap_body(types[i]);
+        snprintf(text, sizeof text, "%s: %s: missing", name, nexts[i]);
+        expect_error(message_bytes.at, message_bytes.count, text);
+    }
 }
 
 /* ---- our own side ---- */
@@ -414,6 +602,15 @@ static void test_encode_checks_our_own_bugs(void **state) {
     fill(&message, MESSAGE_COMMIT, false);
     message.body.commit.counted_count = 65;
     expect_abort(&message);
+    fill(&message, MESSAGE_COMMIT, false);
+    message.body.commit.totals[0].dropped = 1;
+    expect_abort(&message);
+    fill(&message, MESSAGE_SNAPSHOT, false);
+    message.body.snapshot.commit.total_count = 65;
+    expect_abort(&message);
+    fill(&message, MESSAGE_STATE, false);
+    message.body.state.heads[0].epoch = 1;
+    expect_abort(&message);
     fill(&message, MESSAGE_HELLO, false);
     strcpy(message.body.hello.name, "a b");
     expect_abort(&message);
@@ -433,10 +630,15 @@ static void test_encode_checks_our_own_bugs(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip_of_every_type),
+        cmocka_unit_test(test_full_lists_fit),
         cmocka_unit_test(test_rows_match_the_proto),
         cmocka_unit_test(test_bad_integers),
         cmocka_unit_test(test_bad_bytes_and_texts),
         cmocka_unit_test(test_bad_reals),
+        cmocka_unit_test(test_bad_counted_lines),
+        cmocka_unit_test(test_bad_totals),
+        cmocka_unit_test(test_commits_that_are_fine),
+        cmocka_unit_test(test_bad_heads),
         cmocka_unit_test(test_bad_lists),
         cmocka_unit_test(test_bad_envelopes),
         cmocka_unit_test(test_missing_fields),

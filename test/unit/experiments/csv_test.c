@@ -64,23 +64,24 @@ static void files_of_one_run(void **state) {
                                       "256,3.5,2\n"
                                       "384,3,1\n"
                                       "512,2,1\n");
-    /* 8 * (2000 1000), 8 * (1000 500), 8 * (300 200) / 9.5 */
+    /* 8 * (2000 1000), 8 * (1000 500), 8 * (300 200) / 1.5 */
     assert_file("01-alpha.rates.csv", "worker,t_s,up_bits_per_s,down_bits_per_s\n"
                                       "0,2.100,16000,8000\n"
                                       "0,3.100,8000,4000\n"
-                                      "1,12.000,252.631579,168.421053\n");
-    /* w0 from .9: 0/.2  .22/1.2  .22/1.4  .33/2.2; w1 from 1.9: .01/.6  .03/10.1 */
+                                      "1,12.000,1600,1066.66667\n");
+    /* w0 from .9: 0/.2  .22/1.2  .22/1.4  .33/2.2; w1 from 1.9, 8 s of it down: .01/.6  .03/2.1 */
     assert_file("01-alpha.waits.csv", "worker,t_s,wait_share\n"
                                       "0,1.100,0\n"
                                       "0,2.100,0.183333333\n"
                                       "0,2.300,0.157142857\n"
                                       "0,3.100,0.15\n"
                                       "1,2.500,0.0166666667\n"
-                                      "1,12.000,0.00297029703\n");
-    /* per cent: .7/2.2, 15, 10, the rest; .4/10.1, .03/10.1, 1, the rest */
+                                      "1,12.000,0.0142857143\n");
+    /* per cent: .7/2.2, 15, 10, the rest; .4/2.1, .03/2.1, .101/2.1, the rest */
     assert_file("01-alpha.shares.csv", "node,compute,wait,eval,other\n"
                                        "island_0,31.8182,15,10,43.1818\n"
-                                       "w1,3.9604,0.29703,1,94.7426\n");
+                                       "w1,19.0476,1.42857,4.80952,74.7143\n");
+    assert_file("01-alpha.restarts.csv", "node,t_s,down_s\nw1,11.000,8.000\n");
 }
 
 static void tables(void **state) {
@@ -93,19 +94,19 @@ static void tables(void **state) {
         "run,name,plain,parameters,fragments,workers,steps,planned_steps,every_steps,overlap_steps,keep_local,"
         "codec_up,codec_down,error_feedback,seed,loss,bits_per_byte,loss_final,loss_step,tokens,tokens_per_s,"
         "payload_bytes,wire_bytes,control_bytes,data_parallel_bytes,ratio_wire,ratio_payload,wait_share,commits,"
-        "refused,bad_lines\n"
-        "\"alpha\",\"by hand\",0,1000,3,2,4,4,2,1,0.5,\"e3m0\",\"bf16\",1,7,2.25,3.25,1,4,448,148,2950,3750,375,"
-        "14000,3.73333333,4.74576271,0.0292682927,2,1,1\n");
+        "restarts,tokens_lost,refused,refused_updates,bad_lines\n"
+        "\"alpha\",\"by hand\",0,1000,3,2,4,4,2,1,0.5,\"e3m0\",\"bf16\",1,7,2.25,3.25,1,4,448,248,2950,3750,375,"
+        "14000,3.73333333,4.74576271,0.0837209302,2,1,,1,0,1\n");
     assert_file(
         "workers.csv",
-        "run,node,slot,steps,tokens,tokens_per_s,train_loss,payload_up,payload_down,wire_up,wire_down,control_up,"
-        "control_down,retransmitted_up,data_parallel_bytes,ratio_wire,ratio_payload,elapsed_s,compute_share,"
+        "run,node,slot,steps,repeated_steps,tokens,tokens_per_s,train_loss,payload_up,payload_down,wire_up,wire_down,control_up,"
+        "control_down,retransmitted_up,data_parallel_bytes,ratio_wire,ratio_payload,elapsed_s,down_s,compute_share,"
         "wait_share,eval_share,other_share,wait_us,up_peak_bytes_per_s,up_mean_bytes_per_s,down_peak_bytes_per_s,"
         "down_mean_bytes_per_s,up_cap_bytes_per_s,down_cap_bytes_per_s,ended,reason,starts,bad_lines\n"
-        "\"alpha\",\"island_0\",0,4,256,128,3,3200,1600,4000,2000,400,200,25,16000,2.66666667,3.33333333,2.2,"
+        "\"alpha\",\"island_0\",0,4,0,256,128,3,3200,1600,4000,2000,400,200,25,16000,2.66666667,3.33333333,2.2,0,"
         "0.318181818,0.15,0.1,0.431818182,330000,2000,1500,1000,750,5000,0,1,\"trained to the end\",1,0\n"
-        "\"alpha\",\"w1\",1,3,192,20,4,750,350,1000,500,100,50,3,12000,8,10.9090909,10.1,0.0396039604,"
-        "0.00297029703,0.01,0.947425743,30000,31.5789474,31.5789474,21.0526316,21.0526316,5000,0,0,\"\",2,1\n");
+        "\"alpha\",\"w1\",1,3,0,192,120,4,750,350,1000,500,100,50,3,12000,8,10.9090909,2.1,8,0.19047619,"
+        "0.0142857143,0.0480952381,0.747142857,30000,200,200,133.333333,133.333333,5000,0,0,\"\",2,1\n");
 }
 
 /* Bins of steps when there are more than the plot has room for. */
@@ -157,6 +158,40 @@ static void two_runs(void **state) {
     assert_file_has("index.html", "no picture: gnuplot did not run");
 }
 
+/* Who was started again has a thin line over time; what was trained twice counts once. */
+static void restarts(void **state) {
+    (void)state;
+    hand_made_recovery("back", "r1");
+    add("back");
+    write_all();
+    assert_file("01-back.restarts.csv", "node,t_s,down_s\nw0,4.000,2.000\nouter,3.000,1.000\n");
+    assert_file("01-back.train.csv", "run_tokens,loss,steps\n128,5,1\n256,4,1\n384,3,1\n");
+    for (int i = 0; i < 2; i++) {
+        const char *name = i == 0 ? "01-back.rates.gp" : "01-back.waits.gp";
+        assert_file_has(name, "; thin lines: restarts' font");
+        assert_file_has(name, "set xrange [0:4.000<*]\n"
+                              "set arrow from 4.000, graph 0 to 4.000, graph 1 nohead lw 0.8 lc rgb '#0072B2' back\n"
+                              "set arrow from 3.000, graph 0 to 3.000, graph 1 nohead lw 0.8 dt 3 lc rgb '#666666' back\n");
+    }
+    assert_file_has("01-back.waits.gp", "\nunset arrow\nset xrange [*:*]\n");
+    assert_file_has("01-back.waits.gp", "title 'w0: 6.67 %'"); /* .3 of 4.5 s */
+    assert_file_has("index.html", "<td>6.67 %</td><td>2</td></tr>");
+}
+
+/* Nobody was: no line, and the axis as ever. */
+static void no_restarts(void **state) {
+    (void)state;
+    hand_made_worker_0("one/w0", "r1");
+    add("one");
+    write_all();
+    char *text = fixture_text("out/01-one.rates.gp");
+    assert_null(strstr(text, "set arrow"));
+    assert_non_null(strstr(text, "\nset xrange [0:*]\n"));
+    assert_non_null(strstr(text, "1 s samples' font"));
+    free(text);
+    assert_file("01-one.restarts.csv", "node,t_s,down_s\n");
+}
+
 /* A quote in a directory's name must not end a string of the script. */
 static void quotes_in_scripts(void **state) {
     (void)state;
@@ -164,7 +199,7 @@ static void quotes_in_scripts(void **state) {
     add("o'neil");
     write_all();
     assert_string_equal(set.runs[0].label, "o_neil");
-    assert_file_has("01-o_neil.rates.gp", "title 'o_neil: wire rate of each worker, 1 s samples'");
+    assert_file_has("01-o_neil.rates.gp", "title 'o_neil: wire rate of each worker, 1 s samples; thin lines: restarts'");
 }
 
 /* gnuplot fails on a figure without a point: a run shorter than a rate sample, one without a finite loss. */
@@ -214,7 +249,7 @@ int main(void) {
         RUN_TEST(files_of_one_run),  RUN_TEST(tables),
         RUN_TEST(train_bins),        RUN_TEST(two_runs),
         RUN_TEST(quotes_in_scripts), RUN_TEST(short_and_diverged),
-        RUN_TEST(without_data),
+        RUN_TEST(without_data), RUN_TEST(restarts), RUN_TEST(no_restarts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

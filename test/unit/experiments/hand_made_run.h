@@ -14,7 +14,17 @@
  *     loss    5.0         4.0               3.0   3.0
  *     compute .1          .1                .2
  *     wire up       700                           100   300       (1000 in all)
- *     wait          .01                                 .02       (.03 in all) */
+ *     wait          .01                                 .02       (.03 in all)
+ *     between 3.0 and 11.0 it did not run
+ *
+ * And one in which the worker and the outer were killed and started again (hand_made_recovery):
+ *
+ *   w0     0.0  1.0    2.0    2.0           4.0     4.1      5.0    6.0    6.5   7.0
+ *          hdr  step1  step2  link  killed  hdr  recover  step2  step3   link  end
+ *          tokens 64   128                                  192    256                compute .5 each
+ *          wire up            500                                          300   500     (1000 in all)
+ *   outer  0.0                        1.5     2.0           3.0    3.5      3.6    5.0     5.5      7.0
+ *          hdr fresh  commit, 2 refused  killed          hdr disk lead snapshot commit  ledger  end */
 #ifndef ATOLL_TEST_EXPERIMENTS_HAND_MADE_RUN_H
 #define ATOLL_TEST_EXPERIMENTS_HAND_MADE_RUN_H
 
@@ -114,6 +124,54 @@ static inline void hand_made_run(const char *name, const char *run_id) {
     hand_made_worker_1(directory, run_id);
     snprintf(directory, sizeof directory, "%s/outer", name);
     hand_made_outer(directory, run_id);
+}
+
+/* Each of the three fragments lost 64 tokens, those of step 2 that were trained twice. */
+static inline void hand_made_ledger(const char *directory, const char *wall, int64_t t_us) {
+    for (int fragment = 0; fragment < 3; fragment++) {
+        char rest[192];
+        snprintf(rest, sizeof rest,
+                 ", \"slot\": 0, \"fragment\": %d, \"processed\": 256, \"applied\": 192, \"in_flight\": 0, \"unsent\": 0, "
+                 "\"dropped\": 64",
+                 fragment);
+        fixture_record(directory, wall, t_us, "ledger", rest);
+    }
+}
+
+static inline void hand_made_recovery(const char *name, const char *run_id) {
+    static const char who[] = "\"role\": \"worker\", \"node\": \"w0\", \"slot\": 0";
+    static const char hub[] = "\"role\": \"outer\", \"node\": \"outer\", \"slot\": -1";
+    static const char wall[] = "2026-01-02T12:00:00.000Z", again[] = "2026-01-02T12:00:04.000Z",
+                      hub_again[] = "2026-01-02T12:00:03.000Z";
+    char w[64], o[64];
+    snprintf(w, sizeof w, "%s/w0", name);
+    hand_made_header(w, wall, 0, run_id, who);
+    fixture_record(w, wall, 1000000, "step", ", \"step\": 1, \"loss\": 5, \"tokens\": 64, \"compute_us\": 500000");
+    fixture_record(w, wall, 2000000, "step", ", \"step\": 2, \"loss\": 9, \"tokens\": 128, \"compute_us\": 500000");
+    fixture_record(w, wall, 2000000, "link", ", \"wire_up\": 500, \"wire_down\": 0, \"wait_us\": 100000");
+    hand_made_header(w, again, 0, run_id, who);
+    fixture_record(w, again, 100000, "recover", ", \"what\": \"restart\", \"generation\": 1, \"step\": 1, \"tokens\": 128");
+    fixture_record(w, again, 1000000, "step", ", \"step\": 2, \"loss\": 4, \"tokens\": 192, \"compute_us\": 500000");
+    fixture_record(w, again, 2000000, "step", ", \"step\": 3, \"loss\": 3, \"tokens\": 256, \"compute_us\": 500000");
+    fixture_record(w, again, 2500000, "link", ", \"wire_up\": 300, \"wire_down\": 0, \"wait_us\": 200000");
+    fixture_record(w, again, 3000000, "end",
+                   ", \"step\": 3, \"tokens\": 256, \"wait_us\": 200000, \"compute_us\": 1000000, \"eval_us\": 0, "
+                   "\"wire_up\": 500, \"wire_down\": 0, \"reason\": \"trained to the end\"");
+
+    snprintf(o, sizeof o, "%s/outer", name);
+    hand_made_header(o, wall, 0, run_id, hub);
+    fixture_record(o, wall, 0, "recover", ", \"what\": \"outer start\", \"from\": \"fresh\", \"commits\": 0, \"run_step\": 0");
+    fixture_record(o, wall, 1500000, "commit", ", \"fragment\": 0, \"version\": 1, \"counted\": [{}]");
+    fixture_record(o, wall, 2000000, "refuse", ", \"what\": \"contribution\", \"reason\": \"not finite\", \"slot\": 0");
+    fixture_record(o, wall, 2000000, "refuse", ", \"what\": \"contribution\", \"reason\": \"stale\", \"slot\": 0");
+    hand_made_header(o, hub_again, 0, run_id, hub);
+    fixture_record(o, hub_again, 0, "recover", ", \"what\": \"outer start\", \"from\": \"disk\", \"commits\": 1, \"run_step\": 1");
+    fixture_record(o, hub_again, 500000, "lead", ", \"epoch\": 2, \"run_step\": 1");
+    fixture_record(o, hub_again, 600000, "recover", ", \"what\": \"snapshot\", \"slot\": 0, \"fragment\": 1, \"version\": 1, \"bytes\": 9");
+    fixture_record(o, hub_again, 600000, "recover", ", \"what\": \"snapshot\", \"slot\": 0, \"fragment\": 2, \"version\": 1, \"bytes\": 9");
+    fixture_record(o, hub_again, 2000000, "commit", ", \"fragment\": 0, \"version\": 2, \"counted\": [{}]");
+    hand_made_ledger(o, hub_again, 2500000);
+    fixture_record(o, hub_again, 4000000, "end", ", \"reason\": \"trained to the end\", \"commits\": 2, \"eval_loss\": 2.5");
 }
 
 #endif

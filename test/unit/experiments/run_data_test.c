@@ -67,7 +67,7 @@ static void counters(void **state) {
     hand_made_run("alpha", "r1");
     add("alpha");
     const struct run_node *a = set.runs[0].nodes[0], *b = set.runs[0].nodes[1], *outer = set.runs[0].nodes[2];
-    assert_int_equal(a->starts, 1);
+    assert_int_equal(a->start_count, 1);
     assert_int_equal(a->link_count, 4); /* 3 link records and the end */
     assert_int_equal(a->links[1].counters.wire_up, 3000);
     assert_int_equal(a->links[1].counters.compute_us, 250000);
@@ -86,7 +86,7 @@ static void counters(void **state) {
     assert_string_equal(a->state_hash, "aa");
     assert_false(a->torn);
     /* w1: 700 + 300 and so on; compute is the sum of its steps. */
-    assert_int_equal(b->starts, 2);
+    assert_int_equal(b->start_count, 2);
     assert_int_equal(b->links[0].counters.wire_up, 700);
     assert_int_equal(b->links[1].counters.wire_up, 1000);
     assert_int_equal(b->evals[0].counters.wire_up, 800);
@@ -112,6 +112,100 @@ static void counters(void **state) {
     assert_int_equal(outer->refused, 1);
     assert_near(outer->final_loss, 2.26);
     assert_near(outer->final_bits_per_byte, 3.26);
+}
+
+/* A worker and an outer that were killed and started again. */
+static void restarts(void **state) {
+    (void)state;
+    hand_made_recovery("back", "r1");
+    add("back");
+    const struct run_node *w = set.runs[0].nodes[0], *outer = set.runs[0].nodes[1];
+    assert_int_equal(w->start_count, 2);
+    assert_near(w->starts[0].t_s, 0);
+    assert_near(w->starts[0].down_s, 0);
+    assert_near(w->starts[1].t_s, 4.0);
+    assert_near(w->starts[1].down_s, 2.0);
+    assert_near(run_node_down_s(w, 3.9), 0);
+    assert_near(run_node_down_s(w, 4.0), 2.0);
+    assert_int_equal(w->step_count, 4);
+    assert_int_equal(w->trained_steps, 3);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(w->steps[i].repeated, i == 1);
+    assert_int_equal(w->totals.wire_up, 1000);
+    assert_int_equal(w->totals.wait_us, 300000);
+    assert_int_equal(w->totals.compute_us, 2000000);
+    assert_int_equal(w->recoveries.count, 1);
+    assert_string_equal(w->recoveries.kinds[0].what, "restart");
+    assert_int_equal(w->recoveries.kinds[0].count, 1);
+    assert_int_equal(outer->start_count, 2);
+    assert_near(outer->starts[1].t_s, 3.0);
+    assert_near(outer->starts[1].down_s, 1.0);
+    assert_int_equal(outer->commits, 2);
+    assert_int_equal(outer->refused, 2);
+    assert_int_equal(outer->refused_updates, 1); /* what is stale does no harm */
+    assert_int_equal(outer->tokens_dropped, 192);
+    assert_int_equal(outer->recoveries.count, 2); /* not the start of the run */
+    assert_string_equal(outer->recoveries.kinds[0].what, "outer start");
+    assert_int_equal(outer->recoveries.kinds[0].count, 1);
+    assert_string_equal(outer->recoveries.kinds[1].what, "snapshot");
+    assert_int_equal(outer->recoveries.kinds[1].count, 2);
+    assert_true(outer->ended);
+}
+
+/* An ended run that goes on: what the first process said of its end is the past. */
+static void continued(void **state) {
+    (void)state;
+    static const char again[] = "2026-01-02T12:00:20.000Z";
+    hand_made_recovery("back", "r1");
+    hand_made_header("back/w0", again, 0, "r1", "\"role\": \"worker\", \"node\": \"w0\", \"slot\": 0");
+    hand_made_header("back/outer", again, 0, "r1", "\"role\": \"outer\", \"node\": \"outer\", \"slot\": -1");
+    hand_made_ledger("back/outer", again, 100000);
+    add("back");
+    const struct run_node *w = set.runs[0].nodes[0], *outer = set.runs[0].nodes[1];
+    assert_false(w->ended);
+    assert_string_equal(w->end_reason, "");
+    assert_near(w->starts[2].down_s, 13.0);
+    assert_near(run_node_down_s(w, 21.0), 15.0);
+    assert_false(outer->ended);
+    assert_true(isnan(outer->final_loss));
+    assert_int_equal(outer->tokens_dropped, 192); /* the newest ledger, not both */
+    assert_int_equal(outer->ledger_start, 3);
+}
+
+/* A clock that was set back, or a header without one: the processes still follow each other. */
+static void clock_set_back(void **state) {
+    (void)state;
+    static const char who[] = "\"role\": \"worker\", \"node\": \"w\"";
+    static const char *const walls[] = {"2026-01-02T11:00:00.000Z", "nonsense"};
+    hand_made_header("w", "2026-01-02T12:00:00.000Z", 0, "r", who);
+    fixture_record("w", "", 1000000, "step", ", \"step\": 1, \"loss\": 5, \"tokens\": 64, \"compute_us\": 9");
+    for (int i = 0; i < 2; i++) {
+        hand_made_header("w", walls[i], 500000, "r", who);
+        fixture_record("w", "", 1000000, "step", ", \"step\": 2, \"loss\": 5, \"tokens\": 64, \"compute_us\": 9");
+    }
+    add("w");
+    const struct run_node *node = set.runs[0].nodes[0];
+    assert_near(node->starts[1].t_s, 1.5);
+    assert_near(node->steps[1].t_s, 2.0);
+    assert_near(node->steps[2].t_s, 3.0);
+    assert_true(node->steps[1].repeated);
+}
+
+/* More kinds than there is room for: the last one takes them. */
+static void kinds_of_recovery(void **state) {
+    (void)state;
+    struct run_recoveries recoveries = {.count = 0};
+    for (int i = 0; i < 30; i++) {
+        char what[16];
+        snprintf(what, sizeof what, "kind %d", i);
+        run_recoveries_add(&recoveries, what, 2);
+    }
+    run_recoveries_add(&recoveries, "kind 1", INT64_MAX);
+    assert_int_equal(recoveries.count, RUN_DATA_KINDS_MAX);
+    assert_int_equal(recoveries.kinds[0].count, 2);
+    assert_true(recoveries.kinds[1].count == INT64_MAX);
+    assert_string_equal(recoveries.kinds[23].what, "kind 23");
+    assert_int_equal(recoveries.kinds[23].count, 2 * 7);
 }
 
 /* The logs of one run, brought together from three machines; and another run beside it. */
@@ -205,25 +299,32 @@ static void final_eval(void **state) {
     (void)state;
     const struct run_node *node;
     struct run_eval *eval;
+    bool final;
     hand_made_run("alpha", "r1");
     add("alpha");
     struct run_data *run = &set.runs[0];
-    assert_ptr_equal(run_final_eval(run, &node), &run->nodes[0]->evals[1]);
+    assert_ptr_equal(run_final_eval(run, &node, &final), &run->nodes[0]->evals[1]);
     assert_ptr_equal(node, run->nodes[0]);
     run->nodes[1]->evals[0].step = 9;
-    assert_ptr_equal(run_final_eval(run, &node), &run->nodes[0]->evals[1]);
+    assert_ptr_equal(run_final_eval(run, &node, &final), &run->nodes[0]->evals[1]);
+    assert_true(final);
+    /* Continued with more steps: that model is not the final one any more, and an evaluation of a later step stands. */
+    run->nodes[2]->planned_steps = 8;
+    assert_ptr_equal(run_final_eval(run, &node, &final), &run->nodes[1]->evals[0]);
+    assert_false(final);
+    run->nodes[2]->planned_steps = 4;
     run->nodes[0]->evals[1].final = false;
     eval = &run->nodes[1]->evals[0];
-    assert_ptr_equal(run_final_eval(run, &node), eval);
+    assert_ptr_equal(run_final_eval(run, &node, &final), eval);
     assert_ptr_equal(node, run->nodes[1]);
     run->nodes[0]->eval_count = run->nodes[1]->eval_count = 0;
-    assert_null(run_final_eval(run, &node));
+    assert_null(run_final_eval(run, &node, &final));
 }
 
 int main(void) {
 #define RUN_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, teardown)
     const struct CMUnitTest tests[] = {
-        RUN_TEST(clocks_and_order), RUN_TEST(counters),      RUN_TEST(grouped_by_run_id), RUN_TEST(nothing_there),
+        RUN_TEST(clocks_and_order), RUN_TEST(counters),      RUN_TEST(restarts), RUN_TEST(continued), RUN_TEST(clock_set_back), RUN_TEST(kinds_of_recovery), RUN_TEST(grouped_by_run_id), RUN_TEST(nothing_there),
         RUN_TEST(many_records),     RUN_TEST(absurd_counts), RUN_TEST(final_eval),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

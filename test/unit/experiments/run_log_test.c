@@ -33,8 +33,8 @@ static const struct sample {
      "'step': 3, 'loss': 2.5, 'grad_norm': 0.75, 'lr': 0.125, 'tokens': 192, 'compute_us': 277, 'applied': true",
      "step loss tokens compute_us", ""},
     {RUN_LOG_SYNC_SEND, false, "sync_send",
-     "'step': 10, 'fragment': 2, 'base_version': 4, 'tokens_from': 100, 'tokens_to': 200, 'payload_bytes': 4177, "
-     "'encode_us': 12",
+     "'step': 10, 'fragment': 2, 'base_version': 4, 'tokens_from': 100, 'tokens_to': 200, 'tokens': 90, "
+     "'payload_bytes': 4177, 'encode_us': 12",
      "step fragment payload_bytes", ""},
     {RUN_LOG_COMMIT, false, "commit",
      "'fragment': 2, 'version': 6, 'run_step': 60, 'counted': true, 'payload_bytes': 4177, 'state_hash': '8177'",
@@ -50,6 +50,13 @@ static const struct sample {
      "'step': 60, 'payload_up': 1, 'payload_down': 2, 'wire_up': 3, 'wire_down': 4, 'control_up': 5, "
      "'control_down': 6, 'retransmitted_up': 7, 'wait_us': 8, 'eval_us': 9",
      "wire_up wire_down wait_us", ""},
+    {RUN_LOG_CHECKPOINT, false, "checkpoint",
+     "'generation': 4, 'step': 60, 'stall_us': 7, 'write_us': 8, 'bytes': 9", "step", ""},
+    {RUN_LOG_RECOVER, false, "recover",
+     "'what': 'restart', 'generation': 4, 'step': 60, 'from_step': 50, 'tokens': 3840, 'fragment': 2, 'version': 6, "
+     "'run_step': 59, 'bytes': 7, 'moments': 8, 'count': 9, 'snapshot': true, 'state_hash': '8177', 'here': '8178', "
+     "'outer': '8179', 'reason': 'no space left'",
+     "what", ""},
     {RUN_LOG_END, false, "end",
      "'step': 60, 'tokens': 3840, 'wait_us': 1, 'compute_us': 2, 'eval_us': 3, 'payload_up': 4, 'payload_down': 5, "
      "'wire_up': 6, 'wire_down': 7, 'control_up': 8, 'control_down': 9, 'reason': 'done', 'state_hash': '2c48'",
@@ -62,9 +69,16 @@ static const struct sample {
      "'reason': 'done', 'commits': 18, 'state_hash': '2c48', 'eval_loss': 2.25, 'bits_per_byte': 3.25, "
      "'wire_up': 5, 'wire_down': 6, 'foreign_sessions': 7",
      "", ""},
+    {RUN_LOG_OUTER_RECOVER, true, "recover",
+     "'what': 'outer start', 'from': 'disk', 'commits': 18, 'run_step': 60, 'slot': 1, 'fragment': 2, 'version': 6, "
+     "'bytes': 7",
+     "what", ""},
+    {RUN_LOG_LEAD, true, "lead", "'epoch': 2, 'run_step': 60", "epoch", ""},
     {RUN_LOG_START, true, "start", "", "", ""},
-    {RUN_LOG_JOIN, true, "join", "'slot': 1, 'node': 'w-1', 'reason': 'ready'", "slot", "slot"},
+    {RUN_LOG_JOIN, true, "join", "'slot': 1, 'node': 'w-1', 'reason': 'ready', 'step': 60, 'tokens': 3840", "slot",
+     "slot"},
     {RUN_LOG_LEAVE, true, "leave", "'slot': -1, 'node': 'w-1', 'reason': 'link lost'", "slot", "slot"},
+    {RUN_LOG_DRAIN, true, "drain", "'slot': 1, 'node': 'w-1', 'revoked': true", "slot", ""},
     {RUN_LOG_REFUSE, true, "refuse",
      "'what': 'hello', 'reason': 'stale', 'code': 1, 'slot': 2, 'fragment': 3, 'base_version': 4", "", ""},
     {RUN_LOG_ROUND_TRIP, true, "round_trip", "'slot': 1, 'p50_us': 2, 'p99_us': 3, 'max_us': 4, 'count': 5", "slot",
@@ -188,6 +202,7 @@ static void worker_events(void **state) {
     assert_int_equal(send.base_version, 4);
     assert_int_equal(send.tokens_from, 100);
     assert_int_equal(send.tokens_to, 200);
+    assert_int_equal(send.tokens, 90);
     assert_int_equal(send.payload_bytes, 4177);
     assert_int_equal(send.encode_us, 12);
 
@@ -270,11 +285,16 @@ static void outer_events(void **state) {
     assert_int_equal(end.foreign_sessions, 7);
     read_sample(RUN_LOG_START);
 
-    struct run_log_member join = read_sample(RUN_LOG_JOIN).member;
+    struct run_log_join join = read_sample(RUN_LOG_JOIN).join;
     assert_int_equal(join.slot, 1);
     assert_string_equal(join.node, "w-1");
     assert_string_equal(join.reason, "ready");
-    assert_int_equal(read_sample(RUN_LOG_LEAVE).member.slot, -1);
+    assert_int_equal(join.step, 60);
+    assert_int_equal(join.tokens, 3840);
+    struct run_log_leave leave = read_sample(RUN_LOG_LEAVE).leave;
+    assert_int_equal(leave.slot, -1);
+    assert_string_equal(leave.node, "w-1");
+    assert_string_equal(leave.reason, "link lost");
 
     struct run_log_refuse refuse = read_sample(RUN_LOG_REFUSE).refuse;
     assert_string_equal(refuse.what, "hello");
@@ -299,6 +319,52 @@ static void outer_events(void **state) {
     assert_int_equal(ledger.in_flight, 30);
     assert_int_equal(ledger.unsent, 20);
     assert_int_equal(ledger.dropped, 10);
+}
+
+static void recovery_events(void **state) {
+    (void)state;
+    struct run_log_checkpoint checkpoint = read_sample(RUN_LOG_CHECKPOINT).checkpoint;
+    assert_int_equal(checkpoint.generation, 4);
+    assert_int_equal(checkpoint.step, 60);
+    assert_int_equal(checkpoint.stall_us, 7);
+    assert_int_equal(checkpoint.write_us, 8);
+    assert_int_equal(checkpoint.bytes, 9);
+
+    struct run_log_recover recover = read_sample(RUN_LOG_RECOVER).recover;
+    assert_string_equal(recover.what, "restart");
+    assert_int_equal(recover.generation, 4);
+    assert_int_equal(recover.step, 60);
+    assert_int_equal(recover.from_step, 50);
+    assert_int_equal(recover.tokens, 3840);
+    assert_int_equal(recover.fragment, 2);
+    assert_int_equal(recover.version, 6);
+    assert_int_equal(recover.run_step, 59);
+    assert_int_equal(recover.bytes, 7);
+    assert_int_equal(recover.moments, 8);
+    assert_int_equal(recover.count, 9);
+    assert_true(recover.snapshot);
+    assert_string_equal(recover.state_hash, "8177");
+    assert_string_equal(recover.here, "8178");
+    assert_string_equal(recover.outer, "8179");
+    assert_string_equal(recover.reason, "no space left");
+
+    struct run_log_outer_recover outer = read_sample(RUN_LOG_OUTER_RECOVER).outer_recover;
+    assert_string_equal(outer.what, "outer start");
+    assert_string_equal(outer.from, "disk");
+    assert_int_equal(outer.commits, 18);
+    assert_int_equal(outer.run_step, 60);
+    assert_int_equal(outer.slot, 1);
+    assert_int_equal(outer.fragment, 2);
+    assert_int_equal(outer.version, 6);
+    assert_int_equal(outer.bytes, 7);
+
+    struct run_log_lead lead = read_sample(RUN_LOG_LEAD).lead;
+    assert_int_equal(lead.epoch, 2);
+    assert_int_equal(lead.run_step, 60);
+    struct run_log_drain drain = read_sample(RUN_LOG_DRAIN).drain;
+    assert_int_equal(drain.slot, 1);
+    assert_string_equal(drain.node, "w-1");
+    assert_true(drain.revoked);
 }
 
 /* Optional fields that are absent: 0, NaN, false, "". */
@@ -427,7 +493,7 @@ static void unknown(void **state) {
     (void)state;
     struct run_log_record record;
     struct error error;
-    assert_int_equal(parse(object_of("'event': 'recover', 'step': -1"), false, &record, &error), RUN_LOG_LINE_UNKNOWN);
+    assert_int_equal(parse(object_of("'event': 'rejoice', 'step': -1"), false, &record, &error), RUN_LOG_LINE_UNKNOWN);
     for (int i = 0; i < SAMPLES; i++) {
         json_t *object = sample_object(&samples[i]);
         json_object_set_new(object, "not_yet_invented", json_string("x"));
@@ -454,8 +520,8 @@ static void texts(void **state) {
     snprintf(fields, sizeof fields, "'event': 'join', 'slot': 0, 'node': 'a\\u001b[2Jb\\u00e9', 'reason': '%s'",
              reason);
     assert_int_equal(parse(object_of(fields), true, &record, &error), RUN_LOG_LINE_RECORD);
-    assert_string_equal(record.member.node, "a?[2Jb??"); /* e acute is two bytes */
-    assert_int_equal(strlen(record.member.reason), RUN_LOG_REASON_BYTES - 1);
+    assert_string_equal(record.join.node, "a?[2Jb??"); /* e acute is two bytes */
+    assert_int_equal(strlen(record.join.reason), RUN_LOG_REASON_BYTES - 1);
 }
 
 /* ---- rows ---- */
@@ -556,6 +622,7 @@ static void schema(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(header),        cmocka_unit_test(worker_events),  cmocka_unit_test(outer_events),
+        cmocka_unit_test(recovery_events),
         cmocka_unit_test(absent_fields), cmocka_unit_test(missing_fields), cmocka_unit_test(wrong_types),
         cmocka_unit_test(not_a_record),  cmocka_unit_test(unknown),        cmocka_unit_test(texts),
         cmocka_unit_test(rows_print),    cmocka_unit_test(rows_json),      cmocka_unit_test(schema),

@@ -70,9 +70,11 @@ static void worker_1(void **state) {
     summary_of_worker(&set.runs[0], set.runs[0].nodes[1], &w);
     assert_int_equal(w.steps, 3);
     assert_int_equal(w.tokens, 192);
-    /* start 2.0 - .1; last step 11.5: 192 tokens in 9.6 s; newest record at 12.0: 10.1 s */
-    assert_near(w.tokens_per_s, 20);
-    assert_near(w.elapsed_s, 10.1);
+    assert_int_equal(w.repeated_steps, 0);
+    /* start 2.0 - .1; last step 11.5, 8 s of which it was down: 192 tokens in 1.6 s; newest record at 12.0: 2.1 s */
+    assert_near(w.tokens_per_s, 120);
+    assert_near(w.elapsed_s, 2.1);
+    assert_near(w.down_s, 8);
     assert_near(w.train_loss, 4);
     assert_int_equal(w.payload_up, 500 + 250);
     assert_int_equal(w.payload_down, 200 + 150);
@@ -81,13 +83,13 @@ static void worker_1(void **state) {
     assert_int_equal(w.data_parallel_bytes, 12000);
     assert_near(w.ratio_wire, 12000.0 / 1500);
     assert_near(w.ratio_payload, 12000.0 / 1100);
-    assert_near(w.compute_share, 0.4 / 10.1);
-    assert_near(w.wait_share, 0.03 / 10.1);
-    assert_near(w.eval_share, 0.01);
-    /* one sample: 2.5 to 12.0 */
-    assert_near(w.up_peak_bytes_per_s, 300 / 9.5);
-    assert_near(w.up_mean_bytes_per_s, 300 / 9.5);
-    assert_near(w.down_peak_bytes_per_s, 200 / 9.5);
+    assert_near(w.compute_share, 0.4 / 2.1);
+    assert_near(w.wait_share, 0.03 / 2.1);
+    assert_near(w.eval_share, 0.101 / 2.1);
+    /* one sample: 2.5 to 12.0, without 8 s */
+    assert_near(w.up_peak_bytes_per_s, 300 / 1.5);
+    assert_near(w.up_mean_bytes_per_s, 300 / 1.5);
+    assert_near(w.down_peak_bytes_per_s, 200 / 1.5);
     assert_false(w.ended);
     assert_string_equal(w.reason, "");
     assert_int_equal(w.starts, 2);
@@ -120,17 +122,55 @@ static void whole_run(void **state) {
     assert_true(run.loss_final);
     assert_int_equal(run.loss_step, 4);
     assert_int_equal(run.tokens, 256 + 192);
-    assert_near(run.tokens_per_s, 128 + 20);
+    assert_near(run.tokens_per_s, 128 + 120);
     assert_int_equal(run.payload_bytes, (4800 + 1100) / 2);
     assert_int_equal(run.wire_bytes, (6000 + 1500) / 2);
     assert_int_equal(run.control_bytes, (600 + 150) / 2);
     assert_int_equal(run.data_parallel_bytes, (16000 + 12000) / 2);
     assert_near(run.ratio_wire, 28000.0 / 7500);
     assert_near(run.ratio_payload, 28000.0 / 5900);
-    assert_near(run.wait_share, (0.33 + 0.03) / (2.2 + 10.1));
+    assert_near(run.wait_share, (0.33 + 0.03) / (2.2 + 2.1));
     assert_int_equal(run.commits, 2);
+    assert_int_equal(run.restarts, 1);
+    assert_true(isnan(run.tokens_lost)); /* there is no ledger */
+    assert_int_equal(run.refused_updates, 0);
     assert_int_equal(run.refused, 1);
     assert_int_equal(run.bad_lines, 1);
+}
+
+/* A worker and an outer that were killed and started again. */
+static void recovery(void **state) {
+    (void)state;
+    struct worker_summary w;
+    struct run_summary run;
+    hand_made_recovery("back", "r1");
+    add("back");
+    summary_of_worker(&set.runs[0], set.runs[0].nodes[0], &w);
+    assert_int_equal(w.starts, 2);
+    assert_int_equal(w.steps, 3);
+    assert_int_equal(w.repeated_steps, 1);
+    assert_int_equal(w.tokens, 256);
+    assert_near(w.train_loss, 4); /* 5, 4, 3: the 9 of the first step 2 is of work that was lost */
+    /* .5 to 6.0, 2 s of which it was down; .5 to 7.0 likewise */
+    assert_near(w.tokens_per_s, 192 / 3.5);
+    assert_near(w.elapsed_s, 4.5);
+    assert_near(w.down_s, 2);
+    assert_near(w.compute_share, 2 / 4.5);
+    assert_near(w.wait_share, 0.3 / 4.5);
+    assert_int_equal(w.wire_up, 1000);
+    assert_int_equal(w.data_parallel_bytes, 12000);
+    /* 2.0 to 6.5 and the rest to 7.0: 500 bytes in 3 s */
+    assert_near(w.up_peak_bytes_per_s, 500 / 3.0);
+    assert_near(w.up_mean_bytes_per_s, 500 / 3.0);
+    assert_true(w.ended);
+    summary_of_run(&set.runs[0], &run);
+    assert_int_equal(run.steps, 3);
+    assert_int_equal(run.restarts, 2);
+    assert_near(run.tokens_lost, 64); /* of each of the three fragments */
+    assert_int_equal(run.refused, 2);
+    assert_int_equal(run.refused_updates, 1);
+    assert_near(run.loss, 2.5);
+    assert_true(run.loss_final);
 }
 
 /* Only the outer's log, or no final evaluation by a worker: the outer's end tells the loss. */
@@ -225,11 +265,24 @@ static void json(void **state) {
     json_t *workers = json_object_get(run, "workers_table");
     assert_int_equal(json_array_size(json_object_get(all, "runs")), 1);
     assert_int_equal(json_array_size(workers), 2);
-    assert_int_equal(json_object_size(run), run_summary_row_count + 1);
+    assert_int_equal(json_object_size(run), run_summary_row_count + 2);
+    assert_int_equal(json_object_size(json_object_get(run, "recoveries")), 0);
     assert_int_equal(json_object_size(json_array_get(workers, 0)), worker_summary_row_count);
     assert_int_equal(json_integer_value(json_object_get(run, "wire_bytes")), 3750);
     assert_near(json_real_value(json_object_get(run, "loss")), 2.25);
     assert_string_equal(json_string_value(json_object_get(json_array_get(workers, 1), "node")), "w1");
+    json_decref(all);
+}
+
+static void json_of_recovery(void **state) {
+    (void)state;
+    hand_made_recovery("back", "r1");
+    add("back");
+    json_t *all = summary_json(&set);
+    json_t *kinds = json_object_get(json_array_get(json_object_get(all, "runs"), 0), "recoveries");
+    char *text = json_dumps(kinds, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(text, "{\"outer start\":1,\"restart\":1,\"snapshot\":2}");
+    free(text);
     json_decref(all);
 }
 
@@ -255,15 +308,29 @@ static void table(void **state) {
         "  payload           2.95 kB up and down per worker, 4.75x less than bf16 data-parallel\n"
         "  wire              3.75 kB up and down per worker, 3.73x less than bf16 data-parallel\n"
         "  bf16 data-par.    14.0 kB up and down per worker for the same steps\n"
-        "  speed             148 tokens/s, 448 tokens\n"
-        "  exposed wait      2.93 % of the workers' time\n"
+        "  speed             248 tokens/s, 448 tokens\n"
+        "  exposed wait      8.37 % of the workers' time\n"
+        "  restarts          1 (w1 1)\n"
         "  warning           1 log lines could not be used\n"
         "  worker           steps  tokens/s     payload up / down        wire up / down     control up / down   "
         "wire vs DP     wait  end\n"
         "  island_0             4       128     3.20 kB / 1.60 kB     4.00 kB / 2.00 kB         400 B / 200 B   "
         "2.67x less  15.00 %  trained to the end\n"
-        "  w1                   3        20         750 B / 350 B       1.00 kB / 500 B          100 B / 50 B   "
-        "   8x less   0.30 %  no end record\n");
+        "  w1                   3       120         750 B / 350 B       1.00 kB / 500 B          100 B / 50 B   "
+        "   8x less   1.43 %  no end record\n");
+    free(text);
+}
+
+static void table_of_recovery(void **state) {
+    (void)state;
+    hand_made_recovery("back", "r1");
+    add("back");
+    char *text = printed();
+    assert_non_null(strstr(text, "\n  restarts          2 (w0 1, outer 1)\n"
+                                 "  recoveries        4 (restart 1, outer start 1, snapshot 2)\n"
+                                 "  tokens lost       64 of 256, trained but not counted\n"
+                                 "  refused updates   1, not finite or too large\n"
+                                 "  worker "));
     free(text);
 }
 
@@ -294,7 +361,8 @@ static void schema(void **state) {
         strstr(text, "\n    wait_share         real     exposed wait of all workers over their elapsed time\n"));
     assert_non_null(
         strstr(text, "\n    workers_table      list     of its workers (also a row of workers.csv), each:\n"));
-    assert_non_null(strstr(text, "\n    ended              bool     its log has an end record\n"));
+    assert_non_null(strstr(text, "\n    recoveries         object   how often a node said \"recover\", by its `what`; "));
+    assert_non_null(strstr(text, "\n    ended              bool     its newest process has an end record\n"));
     free(text);
 }
 
@@ -304,7 +372,7 @@ int main(void) {
         RUN_TEST(worker_0),           RUN_TEST(worker_1),  RUN_TEST(whole_run),
         RUN_TEST(loss_of_the_outer),  RUN_TEST(plain_run), RUN_TEST(no_steps),
         RUN_TEST(last_twenty_losses), RUN_TEST(json),      RUN_TEST(table),
-        RUN_TEST(table_of_others),    RUN_TEST(schema),
+        RUN_TEST(table_of_others),    RUN_TEST(schema), RUN_TEST(recovery), RUN_TEST(json_of_recovery), RUN_TEST(table_of_recovery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

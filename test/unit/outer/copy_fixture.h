@@ -18,7 +18,8 @@ struct fixture {
     struct commit_maker maker;
 };
 
-static inline void fixture_open(struct fixture *fixture, const char *codec, const char *optimizer, bool feedback) {
+static inline void fixture_open_rule(struct fixture *fixture, const char *codec, const char *optimizer, bool feedback,
+                                     enum outer_aggregate aggregate) {
     char text[512];
     struct error error = {0};
     memset(fixture, 0, sizeof *fixture);
@@ -38,7 +39,11 @@ static inline void fixture_open(struct fixture *fixture, const char *codec, cons
         fixture->block[i] = 0.02f * rng_normal(7, 0, i);
     assert_int_equal(outer_copy_open(&fixture->copy, &fixture->fragments, &fixture->run, fixture->block, &error),
                      STATUS_OK);
-    assert_int_equal(commit_maker_open(&fixture->maker, &fixture->copy, feedback, &error), STATUS_OK);
+    assert_int_equal(commit_maker_open(&fixture->maker, &fixture->copy, aggregate, feedback, &error), STATUS_OK);
+}
+
+static inline void fixture_open(struct fixture *fixture, const char *codec, const char *optimizer, bool feedback) {
+    fixture_open_rule(fixture, codec, optimizer, feedback, OUTER_MEAN);
 }
 
 static inline void fixture_close(struct fixture *fixture) {

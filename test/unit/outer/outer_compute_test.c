@@ -43,6 +43,7 @@ static void in_order_with_results(void **state) {
     uint8_t *good = fixture_payload(&fixture, 0, 1, values);
     size_t bytes = outer_copy_payload_up(&fixture.copy, 0);
     uint8_t *bad = test_malloc(bytes), *made = test_malloc(outer_copy_payload_down(&fixture.copy, 0));
+    double norm = mean_norm(values, fixture.fragments.list[0].count);
     memset(bad, 0xff, bytes);
     for (uint32_t i = 0; i < CHECKS; i++) {
         struct outer_job check = {.kind = OUTER_JOB_CHECK, .slot = i % 64, .version = i, .part_count = 1};
@@ -58,6 +59,7 @@ static void in_order_with_results(void **state) {
         assert_int_equal(job.slot, i % 64);
         assert_int_equal(job.version, i);
         assert_int_equal(job.status, i % 7 == 2 ? STATUS_DATA : STATUS_OK);
+        assert_true(job.norm == (i % 7 == 2 ? 0 : norm));
     }
     job = next(compute);
     assert_int_equal(job.kind, OUTER_JOB_COMMIT);

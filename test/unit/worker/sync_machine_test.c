@@ -18,7 +18,7 @@ static void strict_merges_at_exactly_tau(void **state) {
     boundary(), expect(""); /* here, but not due */
     step(7), expect("");
     step(8), expect("COUNTED f0 v1");
-    assert_int_equal(machine.fragments[0].applied_tokens, 60);
+    assert_int_equal(machine.fragments[0].mark, 60);
     step(12), expect("SEND f0 v1 tokens 60-120");
     step(13), expect("");
     step(14), expect("WAIT f0"); /* due, and not here */
@@ -134,7 +134,7 @@ static void a_record_outlives_commits_without_us_up_to_stale(void **state) {
     assert_true(machine.fragments[0].record.active);
     ready(0, true), step(12),
         expect("COUNTED f0 v3"); /* late, but it counts: 3 - 0 is made from base 0 while the version was 2 */
-    assert_int_equal(machine.fragments[0].applied_tokens, 90);
+    assert_int_equal(machine.fragments[0].mark, 90);
     step(18), expect("SEND f0 v3 tokens 90-180");
     ready(0, false), step(19), expect("SHIFT f0 v4");
     ready(0, false), step(20), expect("SHIFT f0 v5");
@@ -184,7 +184,7 @@ static void an_unresolved_record_keeps_a_due_step_from_sending(void **state) {
     (void)state;
     automatic(6, 1);
     step(6), expect("SEND f0 v0 tokens 0-60");
-    feed((struct sync_event){.kind = SYNC_EVENT_STEP, .step = 12, .tokens = 120}),
+    feed((struct sync_event){.kind = SYNC_EVENT_STEP, .step = 12, .tokens = 60}),
         expect("WAIT f0"); /* a jump of the run clock */
     ready(0, true), boundary(), expect("COUNTED f0 v1");
     assert_int_equal(sync_unsent_tokens(&machine, 0), 60);
@@ -209,15 +209,16 @@ static void the_run_clock_skips_what_has_passed(void **state) {
     (void)state;
     open_run((struct sync_machine_options){.schedule = {3, 6}, .strict = true, .overlap_steps = 1, .lockstep = true});
     step(4);
-    assert_int_equal(sync_run_clock(&machine), 4);
+    assert_int_equal(sync_run_clock(&machine, false), 4);
     feed((struct sync_event){.kind = SYNC_EVENT_READY, .fragment = 0, .version = 1, .run_step = 6});
-    assert_int_equal(sync_run_clock(&machine), 6);
+    assert_int_equal(sync_run_clock(&machine, false), 6);
     feed((struct sync_event){.kind = SYNC_EVENT_READY, .fragment = 2, .version = 1, .run_step = 10});
-    assert_int_equal(sync_run_clock(&machine), 7); /* step 8 is waited for */
+    assert_int_equal(sync_run_clock(&machine, false), 7); /* step 8 is waited for */
     feed((struct sync_event){.kind = SYNC_EVENT_READY, .fragment = 1, .version = 1, .run_step = 8});
-    assert_int_equal(sync_run_clock(&machine), 10);
+    assert_int_equal(sync_run_clock(&machine, false), 10);
     machine.options.lockstep = false;
-    assert_int_equal(sync_run_clock(&machine), 4);
+    assert_int_equal(sync_run_clock(&machine, false), 4);
+    assert_int_equal(sync_run_clock(&machine, true), 10); /* who joins or returns goes on from R */
 }
 
 /* ---- the end ---- */
@@ -288,6 +289,90 @@ static void commits_without_us_before_the_last_send_are_shifted_in(void **state)
     end(), expect("SEND f0 v2 tokens 60-80, WAIT f0");
 }
 
+/* ---- content that was refused ---- */
+
+static void a_refused_content_is_thrown_away(void **state) {
+    (void)state;
+    strict(6, 1, 2);
+    step(7);
+    lossless = false;
+    refused(0, 3), expect(""); /* of another send */
+    refused(0, 0), expect("");
+    boundary(), expect("RESET f0 v0");
+    assert_int_equal(machine.fragments[0].work, 0);
+    assert_int_equal(machine.tokens, 70); /* the counter never goes back */
+    step(12), expect("SEND f0 v0 tokens 0-120 weight 50");
+    ready(0, true), step(14), expect("COUNTED f0 v1");
+}
+
+static void a_commit_that_counts_it_all_the_same_beats_the_refusal(void **state) {
+    (void)state;
+    strict(6, 1, 2);
+    step(7);
+    ready(0, true);
+    refused(0, 0);
+    step(8), expect("COUNTED f0 v1");
+}
+
+/* ---- coming back ---- */
+
+/* Saved at step 8 with the send of step 6 in flight; the killed process went on to step 12, sent once more, and both counted. */
+static void resume_at_8(void) {
+    struct sync_fragment saved = {.work = 80, .record = {.active = true, .step = 6, .tokens_to = 60, .tokens = 60}};
+    struct sync_machine_options options = {.schedule = {1, 6}, .drift = 5, .stale = 2};
+    open_run(options);
+    assert_true(sync_resume(&machine, &options, 8, 80, &saved));
+    lossless = false;
+    counter(125);
+}
+
+static void a_restart_knows_its_own_record_and_what_came_after_it(void **state) {
+    (void)state;
+    resume_at_8();
+    assert_int_equal(sync_joined_step(&machine), 5); /* still expected in the round of step 6 */
+    ready_mark(0, 60), boundary(), expect("COUNTED f0 v1");
+    assert_int_equal(machine.fragments[0].work, 20); /* steps 7 and 8, which the next one holds as well */
+    ready_mark(0, 120), boundary(), expect("COVERED f0 v2");
+    assert_int_equal(machine.fragments[0].work, 0);
+    step(11), expect("");
+    step(12), expect("SEND f0 v2 tokens 120-165 weight 40"); /* 5 died with the process */
+}
+
+static void a_restart_that_finds_only_the_later_commit(void **state) {
+    (void)state;
+    resume_at_8();
+    jump(0, 2, 120), boundary(), expect("COVERED f0 v2, EXPIRE f0 v0");
+    assert_int_equal(machine.fragments[0].work, 0);
+}
+
+static void a_restart_whose_send_was_lost_sends_its_work_again(void **state) {
+    (void)state;
+    resume_at_8();
+    jump(0, 3, 0), boundary(), expect("SHIFT f0 v3, EXPIRE f0 v0");
+    assert_int_equal(machine.fragments[0].work, 80);
+    step(12), expect("SEND f0 v3 tokens 0-165 weight 120");
+}
+
+static void the_counter_never_goes_back(void **state) {
+    (void)state;
+    automatic(6, 1);
+    lossless = false;
+    step(2);
+    counter(500);
+    assert_int_equal(machine.tokens, 500);
+    counter(3);
+    assert_int_equal(machine.tokens, 500);
+    step(6), expect("SEND f0 v0 tokens 0-540 weight 60");
+}
+
+static void a_checkpoint_that_contradicts_itself_is_refused(void **state) {
+    (void)state;
+    struct sync_machine_options options = {.schedule = {1, 6}, .drift = 5, .stale = 2};
+    struct sync_fragment more_work = {.work = 81}, empty_record = {.work = 80, .record = {.active = true, .step = 6}};
+    assert_false(sync_resume(&machine, &options, 8, 80, &more_work));
+    assert_false(sync_resume(&machine, &options, 8, 80, &empty_record));
+}
+
 /* ---- random ---- */
 
 enum { RUNS = 500, STEPS = 120 };
@@ -337,7 +422,7 @@ static void random_commits_at_random_times(void **state) {
                 random_commit(&dice);
         }
         for (uint32_t f = 0; f < fragments; f++)
-            assert_int_equal(machine.fragments[f].applied_tokens, machine.tokens); /* every token has counted */
+            assert_int_equal(machine.fragments[f].mark, machine.tokens); /* every token has counted */
     }
 }
 
@@ -367,6 +452,13 @@ int main(void) {
         cmocka_unit_test(a_last_send_that_did_not_count_is_sent_again),
         cmocka_unit_test(a_last_send_may_count_late),
         cmocka_unit_test(commits_without_us_before_the_last_send_are_shifted_in),
+        cmocka_unit_test(a_refused_content_is_thrown_away),
+        cmocka_unit_test(a_commit_that_counts_it_all_the_same_beats_the_refusal),
+        cmocka_unit_test(a_restart_knows_its_own_record_and_what_came_after_it),
+        cmocka_unit_test(a_restart_that_finds_only_the_later_commit),
+        cmocka_unit_test(a_restart_whose_send_was_lost_sends_its_work_again),
+        cmocka_unit_test(the_counter_never_goes_back),
+        cmocka_unit_test(a_checkpoint_that_contradicts_itself_is_refused),
         cmocka_unit_test(random_commits_at_random_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,112 @@
+/* recovery: how an outer that starts comes to lead. Pure: recovery_step(machine, event, actions); no socket, clock, file or allocation.
+ *
+ *   FRESH  made its key in this very start (or --new)     leads at once
+ *   DISK   restored its commit log                        hears the members for a short window: a backup may be older than what they hold
+ *   EMPTY  has a key that led before, but no state        hears the members until their state is safe to lead from; never begins fresh
+ *
+ * Workers say which heads they bear (HELLO). Of each fragment the newest head, by (epoch, version), is fetched from its bearer and
+ * taken over, until nothing newer is known; then LEAD. In EMPTY mode that takes all members of the newest commit seen, or at the window's
+ * end at least half of them; when nobody bears a commit, all `workers` that start the run, since then nothing trained can be lost. */
+#ifndef ATOLL_OUTER_RECOVERY_H
+#define ATOLL_OUTER_RECOVERY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "comms/message.h"
+
+enum recovery_mode { RECOVERY_FRESH, RECOVERY_DISK, RECOVERY_EMPTY };
+
+struct recovery_options {
+    enum recovery_mode mode;
+    uint32_t fragments;
+    uint32_t workers;       /* how many start the run */
+    uint64_t window_us;     /* how long members are waited for */
+    uint64_t expected_mask; /* DISK: slots that were live when the outer last knew */
+    bool force;             /* EMPTY: at the window's end lead from whoever is here */
+};
+
+enum recovery_event_kind {
+    RECOVERY_EVENT_OPEN,   /* now_us, heads: what the outer holds (version 0: the seed's) */
+    RECOVERY_EVENT_BEARER, /* slot, heads, run_step, members_mask: a worker is ready and bears these */
+    RECOVERY_EVENT_GONE,   /* slot: its link is lost */
+    RECOVERY_EVENT_TAKEN,  /* slot, fragment, heads[fragment]: what was fetched is verified, durable and ours */
+    RECOVERY_EVENT_FAILED, /* slot, fragment: what came was not what the bearer said; it is heard no more */
+    RECOVERY_EVENT_TICK,
+};
+
+struct recovery_event {
+    enum recovery_event_kind kind;
+    uint64_t now_us;
+    uint32_t slot;
+    uint32_t fragment;
+    uint64_t run_step;
+    uint64_t members_mask;
+    const struct head *heads; /* (fragments,), borrowed for the call; TAKEN: one */
+};
+
+enum recovery_action_kind {
+    RECOVERY_ACTION_FETCH, /* slot, fragment: ask this worker for its version */
+    RECOVERY_ACTION_LEAD,  /* nothing newer is known: lead; given once */
+};
+
+struct recovery_action {
+    enum recovery_action_kind kind;
+    uint32_t slot;
+    uint32_t fragment;
+};
+
+enum { RECOVERY_ACTIONS_MAX = MESSAGE_FRAGMENTS_MAX + 1 };
+struct recovery_actions {
+    uint32_t count;
+    struct recovery_action list[RECOVERY_ACTIONS_MAX];
+};
+
+/* Heads are compared and remembered without their hashes' meaning: equal (epoch, version) are the same version. */
+struct recovery_place {
+    uint64_t epoch;
+    uint64_t version;
+};
+
+/* The newest commit that a worker says it holds: the epoch of its newest head, the run step, and who is counted in it. */
+struct recovery_claim {
+    uint64_t epoch;
+    uint64_t run_step;
+    uint64_t members_mask;
+};
+
+struct recovery {
+    struct recovery_options options;
+    bool leading;
+    uint64_t opened_us;
+    uint64_t heard_mask; /* slots that bear something now */
+    uint64_t distrusted_mask;
+    struct recovery_claim claims[MESSAGE_WORKERS_MAX]; /* also of those that are gone again */
+    struct recovery_place own[MESSAGE_FRAGMENTS_MAX];
+    struct recovery_place borne[MESSAGE_WORKERS_MAX][MESSAGE_FRAGMENTS_MAX];
+    uint32_t fetching_from[MESSAGE_FRAGMENTS_MAX]; /* slot, or UINT32_MAX */
+};
+
+void recovery_open(struct recovery *recovery, const struct recovery_options *options);
+/* Appends to `actions` (the caller zeroes the count). */
+void recovery_step(struct recovery *recovery, const struct recovery_event *event, struct recovery_actions *actions);
+/* When a TICK is due; UINT64_MAX = none. */
+uint64_t recovery_deadline_us(const struct recovery *recovery);
+/* Who is still waited for: a bit per slot (0 with nobody in particular: more workers). For people. */
+uint64_t recovery_missing_mask(const struct recovery *recovery);
+
+/* ---- what a fetch is answered with ---- */
+
+enum recovery_answer {
+    RECOVERY_ANSWER_NOTHING,  /* it holds the newest: say that commit again, so that it knows */
+    RECOVERY_ANSWER_REPLAY,   /* send the commits that follow its version */
+    RECOVERY_ANSWER_SNAPSHOT, /* its head is too old, or not of this run's chain */
+};
+/* kept (count,): heads of the kept versions, ascending, each the parent of the next, the newest last (count >= 1; version 0 among them while it
+ * is still the parent of what is kept). */
+enum recovery_answer recovery_answer(const struct head *have, const struct head *kept, uint32_t count);
+
+/* a is newer than b. The same version: its hash says so, and covers the epoch. */
+bool recovery_head_is_newer(const struct head *a, const struct head *b);
+bool recovery_heads_equal(const struct head *a, const struct head *b);
+
+#endif
