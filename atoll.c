@@ -1,5 +1,6 @@
 /* atoll: the command table, one row per subcommand, and the only main(). */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/failpoint.h"
 #include "base/status.h"
@@ -71,6 +72,10 @@ int main(int argc, char **argv) {
     if (failpoint_open(&error) != STATUS_OK) {
         fprintf(stderr, "atoll: %s\n", error.text);
         return status_exit_code(error.status);
+    }
+    if (gemm_check_memory(&error) != STATUS_OK) {
+        fprintf(stderr, "atoll %s: %s\n", name, error.text);
+        _Exit(status_exit_code(error.status));
     }
     for (int i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(name, commands[i].name) == 0)

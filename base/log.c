@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 
 struct log {
     int file;
@@ -65,7 +66,7 @@ void log_close(struct log *log) {
 static void write_record(struct log *log, const char *line, size_t length) {
     ssize_t put;
     do
-        put = write(log->file, line, length);
+        put = failpoint_fails("log.write") ? -1 : write(log->file, line, length);
     while (put < 0 && errno == EINTR);
     if (put == (ssize_t)length) {
         log->torn = false;

@@ -151,8 +151,7 @@ static const struct {
     void (*write)(const struct run_data *run, FILE *file);
 } run_files[] = {
     {"evals", write_evals}, {"train", write_train},   {"rates", write_rates},
-    {"waits", write_waits}, {"shares", write_shares},
-    {"restarts", write_restarts},
+    {"waits", write_waits}, {"shares", write_shares}, {"restarts", write_restarts},
 };
 enum { RUN_FILES = sizeof run_files / sizeof run_files[0] };
 

@@ -55,10 +55,11 @@ static void name_difference(const struct run_file *was, const struct run_file *r
 }
 
 static enum status refuse(const char *directory, const char *difference, struct error *error) {
-    return error_set(error, STATUS_CONFIG,
-                     "%s: %s: a run is continued with other inner.steps, eval and keys of this machine only; start a new "
-                     "run for the rest",
-                     directory, difference);
+    return error_set(
+        error, STATUS_CONFIG,
+        "%s: %s: a run is continued with other inner.steps, eval and keys of this machine only; start a new "
+        "run for the rest",
+        directory, difference);
 }
 
 static enum status check_identity(const char *directory, const struct run_file *was, const struct run_file *run,

@@ -10,8 +10,8 @@
  * run was trained to its end, and these overrides give it no more steps.
  * STATUS_NOT_FOUND: D is no directory of `atoll train`. STATUS_CONFIG: the run file is wrong, or a key would change that the run's
  * identity hangs on: the text names the first such key, its value and the new one. */
-MUST_USE enum status local_resume_load(const char *directory, const char *const *overrides, int count,
-                                       int64_t workers, struct run_file *run, bool *complete, struct error *error);
+MUST_USE enum status local_resume_load(const char *directory, const char *const *overrides, int count, int64_t workers,
+                                       struct run_file *run, bool *complete, struct error *error);
 
 /* local_resume_busy: a process of an earlier start still holds its part of D (it was told to stop, and is saving what it has): its name
  * ("outer", "worker-3"); else NULL. The text lives until the next call. */

@@ -23,7 +23,7 @@
 enum {
     TURN_US = 100000,
     TOKEN_US = 60000000,
-    OUTER_LEAVES_US = 45000000, /* alone; its own patience is less */
+    OUTER_LEAVES_US = 45000000,  /* alone; its own patience is less */
     WORKERS_LEAVE_US = 20000000, /* after the outer's orderly end */
     RESTART_US = 1000000,
     RESTARTS = 3,
@@ -101,10 +101,11 @@ static enum status check_values(const struct train_values *values, struct error 
                          "RUN.yaml is missing: the run file of a new run; or --resume D, to continue an earlier one "
                          "(atoll train --help)");
     if (values->resume != NULL && values->run_file != NULL)
-        return error_set(error, STATUS_USAGE,
-                         "%s and --resume %s: a run is continued with its own run file, %s/run.yaml (--set changes a key "
-                         "of it); give one of the two",
-                         values->run_file, values->resume, values->resume);
+        return error_set(
+            error, STATUS_USAGE,
+            "%s and --resume %s: a run is continued with its own run file, %s/run.yaml (--set changes a key "
+            "of it); give one of the two",
+            values->run_file, values->resume, values->resume);
     if (values->resume != NULL && values->directory != NULL)
         return error_set(error, STATUS_USAGE, "--dir and --resume: a run is continued in its own directory, %s",
                          values->resume);
@@ -192,8 +193,8 @@ static enum status clear_the_way(struct local_run *local, struct error *error) {
     bool said = local->values->quiet;
     while (stop_signals == 0 && (busy = local_resume_busy(local->directory, &local->run)) != NULL) {
         if (clock_now_us() > until_us)
-            return error_set(error, STATUS_AGAIN, "%s of an earlier start still runs in %s (its pid is in %s/%s/lock)", busy,
-                             local->directory, local->directory, busy);
+            return error_set(error, STATUS_AGAIN, "%s of an earlier start still runs in %s (its pid is in %s/%s/lock)",
+                             busy, local->directory, local->directory, busy);
         if (!said)
             fprintf(stderr, "waiting for %s of an earlier start to end\n", busy);
         said = true;
@@ -516,7 +517,8 @@ static enum status run_local(struct local_run *local, int *exit_code, struct err
     if (status != STATUS_OK)
         return status;
     if (complete) {
-        fprintf(stderr, "run %s in %s has trained all of its %lld steps; --set inner.steps=N with more of them goes on\n",
+        fprintf(stderr,
+                "run %s in %s has trained all of its %lld steps; --set inner.steps=N with more of them goes on\n",
                 local->run.name, local->directory, (long long)local->run.inner.steps);
         print_results(local);
         return STATUS_OK;

@@ -318,7 +318,8 @@ static enum status waits_of_run(const struct run_set *set, int index, const char
     }
     fprintf(
         file,
-        "\nunset arrow\nset xrange [*:*]\nset yrange [0:100]\nset offsets 0, 0, 0, 0\nset style data histograms\nset style "
+        "\nunset arrow\nset xrange [*:*]\nset yrange [0:100]\nset offsets 0, 0, 0, 0\nset style data histograms\nset "
+        "style "
         "histogram rowstacked\n"
         "set boxwidth 0.6\nset style fill solid border -1\nunset grid\nset grid ytics lt 1 lw 0.6 lc rgb '#DDDDDD'\n"
         "unset xlabel\nset ylabel \"share of the\\nworker's time [%%]\"\nset xtics noenhanced\n"

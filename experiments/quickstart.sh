@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source test/packages.sh
+source experiments/header_text.sh
 
 # A slow BLAS kernel that the environment may force would halve the speed.
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
@@ -14,19 +15,7 @@ echo "== building"
 [ -f build/release/build.ninja ] || cmake --preset release -DBUILD_TESTING=OFF > /dev/null
 cmake --build --preset release --target atoll
 
-text=runs/quickstart-text
-if [ ! -s "$text/train.txt" ] || [ ! -s "$text/held-out.txt" ]; then
-    echo "== making a corpus from the headers in /usr/include"
-    mkdir -p "$text"
-    # Every 16th header is held out. Plain ASCII lines only, at most 6 MB and 400 kB; the same headers give the same text.
-    find -L /usr/include -name '*.h' -type f 2> /dev/null | LC_ALL=C sort > "$text/files"
-    collect() { xargs -d '\n' cat -s 2> /dev/null | LC_ALL=C grep -a '^[ -~	]*$' | { head -c "$1"; cat > /dev/null; }; }
-    awk 'NR % 16 == 0' "$text/files" | collect 400000 > "$text/held-out.txt"
-    awk 'NR % 16 != 0' "$text/files" | collect 6000000 > "$text/train.txt.tmp"
-    mv "$text/train.txt.tmp" "$text/train.txt"
-fi
-size=$(stat -c %s "$text/train.txt")
-[ "$size" -ge 500000 ] || { echo "quickstart: only $size bytes of headers under /usr/include; install some -dev packages (libc6-dev)" >&2; exit 1; }
+make_header_text runs/quickstart-text
 
 directory=runs/quickstart
 for ((n = 2; ; n++)); do

@@ -59,7 +59,8 @@ struct run_recovery {
     int64_t count;
 };
 struct run_recoveries {
-    struct run_recovery kinds[RUN_DATA_KINDS_MAX]; /* in order of appearance; what has no place any more counts in the last */
+    struct run_recovery
+        kinds[RUN_DATA_KINDS_MAX]; /* in order of appearance; what has no place any more counts in the last */
     int count;
 };
 
@@ -84,7 +85,7 @@ struct run_node {
     int64_t link_count;
     struct run_counters totals; /* newest value of each */
     double last_t_s;            /* of the newest record */
-    bool ended; /* its newest process said so */
+    bool ended;                 /* its newest process said so */
     char end_reason[RUN_LOG_REASON_BYTES];
     char state_hash[RUN_LOG_HASH_BYTES];
 

@@ -288,7 +288,8 @@ static const struct field_row recover_rows[] = {
     NEED(run_log_recover, what, FIELD_TEXT,
          "restart, run clock, snapshot, gave snapshot, state hash, reset, listed again, checkpoint failed"),
     MAY(run_log_recover, generation, FIELD_COUNT, "restart: of the checkpoint, 0 = none"),
-    MAY(run_log_recover, step, FIELD_COUNT, "restart, run clock: training goes on from here; reset, checkpoint failed: at it"),
+    MAY(run_log_recover, step, FIELD_COUNT,
+        "restart, run clock: training goes on from here; reset, checkpoint failed: at it"),
     MAY(run_log_recover, from_step, FIELD_COUNT, "run clock: the worker's own step"),
     MAY(run_log_recover, tokens, FIELD_COUNT, "restart: highest ever counted; reset: dropped"),
     MAY(run_log_recover, fragment, FIELD_COUNT, "snapshot, gave snapshot, state hash, reset: index"),
@@ -322,7 +323,8 @@ static const struct field_row outer_commit_rows[] = {
     NEED(run_log_outer_commit, fragment, FIELD_COUNT, "index"),
     NEED(run_log_outer_commit, version, FIELD_COUNT, "new version of the fragment"),
     MAY(run_log_outer_commit, run_step, FIELD_COUNT, "largest send step that it counts"),
-    NEED(run_log_outer_commit, counted, FIELD_LIST, "slot, base_version, tokens_from, tokens_to, tokens (the weight) of each contribution"),
+    NEED(run_log_outer_commit, counted, FIELD_LIST,
+         "slot, base_version, tokens_from, tokens_to, tokens (the weight) of each contribution"),
     MAY(run_log_outer_commit, payload_bytes, FIELD_COUNT, "bytes of the encoded mean"),
     MAY(run_log_outer_commit, state_hash, FIELD_TEXT, "XXH3-128 of outer copy and momentum, hex"),
     MAY(run_log_outer_commit, open_us, FIELD_COUNT, "us since the log was opened: first whole contribution"),
@@ -413,11 +415,14 @@ static const struct event_row {
     [RUN_LOG_EVAL] = {"eval", WRITER_WORKER, ROWS(eval_rows), "held-out evaluation"},
     [RUN_LOG_LINK] = {"link", WRITER_WORKER, ROWS(link_rows), "each second"},
     [RUN_LOG_CHECKPOINT] = {"checkpoint", WRITER_WORKER, ROWS(checkpoint_rows), "a checkpoint is on disk"},
-    [RUN_LOG_RECOVER] = {"recover", WRITER_WORKER, ROWS(recover_rows), "something went wrong, or was away, and is mended"},
+    [RUN_LOG_RECOVER] = {"recover", WRITER_WORKER, ROWS(recover_rows),
+                         "something went wrong, or was away, and is mended"},
     [RUN_LOG_END] = {"end", WRITER_WORKER, ROWS(end_rows), "last record of each process that was not killed"},
     [RUN_LOG_OUTER_COMMIT] = {"commit", WRITER_OUTER, ROWS(outer_commit_rows), "a round closed"},
-    [RUN_LOG_OUTER_END] = {"end", WRITER_OUTER, ROWS(outer_end_rows), "last record of each process that was not killed"},
-    [RUN_LOG_OUTER_RECOVER] = {"recover", WRITER_OUTER, ROWS(outer_recover_rows), "the outer came back, or brought a worker back"},
+    [RUN_LOG_OUTER_END] = {"end", WRITER_OUTER, ROWS(outer_end_rows),
+                           "last record of each process that was not killed"},
+    [RUN_LOG_OUTER_RECOVER] = {"recover", WRITER_OUTER, ROWS(outer_recover_rows),
+                               "the outer came back, or brought a worker back"},
     [RUN_LOG_LEAD] = {"lead", WRITER_OUTER, ROWS(lead_rows), "this outer leads the run from here on"},
     [RUN_LOG_START] = {"start", WRITER_OUTER, NULL, 0, "all workers are here, training starts"},
     [RUN_LOG_JOIN] = {"join", WRITER_OUTER, ROWS(join_rows), "a worker came"},
@@ -484,8 +489,10 @@ void run_log_print_schema(FILE *file) {
         file,
         "log.jsonl: one JSON object per line. Every record: event (text), t_wall (RFC 3339), t_us (us since that log "
         "was\n"
-        "opened). Numbers are cumulative since the last header unless said; bytes are those of the writing worker. A process\n"
-        "that is started again writes on behind a new header: times and bytes from 0, steps from its checkpoint (some come\n"
+        "opened). Numbers are cumulative since the last header unless said; bytes are those of the writing worker. A "
+        "process\n"
+        "that is started again writes on behind a new header: times and bytes from 0, steps from its checkpoint (some "
+        "come\n"
         "twice), tokens from the highest that it ever counted.\n");
     for (int i = 0; i < RUN_LOG_EVENT_COUNT; i++) {
         fprintf(file, "\n%s: %s (written by %s)\n", event_rows[i].name, event_rows[i].help,

@@ -65,8 +65,8 @@ enum run_log_event {
     RUN_LOG_CHECKPOINT,
     RUN_LOG_RECOVER,
     RUN_LOG_END,
-    RUN_LOG_OUTER_COMMIT, /* "commit" in the outer's log: its `counted` is a list */
-    RUN_LOG_OUTER_END,    /* "end" in the outer's log */
+    RUN_LOG_OUTER_COMMIT,  /* "commit" in the outer's log: its `counted` is a list */
+    RUN_LOG_OUTER_END,     /* "end" in the outer's log */
     RUN_LOG_OUTER_RECOVER, /* "recover" in the outer's log */
     RUN_LOG_LEAD,
     RUN_LOG_START,

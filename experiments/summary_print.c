@@ -92,7 +92,8 @@ static void print_troubles(const struct run_data *data, const struct run_summary
         fprintf(file, ")\n");
     }
     if (run->tokens_lost > 0)
-        fprintf(file, "  tokens lost       %.0f of %" PRId64 ", trained but not counted\n", run->tokens_lost, run->tokens);
+        fprintf(file, "  tokens lost       %.0f of %" PRId64 ", trained but not counted\n", run->tokens_lost,
+                run->tokens);
     if (run->refused_updates)
         fprintf(file, "  refused updates   %" PRId64 ", not finite or too large\n", run->refused_updates);
     if (run->bad_lines)

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include "base/status.h"
 
 /* gemm: c (M,N) = alpha * op(a) op(b) + beta * c, with op(a) (M,K), op(b) (K,N). A transposed operand is stored as (K,M) or
  * (N,K). lda, ldb, ldc: floats from one stored row to the next. beta 0 never reads c. */
@@ -20,6 +21,11 @@ void linear_forward_add(int rows, int inputs, int outputs, const float *x, const
 void linear_backward_input(int rows, int inputs, int outputs, const float *dout, const float *w, float *dx, bool add);
 /* dw (outputs,inputs) += dout^T x, added. */
 void linear_backward_weight(int rows, int inputs, int outputs, const float *dout, const float *x, float *dw);
+
+/* gemm_check_memory: OpenBLAS takes 128 MiB of address space a thread, when it is loaded and at the first product; when it gets none it
+ * tries again for ever, without a word. STATUS_NO_MEMORY: a limit on this process (ulimit -v) leaves less. Its threads may hang by then, and
+ * exit() waits for them: leave by _Exit. */
+MUST_USE enum status gemm_check_memory(struct error *error);
 
 /* gemm_set_threads: BLAS threads of the whole process, >= 1. Never while another thread computes. */
 void gemm_set_threads(int threads);

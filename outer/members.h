@@ -22,6 +22,7 @@ struct member {
     uint64_t offered_step; /* largest since it joined. Sends come in the order of steps: rounds of earlier ones get nothing more from it */
     bool has_validation;
     bool reached; /* trained to the last step */
+    bool blocked; /* it can send nothing before another commit */
 };
 
 struct members {

@@ -85,15 +85,18 @@ static void close_round(struct outer_run *outer, const struct round_action *acti
         .kind = OUTER_JOB_COMMIT, .fragment = action->fragment, .version = action->version, .part_count = (int)count};
     for (uint32_t i = 0; i < count; i++) {
         const struct outer_upload *upload = &outer->uploads[counted[i].slot][action->fragment];
-        job.parts[i] =
-            (struct commit_part){upload->buffer, upload->receiver.bytes, counted[i].tokens_to - counted[i].tokens_from};
+        job.parts[i] = (struct commit_part){upload->buffer, upload->receiver.bytes, counted[i].tokens};
     }
     struct outer_commit *place = outer_commit_place(outer, action->fragment, action->version);
-    /* Members still fetching the version that this place held are told to catch up from newer ones no more: drop their senders. */
+    /* Members that still fetch the version that this place held get the whole fragment instead. */
     for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
-        struct transfer_sender *download = &outer->sessions[slot].downloads[action->fragment];
-        if (download->key.version != 0 && download->payload == place->payload)
-            memset(download, 0, sizeof *download);
+        struct outer_session *session = &outer->sessions[slot];
+        struct transfer_sender *download = &session->downloads[action->fragment];
+        if (download->key.version == 0 || download->payload != place->payload)
+            continue;
+        if (download->next < download->bytes)
+            session->wants_snapshot[action->fragment] = true;
+        memset(download, 0, sizeof *download);
     }
     size_t bytes = outer_copy_payload_down(&outer->copy, (int)action->fragment);
     if (place->payload == NULL)

@@ -80,3 +80,22 @@ enum status outer_address_advertise(const char *listen_host, const char *adverti
                      "--advertise %.300s: expected a name or address without port and spaces, such as hub.example.org",
                      advertise != NULL ? advertise : listen_host);
 }
+
+enum status outer_address_standby(const char *text, const struct token_address *own, struct token_address *standby,
+                                  struct error *error) {
+    char host[TOKEN_HOST_BYTES];
+    const char *colon = strrchr(text, ':'), *bracket = strrchr(text, ']');
+    bool has_port = colon != NULL && (bracket != NULL ? colon > bracket : strchr(text, ':') == colon);
+    char *end = NULL;
+    unsigned long port = has_port ? strtoul(colon + 1, &end, 10) : 0;
+    size_t length = has_port ? (size_t)(colon - text) : strlen(text);
+    if (length == 0 || length >= sizeof host || (has_port && (colon[1] == 0 || *end != 0 || port < 1 || port > 65534)))
+        return error_set(error, STATUS_USAGE,
+                         "--advertise %.300s: expected HOST or HOST:PORT, such as standby.example.org:7070", text);
+    memcpy(host, text, length);
+    host[length] = 0;
+    enum status status = outer_address_advertise(host, host, standby->host, error);
+    standby->control_port = has_port ? (uint16_t)port : own->control_port;
+    standby->bulk_port = has_port ? (uint16_t)(port + 1) : own->bulk_port;
+    return status;
+}

@@ -15,4 +15,9 @@ MUST_USE enum status outer_address_listen(const char *text, char host[TOKEN_HOST
 MUST_USE enum status outer_address_advertise(const char *listen_host, const char *advertise,
                                              char advertised[TOKEN_HOST_BYTES], struct error *error);
 
+/* outer_address_standby: a further address at which this outer may come back, "HOST" or "HOST:PORT" (IPv6 in brackets): its control port
+ * (bulk is the next), or the ports of `own`. STATUS_USAGE. */
+MUST_USE enum status outer_address_standby(const char *text, const struct token_address *own,
+                                           struct token_address *standby, struct error *error);
+
 #endif

@@ -53,18 +53,23 @@ static void make_commit(struct commit_maker *maker, struct outer_job *job) {
     job->status = STATUS_OK;
 }
 
-/* Durable before it is sent; what older records nobody needs any more go. */
-static enum status log_commit(struct outer_compute *compute, const struct outer_job *job, struct error *error) {
+/* After a full record: what older records nobody needs any more go. */
+static void prune(struct outer_compute *compute, uint32_t fragment) {
+    struct error warning;
+    if (commit_log_prune(compute->disk, fragment, &warning) != STATUS_OK)
+        log_say(LOG_LEVEL_WARN, "%s", warning.text);
+}
+
+/* Durable before it is sent. */
+static void log_commit(struct outer_compute *compute, struct outer_job *job) {
     const struct commit_maker *maker = compute->maker;
     const struct outer_copy *copy = maker->copy;
     size_t at = copy->offsets[job->fragment];
-    struct error warning;
-    enum status status = commit_log_append(compute->disk, job->commit, job->payload,
-                                           maker->error_feedback ? maker->residual + at : NULL,
-                                           job->full ? copy->g + at : NULL, job->full ? copy->u + at : NULL, error);
-    if (status == STATUS_OK && job->full && commit_log_prune(compute->disk, job->fragment, &warning) != STATUS_OK)
-        log_say(LOG_LEVEL_WARN, "%s", warning.text);
-    return status;
+    job->status =
+        commit_log_append(compute->disk, job->commit, job->payload, maker->error_feedback ? maker->residual + at : NULL,
+                          job->full ? copy->g + at : NULL, job->full ? copy->u + at : NULL, &job->error);
+    if (job->status == STATUS_OK && job->full)
+        prune(compute, job->fragment);
 }
 
 static void make_snapshot(const struct outer_copy *copy, struct outer_job *job) {
@@ -75,7 +80,8 @@ static void make_snapshot(const struct outer_copy *copy, struct outer_job *job) 
         transfer_payload_hash(job->payload, job->bytes, job->payload_hash);
 }
 
-/* Nothing is touched before the bytes are proven to be what the commit signs. */
+/* Nothing is touched before the bytes are proven to be what the commit signs, and are on the disk: when that fails, this outer goes on
+ * with what it had. */
 static void take_over(struct outer_compute *compute, struct outer_job *job) {
     struct commit_maker *maker = compute->maker;
     struct outer_copy *copy = maker->copy;
@@ -91,15 +97,17 @@ static void take_over(struct outer_compute *compute, struct outer_job *job) {
         job->status = error_set(&job->error, STATUS_DATA, "the state is not the one that its commit signs");
         return;
     }
+    if (commit_log_newest(compute->disk, job->fragment) >= job->version)
+        job->status = commit_log_set_aside(compute->disk, job->fragment, job->version, NULL, &job->error);
+    if (job->status == STATUS_OK)
+        job->status =
+            commit_log_append(compute->disk, job->commit, NULL, NULL, maker->decoded, maker->sum, &job->error);
+    if (job->status != STATUS_OK)
+        return;
     memcpy(copy->g + at, maker->decoded, count * sizeof(float));
     memcpy(copy->u + at, maker->sum, count * sizeof(float));
     memset(maker->residual + at, 0, count * sizeof(float));
-    if (commit_log_newest(compute->disk, job->fragment) >= job->version)
-        job->status = commit_log_set_aside(compute->disk, job->fragment, job->version, NULL, &job->error);
-    job->full = true;
-    job->payload = NULL;
-    if (job->status == STATUS_OK)
-        job->status = log_commit(compute, job, &job->error);
+    prune(compute, job->fragment);
 }
 
 static void work(struct outer_compute *compute, struct outer_job *job) {
@@ -112,7 +120,7 @@ static void work(struct outer_compute *compute, struct outer_job *job) {
         make_commit(compute->maker, job);
         break;
     case OUTER_JOB_LOG:
-        job->status = log_commit(compute, job, &job->error);
+        log_commit(compute, job);
         break;
     case OUTER_JOB_SNAPSHOT:
         make_snapshot(compute->maker->copy, job);

@@ -94,10 +94,10 @@ static json_t *status_json(struct outer_run *outer) {
 }
 
 struct token outer_blank_token(const struct outer_run *outer) {
-    struct token token = {.address_count = 1};
+    struct token token = {.address_count = outer->advertised_count};
     memcpy(token.outer_key, outer->keys.curve.public_key, sizeof token.outer_key);
     memcpy(token.run_name, outer->run.name, sizeof token.run_name);
-    token.addresses[0] = outer->advertised;
+    memcpy(token.addresses, outer->advertised, sizeof token.addresses);
     return token;
 }
 

@@ -44,7 +44,7 @@ struct outer_values {
     const char *run_file;
     const char *directory;
     const char *listen;
-    const char *advertise;
+    struct option_list advertise;
     uint64_t patience_us;
     bool new_run;
     bool force;
@@ -56,8 +56,9 @@ static const struct option_row outer_rows[] = {
     OPTION_TEXT(struct outer_values, directory, "dir", 0, "D", "run directory (default runs/NAME-outer)"),
     OPTION_TEXT(struct outer_values, listen, "listen", 0, "HOST:PORT",
                 "control port, bulk is PORT+1; port 0 = any (default 0.0.0.0:7070)"),
-    OPTION_TEXT(struct outer_values, advertise, "advertise", 0, "HOST",
-                "the name or address that workers dial (default: the listen host, or this machine's first address)"),
+    OPTION_LIST(struct outer_values, advertise, "advertise", 0, "HOST",
+                "the name or address that workers dial (default: the listen host, or this machine's first address); "
+                "again, as HOST[:PORT]: where this outer may come back, at most 4 in all"),
     OPTION_DURATION(struct outer_values, patience_us, "patience", 0, "TIME",
                     "leave when no worker has been here for so long (default: stay, they may come back)"),
     OPTION_FLAG(struct outer_values, new_run, "new", 0, "begin a new run although this directory's key has led one"),
@@ -202,7 +203,8 @@ static void choose_ports(const struct outer_run *outer, uint16_t port, struct ou
     options->bulk_port = token.addresses[0].bulk_port;
 }
 
-static enum status open_link(struct outer_run *outer, const char *host, uint16_t port, struct error *error) {
+static enum status open_link(struct outer_run *outer, const char *host, uint16_t port,
+                             const struct option_list *advertise, struct error *error) {
     enum status status = admission_open(outer->directory, &outer->keys, &outer->admission, error);
     if (status != STATUS_OK)
         return status;
@@ -212,7 +214,11 @@ static enum status open_link(struct outer_run *outer, const char *host, uint16_t
     status = outer_link_open(&options, &outer->link, error);
     if (status != STATUS_OK)
         return status;
-    outer_link_ports(outer->link, &outer->advertised.control_port, &outer->advertised.bulk_port);
+    outer_link_ports(outer->link, &outer->advertised[0].control_port, &outer->advertised[0].bulk_port);
+    for (uint32_t i = 1; status == STATUS_OK && i < outer->advertised_count; i++)
+        status = outer_address_standby(advertise->items[i], &outer->advertised[0], &outer->advertised[i], error);
+    if (status != STATUS_OK)
+        return status;
     pace_open(&outer->pace, outer->run.outer.link_bytes_per_s, transfer_chunk_bytes(outer->run.outer.link_bytes_per_s),
               clock_now_us());
     return outer_compute_open(&outer->maker, outer->commit_log, wake_link, outer->link, &outer->compute, error);
@@ -277,7 +283,11 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     if (status == STATUS_OK)
         status = outer_address_listen(values->listen, host, &port, error);
     if (status == STATUS_OK)
-        status = outer_address_advertise(host, values->advertise, outer->advertised.host, error);
+        status = outer_address_advertise(host, values->advertise.count > 0 ? values->advertise.items[0] : NULL,
+                                         outer->advertised[0].host, error);
+    if (status == STATUS_OK && values->advertise.count > TOKEN_ADDRESSES_MAX)
+        status = error_set(error, STATUS_USAGE, "--advertise: at most %d addresses", TOKEN_ADDRESSES_MAX);
+    outer->advertised_count = values->advertise.count > 1 ? (uint32_t)values->advertise.count : 1;
     if (status == STATUS_OK)
         status = files_check_directory_name(values->directory, error);
     if (status == STATUS_OK)
@@ -315,7 +325,7 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
         status = restore(outer, &found, &lost, error);
     if (status != STATUS_OK)
         return status;
-    status = open_link(outer, host, port, error);
+    status = open_link(outer, host, port, &values->advertise, error);
     if (status == STATUS_OK)
         status = log_open(&outer->log, log_path, error); /* last: what fails before leaves no run behind */
     if (status != STATUS_OK)
@@ -330,7 +340,7 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     log_event(outer->log, "header", run_header_json(&header));
     log_say(LOG_LEVEL_INFO, "run %s: %zu parameters in %d fragments, waiting for %lld workers on %s ports %u and %u",
             outer->run.name, outer->table.parameter_count, outer->fragments.count, (long long)outer->run.workers, host,
-            outer->advertised.control_port, outer->advertised.bulk_port);
+            outer->advertised[0].control_port, outer->advertised[0].bulk_port);
     status = write_run_directory(outer, error);
     if (status == STATUS_OK)
         begin(outer, found, lost, values);
@@ -545,6 +555,7 @@ static void close_outer(struct outer_run *outer) {
         admission_close(outer->admission);
     if (outer->commit_log != NULL)
         commit_log_close(outer->commit_log);
+    outer_lead_close(outer);
     outer_catch_up_close(outer);
     log_close(outer->log);
     for (int f = 0; f < outer->fragments.count; f++) {

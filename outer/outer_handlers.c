@@ -252,9 +252,12 @@ static void on_pong(struct outer_session *session, const struct message_ping *po
 static void on_commit_grant(struct outer_run *outer, struct outer_session *session, const struct message_grant *grant) {
     const struct outer_commit *kept = outer_commit_place(outer, grant->key.fragment, grant->key.version);
     /* One that is in the making is not durable yet. */
-    if (grant->key.version == 0 || kept->commit.version != grant->key.version || !kept->has_payload ||
-        grant->key.version > outer->heads[grant->key.fragment].version)
+    if (grant->key.version == 0 || grant->key.version > outer->heads[grant->key.fragment].version)
         return;
+    if (kept->commit.version != grant->key.version || !kept->has_payload) {
+        session->wants_snapshot[grant->key.fragment] = true; /* it reads so slowly that this version is kept no more */
+        return;
+    }
     struct transfer_sender *download = &session->downloads[grant->key.fragment];
     if (download->key.version != grant->key.version)
         transfer_sender_open(download, grant->key, kept->payload, kept->commit.payload_bytes);
@@ -333,6 +336,8 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
         session->telemetry = message->body.telemetry;
         outer_feed(outer, (struct round_event){
                               .kind = ROUND_EVENT_TOKENS, .slot = slot, .tokens = message->body.telemetry.tokens});
+        if (outer_is_blocked(outer, slot))
+            outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_BLOCKED, .slot = slot});
         if (message->body.telemetry.step >= (uint64_t)outer->run.inner.steps)
             outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot});
         break;

@@ -2,7 +2,8 @@
  *   outer_daemon.c   command, set-up, main loop, end
  *   outer_handlers.c what peers say -> events of the round machine
  *   outer_actions.c  actions of the round machine -> messages, transfers, jobs
- *   outer_catch_up.c who comes back: the run's heads, replays, whole fragments; taking over what members hold before this outer leads
+ *   outer_lead.c     how it comes to lead: taking over what members hold that is newer
+ *   outer_catch_up.c who comes back: the run's heads, replays, whole fragments
  *   outer_sessions.c liveness, pacing and the bulk bytes that go out
  *   outer_control.c  status, tokens and drain for the admin
  * One thread (the main one) touches it; the compute thread sees only its jobs. */
@@ -60,7 +61,8 @@ struct outer_snapshot {
 /* A whole fragment on its way in, from a member that bears a newer version than this outer, before it leads. */
 struct outer_taking {
     bool open;
-    bool unpacking; /* a TAKE job reads the buffer */
+    bool unpacking;    /* a TAKE job reads the buffer */
+    uint64_t again_us; /* it is here, but could not be written: the next try; 0 = none waits */
     uint32_t slot;
     struct message_snapshot message;
     struct transfer_receiver receiver;
@@ -80,7 +82,7 @@ struct outer_session {
     bool stated; /* STATE said */
     bool joined; /* it holds the run's heads: a member of rounds */
     bool has_validation;
-    uint64_t tokens; /* its counter, as READY said */
+    uint64_t tokens;            /* its counter, as READY said */
     struct message_hello hello; /* what it bears */
     struct { /* another process says HELLO with this key while this one is believed to live: held until that is known */
         bool waits;
@@ -104,8 +106,8 @@ struct outer_session {
     uint32_t chunk_bytes;
     struct transfer_sender downloads[MESSAGE_FRAGMENTS_MAX]; /* commits; key.version 0 = none */
     uint32_t next_download;
-    bool wants_snapshot[MESSAGE_FRAGMENTS_MAX];    /* asked by FETCH, not answered yet */
-    struct transfer_sender snapshot;                /* one whole fragment at a time */
+    bool wants_snapshot[MESSAGE_FRAGMENTS_MAX]; /* asked by FETCH, not answered yet */
+    struct transfer_sender snapshot;            /* one whole fragment at a time */
     /* what it says */
     struct message_telemetry telemetry;
     struct message_final final;
@@ -127,7 +129,8 @@ struct outer_run {
     struct commit_log *commit_log;
     struct recovery recovery;
     struct admission *admission;
-    struct token_address advertised;
+    struct token_address advertised[TOKEN_ADDRESSES_MAX]; /* this one first, then where it may come back */
+    uint32_t advertised_count;
     struct outer_link *link;
     struct tensor_table table;
     struct fragments fragments;
@@ -145,18 +148,18 @@ struct outer_run {
     struct outer_commit commits[MESSAGE_FRAGMENTS_MAX][OUTER_COMMITS_KEPT]; /* at version mod OUTER_COMMITS_KEPT */
     struct outer_snapshot snapshots[OUTER_SNAPSHOTS_MAX];
     struct outer_taking takings[MESSAGE_FRAGMENTS_MAX];
-    struct pace pace;       /* outer.link: all that goes down */
+    struct pace pace; /* outer.link: all that goes down */
     uint32_t next_pump;
     bool log_again[MESSAGE_FRAGMENTS_MAX]; /* its commit could not be written */
     uint64_t log_again_us;                 /* the next try; 0 = none waits */
     uint64_t recovery_said_us;
-    uint64_t turned_us; /* the last turn of the main loop: a long gap means that this node stood still */
+    uint64_t turned_us;        /* the last turn of the main loop: a long gap means that this node stood still */
     uint64_t foreign_sessions; /* messages of old or foreign sessions, dropped */
     uint64_t refused_offers;
     uint64_t refused_updates; /* of those: not finite, or far too large */
     uint64_t patience_us;     /* how long to stay when all workers are gone; UINT64_MAX = for ever */
     uint64_t alone_said_us;
-    uint64_t alone_since_us;  /* started, but nobody connected since; 0 = somebody is */
+    uint64_t alone_since_us; /* started, but nobody connected since; 0 = somebody is */
     bool leaving;
     enum status end_status;
     char end_reason[MESSAGE_TEXT_BYTES];
@@ -175,10 +178,7 @@ void outer_feed(struct outer_run *outer, struct round_event event);
 void outer_on_logged(struct outer_run *outer, const struct outer_job *job);
 void outer_log_again(struct outer_run *outer, uint64_t now_us);
 
-/* outer_catch_up.c */
-/* Commits of the run so far, whoever made them. */
-uint64_t outer_commit_count(const struct outer_run *outer);
-struct outer_commit *outer_commit_place(struct outer_run *outer, uint32_t fragment, uint64_t version);
+/* outer_lead.c */
 /* Opens the recovery machine; it leads at once where nothing can be lost. */
 void outer_recovery_open(struct outer_run *outer, enum recovery_mode mode, uint64_t window_us, bool force);
 void outer_recovery_feed(struct outer_run *outer, struct recovery_event event);
@@ -186,22 +186,31 @@ void outer_recovery_feed(struct outer_run *outer, struct recovery_event event);
 void outer_recovery_tick(struct outer_run *outer, uint64_t now_us);
 /* Why it does not lead yet, for people; "" when it does. */
 void outer_recovery_reason(const struct outer_run *outer, char text[MESSAGE_TEXT_BYTES]);
-/* A ready session: what it bears is heard, and it is told the run's heads once this outer leads. */
-void outer_greet(struct outer_run *outer, uint32_t slot);
-/* Whole fragments that members asked for: packed and said, one at a time per member. Called once a turn. */
-void outer_serve_snapshots(struct outer_run *outer);
-void outer_on_fetch(struct outer_run *outer, uint32_t slot, const struct message_fetch *fetch);
-void outer_on_joined(struct outer_run *outer, uint32_t slot, const struct message_joined *joined);
 void outer_on_snapshot(struct outer_run *outer, uint32_t slot, const struct message_snapshot *snapshot);
 void outer_on_snapshot_chunk(struct outer_run *outer, uint32_t slot, const struct chunk *chunk, const uint8_t *payload);
-void outer_on_snapshot_grant(struct outer_run *outer, uint32_t slot, const struct message_grant *grant);
-void outer_on_snapshot_made(struct outer_run *outer, const struct outer_job *job);
 void outer_on_taken(struct outer_run *outer, const struct outer_job *job);
+void outer_lead_lost(struct outer_run *outer, uint32_t slot); /* the session ended */
+void outer_lead_close(struct outer_run *outer);
+/* What outer.json says of the run, after START, END, FINISH and each change of the members. A failure is a warning. */
+void outer_write_state(struct outer_run *outer);
+
+/* outer_catch_up.c */
+/* Commits of the run so far, whoever made them. */
+uint64_t outer_commit_count(const struct outer_run *outer);
+struct outer_commit *outer_commit_place(struct outer_run *outer, uint32_t fragment, uint64_t version);
+/* A ready session: what it bears is heard, and it is told the run's heads once this outer leads. */
+void outer_greet(struct outer_run *outer, uint32_t slot);
+void outer_say_state(struct outer_run *outer, uint32_t slot);
+bool outer_is_blocked(const struct outer_run *outer, uint32_t slot);
+void outer_on_joined(struct outer_run *outer, uint32_t slot, const struct message_joined *joined);
+void outer_on_fetch(struct outer_run *outer, uint32_t slot, const struct message_fetch *fetch);
+/* Whole fragments that members asked for: packed and said, one at a time per member. Called once a turn. */
+void outer_serve_snapshots(struct outer_run *outer);
+void outer_on_snapshot_made(struct outer_run *outer, const struct outer_job *job);
+void outer_on_snapshot_grant(struct outer_run *outer, uint32_t slot, const struct message_grant *grant);
 /* The session ended: what it was sending or asking for goes no further. */
 void outer_catch_up_lost(struct outer_run *outer, uint32_t slot);
 void outer_catch_up_close(struct outer_run *outer);
-/* What outer.json says of the run, after START, END, FINISH and each change of the members. A failure is a warning. */
-void outer_write_state(struct outer_run *outer);
 
 /* outer_handlers.c: a HELLO that was held back, since the key seemed to live elsewhere. */
 void outer_consider_contender(struct outer_run *outer, uint32_t slot, uint64_t now_us);

@@ -5,7 +5,13 @@
 #include "base/clock.h"
 #include "outer/outer_run.h"
 
-enum { PING_EVERY_US = 250000, PATIENCE_MIN_US = 10000000, PATIENCE_MAX_US = 30000000, PATIENCE_ROUND_TRIPS = 8, FIRST_CHUNK_US = 60000000 };
+enum {
+    PING_EVERY_US = 250000,
+    PATIENCE_MIN_US = 10000000,
+    PATIENCE_MAX_US = 30000000,
+    PATIENCE_ROUND_TRIPS = 8,
+    FIRST_CHUNK_US = 60000000,
+};
 
 void outer_send(struct outer_run *outer, uint32_t slot, struct message *message) {
     struct outer_session *session = &outer->sessions[slot];

@@ -168,8 +168,7 @@ uint64_t recovery_deadline_us(const struct recovery *recovery) {
 }
 
 uint64_t recovery_missing_mask(const struct recovery *recovery) {
-    uint64_t wanted =
-        recovery->options.mode == RECOVERY_DISK ? recovery->options.expected_mask : newest_mask(recovery);
+    uint64_t wanted = recovery->options.mode == RECOVERY_DISK ? recovery->options.expected_mask : newest_mask(recovery);
     return wanted & ~recovery->heard_mask;
 }
 

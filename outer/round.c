@@ -83,8 +83,10 @@ static struct round_count count_places(const struct round_machine *machine, cons
         bool whole = place->state == ROUND_PLACE_WHOLE;
         bool excused = place->state == ROUND_PLACE_EXCUSED && step <= place->contribution.send_step;
         count.whole += whole;
-        bool passed = place->state != ROUND_PLACE_RECEIVING && step < member->offered_step;
-        count.missing += !whole && !excused && !passed && member_is_expected(member) && step > member->joined_step;
+        /* What it has not offered it passed by, or cannot send. */
+        bool nothing_comes = place->state != ROUND_PLACE_RECEIVING && (step < member->offered_step || member->blocked);
+        count.missing +=
+            !whole && !excused && !nothing_comes && member_is_expected(member) && step > member->joined_step;
     }
     return count;
 }
@@ -118,18 +120,32 @@ static struct round_place *next_whole(struct round_machine *machine, struct roun
     return next;
 }
 
+/* How late a contribution came that its round could have waited for: behind the quorum, of the same step, within the longest grace. Those that
+ * came after the close count too, or a grace that is too short would never see what it misses. */
+static void note_lateness(struct round_machine *machine, const struct round_fragment *fragment,
+                          const struct round_place *place, uint64_t quorum_us) {
+    uint64_t lateness_us = place->whole_us - quorum_us;
+    if (fragment->period_us == 0 || lateness_us <= fragment->period_us / 4)
+        machine->lateness_us[machine->lateness_count++ % ROUND_LATENESS_KEPT] = lateness_us;
+}
+
 static void close_round(struct round_machine *machine, uint32_t index, uint64_t now_us, struct round_actions *actions) {
     struct round_fragment *fragment = &machine->fragments[index];
+    uint64_t step = step_of_round(fragment);
     fragment->counted_count = 0;
     for (struct round_place *place; (place = next_whole(machine, fragment)) != NULL;) {
         if (fragment->quorum_us != 0 && place->whole_us > fragment->quorum_us)
-            machine->lateness_us[machine->lateness_count++ % ROUND_LATENESS_KEPT] =
-                place->whole_us - fragment->quorum_us;
+            note_lateness(machine, fragment, place, fragment->quorum_us);
         count_place(fragment, place, &machine->run_step);
     }
     fragment->closing = true;
-    fragment->period_us = fragment->close_us == 0 ? 0 : now_us - fragment->close_us;
     fragment->close_us = now_us;
+    if (step > fragment->closed_step) { /* else it is of those that came too late for the round before */
+        fragment->period_us = fragment->closed_us == 0 ? 0 : now_us - fragment->closed_us;
+        fragment->closed_step = step;
+        fragment->closed_us = now_us;
+        fragment->closed_quorum_us = fragment->quorum_us != 0 ? fragment->quorum_us : now_us;
+    }
     struct round_action *action = act(actions, ROUND_ACTION_CLOSE);
     action->fragment = index;
     action->version = fragment->version + 1;
@@ -317,6 +333,7 @@ static void on_leave(struct round_machine *machine, const struct round_event *ev
     struct member *member = &machine->members.slot[event->slot];
     bool member_before = member_is_connected(member);
     machine->returning_mask &= ~((uint64_t)1 << event->slot);
+    member->blocked = false;
     if (member_before)
         member->state = machine->started ? MEMBER_LOST : MEMBER_ABSENT;
     if (member_before && machine->started)
@@ -326,8 +343,8 @@ static void on_leave(struct round_machine *machine, const struct round_event *ev
 }
 
 static bool same_contribution(const struct contribution *a, const struct contribution *b) {
-    return a->base_version == b->base_version && a->tokens_from == b->tokens_from &&
-           a->tokens_to == b->tokens_to && a->payload_bytes == b->payload_bytes &&
+    return a->base_version == b->base_version && a->tokens_from == b->tokens_from && a->tokens_to == b->tokens_to &&
+           a->payload_bytes == b->payload_bytes &&
            memcmp(a->payload_hash, b->payload_hash, sizeof a->payload_hash) == 0;
 }
 
@@ -349,6 +366,7 @@ static void on_offer(struct round_machine *machine, const struct round_event *ev
     if (c->slot >= MESSAGE_WORKERS_MAX || c->fragment >= machine->options.fragments)
         return;
     struct round_place *place = place_of(machine, c->slot, c->fragment);
+    machine->members.slot[c->slot].blocked = false;
     /* A worker has one record per fragment: another offer means that it gave up what it was sending. */
     if (place->state == ROUND_PLACE_RECEIVING && !same_contribution(&place->contribution, c) &&
         refusal_of(machine, c) == 0)
@@ -397,6 +415,8 @@ static void on_whole(struct round_machine *machine, const struct round_event *ev
     place->whole_us = event->now_us;
     place->whole_order = ++machine->whole_sequence;
     struct round_fragment *fragment = &machine->fragments[event->fragment];
+    if (place->contribution.send_step == fragment->closed_step)
+        note_lateness(machine, fragment, place, fragment->closed_quorum_us);
     if (fragment->open_us == 0)
         fragment->open_us = event->now_us;
     consider_close(machine, event->fragment, event->now_us, actions);
@@ -420,6 +440,8 @@ static void on_committed(struct round_machine *machine, const struct round_event
     fragment->closing = false;
     fragment->open_us = 0;
     fragment->quorum_us = 0;
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
+        machine->members.slot[slot].blocked = false; /* it may be what one of them waits for */
     for (uint32_t i = 0; i < fragment->counted_count; i++) {
         if (fragment->counted[i].send_step > fragment->run_step)
             fragment->run_step = fragment->counted[i].send_step;
@@ -447,6 +469,14 @@ static void on_committed(struct round_machine *machine, const struct round_event
     }
     consider_close(machine, event->fragment, event->now_us, actions);
     consider_end(machine, actions);
+}
+
+static void on_blocked(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
+    struct member *member = &machine->members.slot[event->slot];
+    if (member->state != MEMBER_LIVE || member->blocked)
+        return;
+    member->blocked = true;
+    consider_all(machine, event->now_us, actions);
 }
 
 static void on_reached(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
@@ -537,6 +567,9 @@ void round_step(struct round_machine *machine, const struct round_event *event, 
         break;
     case ROUND_EVENT_TOKENS:
         ledger_processed(&machine->ledger, event->slot, machine->options.fragments, event->tokens);
+        break;
+    case ROUND_EVENT_BLOCKED:
+        on_blocked(machine, event, actions);
         break;
     case ROUND_EVENT_REACHED:
         on_reached(machine, event, actions);

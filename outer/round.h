@@ -16,7 +16,14 @@
  * grow, by one; nothing is published before COMMITTED; the death of a worker ends its expectation at once, not its whole
  * contribution; no commit without contributions, nor with fewer than min_workers. Once somebody has trained to the end, and the mode is not
  * strict or a member came back before, a round waits for the missing ROUND_END_PATIENCE_US at most. The token ledger is part of the
- * machine. */
+ * machine.
+ *
+ * Blocked. A worker stands still when the commit of a send that is due is missing. Where members returned, or pass over due steps with a
+ * record in flight, A may wait for a round that lacks a send of B, and B for one that lacks a send of A, and neither will ever be made. Who is
+ * BLOCKED can send nothing before another commit: until one is COMMITTED, no round waits for what it has not offered. With everybody in
+ * step and a number for overlap_steps this changes nothing: a blocked member stands at t + tau of a send at t, and has offered all that is due
+ * up to there. Nobody is beyond t + tau before that round is closed with it (quorum all); then its commit was published, and who does not
+ * hold it yet is not blocked. So a round that anybody has contributed to lacks nothing of a blocked member. */
 #ifndef ATOLL_OUTER_ROUND_H
 #define ATOLL_OUTER_ROUND_H
 
@@ -28,37 +35,39 @@
 
 enum {
     ROUND_LATENESS_KEPT = 32,
-    ROUND_ACTIONS_MAX = MESSAGE_WORKERS_MAX * MESSAGE_FRAGMENTS_MAX + 256, /* FINISH discards what lost members were sending */
+    ROUND_ACTIONS_MAX =
+        MESSAGE_WORKERS_MAX * MESSAGE_FRAGMENTS_MAX + 256, /* FINISH discards what lost members were sending */
     ROUND_GRACE_AUTO = -1,
     ROUND_END_PATIENCE_US = 5000000,
     ROUND_RETURN_PATIENCE_US = 10000000,
 };
 
 struct round_options {
-    uint32_t workers;     /* how many start the run; slots go to MESSAGE_WORKERS_MAX */
-    uint32_t fragments;   /* P */
-    int32_t quorum;       /* 0 = all live; n: that many; -n: n percent of the live, rounded up */
-    uint32_t min_workers; /* with fewer connected nothing closes */
-    int64_t grace_us;     /* quorum mode; ROUND_GRACE_AUTO = from past lateness */
-    uint64_t stale;       /* a contribution counts while version - base <= stale: 0 in strict mode, else 2 */
+    uint32_t workers;              /* how many start the run; slots go to MESSAGE_WORKERS_MAX */
+    uint32_t fragments;            /* P */
+    int32_t quorum;                /* 0 = all live; n: that many; -n: n percent of the live, rounded up */
+    uint32_t min_workers;          /* with fewer connected nothing closes */
+    int64_t grace_us;              /* quorum mode; ROUND_GRACE_AUTO = from past lateness */
+    uint64_t stale;                /* a contribution counts while version - base <= stale: 0 in strict mode, else 2 */
     bool started, ended, finished; /* restored: how far the run was */
     uint64_t payload_bytes[MESSAGE_FRAGMENTS_MAX]; /* what a contribution of each fragment must weigh */
 };
 
 enum round_event_kind {
-    ROUND_EVENT_LEAD,      /* mask: this outer leads, rounds may close; these slots are here and about to JOIN */
-    ROUND_EVENT_TICK,      /* time passed */
-    ROUND_EVENT_LATE,      /* late_us: this node itself stood still so long; no deadline ran meanwhile */
-    ROUND_EVENT_JOIN,      /* slot, incarnation, has_validation, step, tokens: it holds the run's heads; expected in rounds of later steps */
-    ROUND_EVENT_LEAVE,     /* slot: link lost, goodbye, ejected */
-    ROUND_EVENT_OFFER,     /* contribution */
-    ROUND_EVENT_WHOLE,     /* slot, fragment, version = base: all bytes here, hash and content right */
-    ROUND_EVENT_BROKEN,    /* slot, fragment, version = base, code: content refused; the contribution is gone, and excused in this round */
+    ROUND_EVENT_LEAD, /* mask: this outer leads, rounds may close; these slots are here and about to JOIN */
+    ROUND_EVENT_TICK, /* time passed */
+    ROUND_EVENT_LATE, /* late_us: this node itself stood still so long; no deadline ran meanwhile */
+    ROUND_EVENT_JOIN, /* slot, incarnation, has_validation, step, tokens: it holds the run's heads; expected in rounds of later steps */
+    ROUND_EVENT_LEAVE, /* slot: link lost, goodbye, ejected */
+    ROUND_EVENT_OFFER, /* contribution */
+    ROUND_EVENT_WHOLE, /* slot, fragment, version = base: all bytes here, hash and content right */
+    ROUND_EVENT_BROKEN, /* slot, fragment, version = base, code: content refused; the contribution is gone, and excused in this round */
     ROUND_EVENT_COMMITTED, /* fragment, version: what CLOSE asked for is made (and durable) */
     ROUND_EVENT_TOKENS,    /* slot, tokens: the worker's counter */
-    ROUND_EVENT_REACHED,   /* slot: has trained to the last step */
-    ROUND_EVENT_DONE,      /* slot, tokens: trained to the end, nothing unsent */
-    ROUND_EVENT_FINAL,     /* slot, has_eval: holds the final versions, and has evaluated them */
+    ROUND_EVENT_BLOCKED, /* slot: it stands still, holds every version that was published, and has nothing on its way to be offered */
+    ROUND_EVENT_REACHED, /* slot: has trained to the last step */
+    ROUND_EVENT_DONE,    /* slot, tokens: trained to the end, nothing unsent */
+    ROUND_EVENT_FINAL,   /* slot, has_eval: holds the final versions, and has evaluated them */
 };
 
 struct round_event {
@@ -128,7 +137,11 @@ struct round_fragment {
     uint64_t open_us;   /* first whole contribution of the open round; 0 = none */
     uint64_t quorum_us; /* quorum reached; 0 = not yet */
     uint64_t close_us;  /* of the newest close */
-    uint64_t period_us; /* between the last two closes */
+    uint64_t
+        closed_step; /* of the newest round of a step of its own: those that it did not wait for make one more of the same step */
+    uint64_t closed_us;        /* its close */
+    uint64_t closed_quorum_us; /* its quorum */
+    uint64_t period_us;        /* between the closes of the last two such rounds */
     uint32_t counted_count;
     struct counted counted[MESSAGE_WORKERS_MAX];
     struct round_place places[MESSAGE_WORKERS_MAX];
@@ -139,8 +152,9 @@ struct round_machine {
     struct members members;
     struct ledger ledger;
     bool leading;
-    uint64_t returning_mask; /* quorum all: slots that LEAD named and that have not joined yet: nothing closes without them, ... */
-    uint64_t lead_us;        /* ... for ROUND_RETURN_PATIENCE_US, so that a restarted outer goes on as if nothing had been */
+    uint64_t
+        returning_mask; /* quorum all: slots that LEAD named and that have not joined yet: nothing closes without them, ... */
+    uint64_t lead_us; /* ... for ROUND_RETURN_PATIENCE_US, so that a restarted outer goes on as if nothing had been */
     bool started;
     bool uneven;    /* a member came back: not all send at the same steps any more */
     bool ended;     /* END given */

@@ -48,7 +48,7 @@ static void consider_joined(struct follow *follow, struct follow_actions *action
     if (!follow->stated || follow->joined)
         return;
     for (uint32_t index = 0; index < follow->fragments; index++)
-        if (follow->list[index].fetching || !follow->list[index].here)
+        if (!follow->list[index].here)
             return;
     follow->joined = true;
     act(actions, FOLLOW_ACTION_JOINED, 0);
@@ -109,11 +109,13 @@ static bool follows(const struct follow_event *event, const struct head *head) {
 /* The first commit of a replay, or the newest one said again: the FETCH is answered, whatever has come or was applied meanwhile. */
 static void note_answer(struct follow *follow, const struct follow_event *event, struct follow_actions *actions) {
     struct follow_fragment *fragment = &follow->list[event->fragment];
-    if (!fragment->fetching || (!follows(event, &fragment->asked) && !recovery_heads_equal(&event->head, &fragment->asked)))
+    if (!fragment->fetching ||
+        (!follows(event, &fragment->asked) && !recovery_heads_equal(&event->head, &fragment->asked)))
         return;
     fragment->fetching = false;
+    /* The run goes on from what is held: the snapshot is of a branch that was left, its bytes may never come. */
     if (fragment->first_is_snapshot && recovery_heads_equal(&fragment->held, &fragment->asked))
-        drop_queue(follow, event->fragment, actions); /* the run goes on from what is held: the snapshot is of a branch that was left */
+        drop_queue(follow, event->fragment, actions);
 }
 
 static void on_commit(struct follow *follow, const struct follow_event *event, struct follow_actions *actions) {
@@ -132,7 +134,7 @@ static void on_commit(struct follow *follow, const struct follow_event *event, s
         return; /* old: replayed, or of a branch that was left */
     if (fragment->queue_count == FOLLOW_QUEUED_MAX) {
         fragment->fetching = false;
-        fragment->behind = true; /* fetched when the queue is empty: now the answer would find no place either, and so on */
+        fragment->behind = true; /* fetched when the queue is empty: an answer now would find no place, and so on */
         return;
     }
     if (!is_next) {

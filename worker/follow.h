@@ -40,7 +40,7 @@ enum follow_action_kind {
     FOLLOW_ACTION_RECEIVE, /* fragment, index: a new entry at the end of its queue; get its bytes */
     FOLLOW_ACTION_DROP,    /* fragment: throw away all entries of its queue */
     FOLLOW_ACTION_JOINED,  /* say JOINED, and all offers that are in flight */
-    FOLLOW_ACTION_LOST,    /* fragment: the run stands at its beginning, and this worker bears more: it must not be reset */
+    FOLLOW_ACTION_LOST, /* fragment: the run stands at its beginning, and this worker bears more: it must not be reset */
 };
 
 struct follow_action {
@@ -57,15 +57,15 @@ struct follow_actions {
 };
 
 struct follow_fragment {
-    struct head held;                      /* newest applied */
+    struct head held;                     /* newest applied */
     struct head queue[FOLLOW_QUEUED_MAX]; /* oldest first */
     uint32_t queue_count;
     bool first_is_snapshot;
-    bool of_run;   /* that snapshot was said after STATE; one from before may be of a branch that was left */
-    bool here;     /* held is STATE's head, or one that follows it */
-    bool fetching; /* FETCH said, its answer awaited */
+    bool of_run;       /* that snapshot was said after STATE; one from before may be of a branch that was left */
+    bool here;         /* held is STATE's head, or one that follows it */
+    bool fetching;     /* FETCH said, its answer awaited */
     struct head asked; /* what the FETCH said is here */
-    bool behind;   /* a commit was passed over: the queue is full, or it did not follow while fetching */
+    bool behind;       /* a commit was passed over: the queue is full, or it did not follow while fetching */
 };
 
 struct follow {

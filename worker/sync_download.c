@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "comms/commit.h"
 #include "outer/snapshot.h"
 #include "worker/sync_state.h"
@@ -29,14 +30,21 @@ static uint64_t download_window(const struct sync_thread *sync) {
     return window > 2 * chunk ? window : 2 * chunk;
 }
 
-static void open_entry(const struct sync_thread *sync, struct sync_entry *entry, const struct arriving *arriving) {
+/* No memory for it: the island stops, since it could follow the run no further; the entry stays without bytes. */
+static void open_entry(struct sync_thread *sync, struct sync_entry *entry, const struct arriving *arriving) {
     uint32_t kind = arriving->is_snapshot ? TRANSFER_SNAPSHOT : TRANSFER_COMMIT;
     struct transfer_key key = {kind, 0, arriving->commit->fragment, arriving->commit->version};
-    *entry = (struct sync_entry){.is_snapshot = arriving->is_snapshot,
-                                 .commit = *arriving->commit,
-                                 .bytes = arriving->bytes,
-                                 .payload = malloc((size_t)arriving->bytes)};
-    CHECK(entry->payload != NULL);
+    *entry = (struct sync_entry){
+        .is_snapshot = arriving->is_snapshot, .commit = *arriving->commit, .bytes = arriving->bytes};
+    entry->payload = failpoint_fails("worker.download.memory") ? NULL : malloc((size_t)arriving->bytes);
+    if (entry->payload == NULL) {
+        char text[MESSAGE_TEXT_BYTES];
+        snprintf(text, sizeof text, "no memory for the %llu bytes of %s of fragment %u, version %llu",
+                 (unsigned long long)arriving->bytes, arriving->is_snapshot ? "a snapshot" : "a commit",
+                 key.fragment, (unsigned long long)key.version);
+        sync_stop(sync, false, STATUS_NO_MEMORY, text);
+        return;
+    }
     transfer_receiver_open(&entry->receiver, key, entry->payload, arriving->bytes, download_window(sync),
                            arriving->hash);
 }
@@ -64,31 +72,29 @@ static void say_grant(struct sync_thread *sync, struct sync_entry *entry) {
         sync_say(sync, &message);
 }
 
-/* The oldest of the fragment that is not whole; NULL when all are. */
+/* The oldest of the fragment that is not whole; NULL when all are, or there is no memory for it. */
 static struct sync_entry *missing(struct sync_thread *sync, uint32_t f) {
     for (uint32_t i = 0; i < sync->entry_count[f]; i++)
         if (!sync->entries[f][i].complete)
-            return &sync->entries[f][i];
+            return sync->entries[f][i].payload != NULL ? &sync->entries[f][i] : NULL;
     return NULL;
 }
 
-/* The outer keeps one download per fragment and session, the oldest first. Commits are small and go before snapshots, and these
- * one after another, so that the first is whole early. An outer that does not lead yet gives nothing. */
+/* The outer keeps one download per fragment and session, the oldest first, and one snapshot per session: these come one after another, so
+ * that the first is whole early. It sends commits first. None waits for the other here: a commit that the outer keeps no more is answered by
+ * the next snapshot. An outer that does not lead yet gives nothing. */
 static void ask_for_bytes(struct sync_thread *sync) {
     struct sync_entry *snapshot = NULL;
-    bool commits = false;
     if (sync->session == 0 || !sync->follow.stated)
         return;
     for (uint32_t f = 0; f < sync->follow.fragments; f++) {
         struct sync_entry *entry = missing(sync, f);
-        if (entry != NULL && !entry->is_snapshot) {
+        if (entry != NULL && !entry->is_snapshot)
             say_grant(sync, entry);
-            commits = true;
-        } else if (entry != NULL && snapshot == NULL) {
+        else if (entry != NULL && snapshot == NULL)
             snapshot = entry;
-        }
     }
-    if (snapshot != NULL && !commits)
+    if (snapshot != NULL)
         say_grant(sync, snapshot);
 }
 
@@ -219,17 +225,28 @@ void sync_download_snapshot(struct sync_thread *sync, const struct message_snaps
         !first->complete && memcmp(first->receiver.expected_hash, snapshot->hash, sizeof snapshot->hash) != 0) {
         free(first->payload);
         open_entry(sync, first, &arriving);
+    } else if (sync->entry_count[f] > 0 && first->is_snapshot && !first->complete) {
+        transfer_receiver_reset_credit(&first->receiver); /* what was granted before may be lost */
     }
     ask_for_bytes(sync);
 }
 
 /* ---- applying ---- */
 
+/* A test's bit error in memory. */
+static void flip(float *values) {
+    if (failpoint_hit("worker.apply.flip") != 0)
+        ((uint8_t *)values)[0] ^= 1;
+}
+
 static bool decode_snapshot(struct sync_thread *sync, const struct sync_entry *entry, struct error *error) {
     uint32_t f = entry->commit.fragment;
-    return snapshot_decode(entry->payload, (size_t)entry->bytes, sync_packed_at(sync, sync->next, f),
-                           sync_packed_at(sync, sync->options.copy->u, f), sync->options.copy->fragments->list[f].count,
-                           error) == STATUS_OK;
+    float *next = sync_packed_at(sync, sync->next, f);
+    enum status status =
+        snapshot_decode(entry->payload, (size_t)entry->bytes, next, sync_packed_at(sync, sync->options.copy->u, f),
+                        sync->options.copy->fragments->list[f].count, error);
+    flip(next);
+    return status == STATUS_OK;
 }
 
 static bool step_commit(struct sync_thread *sync, const struct sync_entry *entry) {
@@ -239,6 +256,7 @@ static bool step_commit(struct sync_thread *sync, const struct sync_entry *entry
     if (codec_decode_spans(copy->codec_down, fragment->spans, fragment->span_count, entry->payload,
                            (size_t)entry->bytes, sync->delta) != STATUS_OK)
         return false;
+    flip(sync_packed_at(sync, copy->g, f));
     outer_step_apply(&copy->optimizer, sync_packed_at(sync, copy->g, f), sync_packed_at(sync, copy->u, f), sync->delta,
                      sync_packed_at(sync, sync->next, f), fragment->count);
     return true;
@@ -395,8 +413,11 @@ void sync_download_chunk(struct sync_thread *sync, const struct chunk *chunk, co
     }
     for (uint32_t i = 0; i < sync->entry_count[f]; i++) {
         struct sync_entry *entry = &sync->entries[f][i];
-        if (entry->commit.version != chunk->key.version || entry->is_snapshot != is_snapshot || entry->complete)
+        if (entry->commit.version != chunk->key.version || entry->is_snapshot != is_snapshot || entry->complete ||
+            entry->payload == NULL)
             continue;
+        if (is_snapshot)
+            (void)failpoint_hit("worker.download.chunk");
         switch (transfer_receiver_chunk(&entry->receiver, chunk, payload)) {
         case TRANSFER_COMPLETE:
             entry->complete = true;

@@ -189,6 +189,25 @@ static void on_state(struct sync_thread *sync, const struct message_state *state
     sync_download_state(sync, state);
 }
 
+/* In the order in which they were sent first: the outer takes the newest offer for how far a member is. */
+static void offer_again(struct sync_thread *sync) {
+    uint64_t after = 0;
+    for (;;) {
+        uint64_t next = UINT64_MAX;
+        for (uint32_t f = 0; f < sync->follow.fragments; f++) {
+            uint64_t step = sync->uploads[f].contribution.send_step;
+            if (sync->uploads[f].active && step > after && step < next)
+                next = step;
+        }
+        if (next == UINT64_MAX)
+            return;
+        for (uint32_t f = 0; f < sync->follow.fragments; f++)
+            if (sync->uploads[f].active && sync->uploads[f].contribution.send_step == next)
+                sync_upload_offer(sync, f);
+        after = next;
+    }
+}
+
 void sync_say_joined(struct sync_thread *sync) {
     struct message message = {.type = MESSAGE_JOINED};
     pthread_mutex_lock(&sync->lock);
@@ -199,9 +218,7 @@ void sync_say_joined(struct sync_thread *sync) {
     if (sync->session == 0)
         return;
     sync_say(sync, &message);
-    for (uint32_t f = 0; f < sync->follow.fragments; f++)
-        if (sync->uploads[f].active)
-            sync_upload_offer(sync, f);
+    offer_again(sync);
     if (sync->done_said)
         say_done(sync);
     if (sync->final_said)
@@ -221,6 +238,8 @@ static void on_finish(struct sync_thread *sync, const struct message_finish *fin
     memcpy(sync->final_versions, finish->versions, sizeof sync->final_versions);
     sync_changed_locked(sync);
     pthread_mutex_unlock(&sync->lock);
+    if (sync->final_said)
+        say_final(sync); /* an outer that was restarted from before its FINISH */
 }
 
 static void on_members(struct sync_thread *sync, uint32_t evaluator_slot, bool start) {

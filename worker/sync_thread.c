@@ -250,7 +250,8 @@ void sync_thread_telemetry(struct sync_thread *sync, struct message_telemetry *t
     telemetry->tokens = sync->machine.tokens;
     if (sync->waiting_since_us != 0) {
         telemetry->wait_us += clock_now_us() - sync->waiting_since_us;
-        if (telemetry->phase == WORKER_TRAINING)
+        /* Not while a send of ours is still to be offered: the outer takes WAITING with the newest versions for "it can send nothing". */
+        if (telemetry->phase == WORKER_TRAINING && sync->job_count == 0)
             telemetry->phase = WORKER_WAITING;
     }
     pthread_mutex_unlock(&sync->lock);
@@ -448,16 +449,19 @@ static bool anything_ready_locked(const struct sync_thread *sync) {
 bool sync_thread_catch_up(struct sync_thread *sync) {
     uint64_t waited_us = 0;
     pthread_mutex_lock(&sync->lock);
-    while (!sync->joined && !sync->finished && !sync->stopped && !is_told_to_leave(sync)) {
+    bool wait = false; /* a merge was due when the checkpoint was taken: no step before it */
+    while ((!sync->joined || wait) && !sync->finished && !sync->stopped && !is_told_to_leave(sync)) {
         struct sync_actions actions;
         actions.count = 0;
         uint64_t seen = sync->changes;
-        sync->telemetry.phase = WORKER_CATCHING_UP;
+        sync->telemetry.phase = sync->joined ? WORKER_TRAINING : WORKER_CATCHING_UP;
         sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_BOUNDARY}, &actions);
-        carry_out_locked(sync, &actions, waited_us);
-        if (anything_ready_locked(sync))
+        wait = carry_out_locked(sync, &actions, waited_us);
+        waited_us = 0;
+        if (!wait && anything_ready_locked(sync))
             break;
-        waited_us = sync->joined ? 0 : stand_still_locked(sync, seen);
+        if (!sync->joined || wait)
+            waited_us = stand_still_locked(sync, seen);
     }
     sync->telemetry.phase = WORKER_TRAINING;
     bool go = !sync->stopped && !is_told_to_leave(sync);

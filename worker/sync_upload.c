@@ -2,8 +2,10 @@
  * thread's. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "outer/snapshot.h"
 #include "quant/residual.h"
 #include "worker/sync_state.h"
@@ -37,6 +39,9 @@ static enum status encode(struct sync_thread *sync, uint32_t f, size_t payload_b
     bool feedback = sync->options.run->sync.error_feedback;
     if (feedback)
         residual_add(x, sync_packed_at(sync, sync->residual, f), fragment->count);
+    if (failpoint_hit("worker.upload.huge") != 0)
+        for (size_t i = 0; i < fragment->count; i++)
+            x[i] *= 1e6F;
     enum status status = codec_encode_spans(copy->codec_up, fragment->spans, fragment->span_count, x, payload);
     if (status != STATUS_OK || !feedback)
         return status;
@@ -58,6 +63,8 @@ void sync_upload_send(struct sync_thread *sync, const struct sync_action *action
         sync_stop(sync, false, STATUS_NOT_FINITE, text);
         return;
     }
+    if (failpoint_hit("worker.upload.poison") != 0) /* with f32: NaNs; with the others: no code of theirs */
+        memset(upload->payload, 0xff, bytes);
     upload->contribution = (struct contribution){.slot = sync->options.hello.slot,
                                                  .incarnation = sync->options.hello.incarnation,
                                                  .fragment = f,
@@ -91,8 +98,10 @@ static bool pump_transfer(struct sync_thread *sync, struct transfer_sender *send
     chunk.session = sync->session;
     if (delay == 0 && worker_link_send_chunk(sync->link, &chunk, sender->payload + chunk.offset) == STATUS_OK) {
         CHECK(pace_take(&sync->pace, chunk.bytes, now_us));
-        if (chunk.key.kind == TRANSFER_CONTRIBUTION)
+        if (chunk.key.kind == TRANSFER_CONTRIBUTION) {
             sync->payload_up += chunk.bytes;
+            (void)failpoint_hit("worker.upload.chunk");
+        }
         return true;
     }
     *sender = before;

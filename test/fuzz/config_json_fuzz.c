@@ -1,5 +1,5 @@
-/* config.json of a model directory. The input is the file. A shape that loads is valid, and when its model is small the directory is saved and
- * loads again to the same shape. */
+/* config.json of a model directory. The input is the file. A shape that loads is valid, and when its model is small
+ * the directory is saved and loads again to the same shape. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/check.h"

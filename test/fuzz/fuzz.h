@@ -2,9 +2,10 @@
  *
  *     int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
  *
- * that takes hostile bytes to one reader of the project and CHECKs what the reader promises; it keeps nothing from one input to the next.
- * The same file makes two programs: fuzz_STEM of the preset `fuzz` (clang, libFuzzer; run: test/fuzz/run.sh), and replay_STEM of all
- * other builds (replay.c), which ctest runs over test/fuzz/corpus/STEM as fuzz.STEM. */
+ * that takes hostile bytes to one reader of the project and CHECKs what the reader promises; it keeps nothing from
+ * one input to the next. The same file makes two programs: fuzz_STEM of the preset `fuzz` (clang, libFuzzer; run:
+ * test/fuzz/run.sh), and replay_STEM of all other builds (replay.c), which ctest runs over test/fuzz/corpus/STEM as
+ * fuzz.STEM. */
 #ifndef ATOLL_TEST_FUZZ_H
 #define ATOLL_TEST_FUZZ_H
 
@@ -25,11 +26,12 @@ uint16_t fuzz_u16(struct fuzz_input *input); /* little-endian, as the next two *
 uint32_t fuzz_u32(struct fuzz_input *input);
 uint64_t fuzz_u64(struct fuzz_input *input);
 
-/* fuzz_copy: a malloc'ed copy of exactly `size` bytes and a NUL behind them: with text = false the NUL is left out, so that a
- * sanitizer sees the first byte that is read too far. */
+/* fuzz_copy: a malloc'ed copy of exactly `size` bytes and a NUL behind them: with text = false the NUL is left out,
+ * so that a sanitizer sees the first byte that is read too far. */
 uint8_t *fuzz_copy(const uint8_t *data, size_t size, bool text);
 
-/* fuzz_directory: a directory of this process, in memory where the system has such a place; gone when the process ends. */
+/* fuzz_directory: a directory of this process, in memory where the system has such a place; gone when the process
+ * ends. */
 const char *fuzz_directory(void);
 /* fuzz_write: the file NAME in it (NAME may have folders in front, which are made). Any old content is gone. */
 void fuzz_write(const char *name, const void *bytes, size_t count);

@@ -1,5 +1,6 @@
-/* make_seeds DIRECTORY: writes the hand-made part of the seed corpus, DIRECTORY/TARGET/seed-NAME. The same bytes each time, so that
- * `make_seeds test/fuzz/corpus` shows in the diff what a changed format does to them. What fuzzing found (files of other names) stays. */
+/* make_seeds DIRECTORY: writes the hand-made part of the seed corpus, DIRECTORY/TARGET/seed-NAME. The same bytes each
+ * time, so that `make_seeds test/fuzz/corpus` shows in the diff what a changed format does to them. What fuzzing
+ * found (files of other names) stays. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* Byte planes: hostile bytes -> floats. Input: u8 how many floats are expected (255: what the header says), then the bytes. What decodes
- * encodes and decodes to the same bits. */
+/* Byte planes: hostile bytes -> floats. Input: u8 how many floats are expected (255: what the header says), then the
+ * bytes. What decodes encodes and decodes to the same bits. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/bytes.h"

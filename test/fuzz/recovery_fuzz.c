@@ -1,7 +1,9 @@
-/* How an outer comes to lead, whatever the workers say that they bear. Input: 4 bytes of options, then events: u8 kind and slot, their bytes.
+/* How an outer comes to lead, whatever the workers say that they bear. Input: 4 bytes of options, then events: u8
+ * kind and slot, their bytes.
  *
- * What must hold: FETCH names a bearer of something newer than what is ours, one at a time per fragment; LEAD comes once, when nobody who is
- * heard and trusted bears anything newer. At the end of the input every slot bears the same: then it leads. */
+ * What must hold: FETCH names a bearer of something newer than what is ours, one at a time per fragment; LEAD comes
+ * once, when nobody who is heard and trusted bears anything newer. At the end of the input every slot bears the same:
+ * then it leads. */
 #include <string.h>
 #include "base/check.h"
 #include "fuzz/fuzz.h"

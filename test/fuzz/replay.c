@@ -1,5 +1,6 @@
-/* replay: every file of the given directories through one fuzz target, in the order of their names. Each name goes to stderr before its
- * turn, so that the last one is the culprit of a crash. A directory without files is an error: nothing would be tested. */
+/* replay: every file of the given directories through one fuzz target, in the order of their names. Each name goes to
+ * stderr before its turn, so that the last one is the culprit of a crash. A directory without files is an error:
+ * nothing would be tested. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,10 +1,12 @@
-/* The round machine under any sequence of events that the daemon may give it (what round.h CHECKs of its caller is kept here), judged from
- * outside after each one. Input: 8 bytes of options, then events: u8 kind, their bytes.
+/* The round machine under any sequence of events that the daemon may give it (what round.h CHECKs of its caller is
+ * kept here), judged from outside after each one. Input: 7 bytes of options, then events: u8 kind, their bytes.
  *
  * What must hold, whatever the members say:
  *   versions grow by one, at COMMITTED only; nothing is published before
- *   a contribution is counted at most once, by its interval of tokens and by its name, whole, not stale, and after it was granted
- *   the first round waits for all, unless the mode lets it go on; no round that could close stands open, no deadline stays in the past
+ *   a contribution is counted at most once, by its interval of tokens and by its name, whole, not stale, and after it
+ *     was granted
+ *   the first round waits for all, unless the mode lets it go on; no round that could close stands open, no deadline
+ *     stays in the past
  *   the ledger adds up, and its totals never fall */
 #include <string.h>
 #include "base/check.h"
@@ -81,8 +83,7 @@ static void check_close(const struct round_action *action) {
         CHECK(c->slot < MESSAGE_WORKERS_MAX && (in >> c->slot & 1) == 0);
         CHECK(machine.options.quorum != 0 || in >> c->slot == 0); /* ascending */
         in |= UINT64_C(1) << c->slot;
-        CHECK(c->base_version < action->version &&
-              action->version - 1 - c->base_version <= machine.options.stale);
+        CHECK(c->base_version < action->version && action->version - 1 - c->base_version <= machine.options.stale);
         CHECK(machine.fragments[fragment].places[c->slot].state == ROUND_PLACE_CLOSING);
         step = c->send_step > step ? c->send_step : step;
         check_counted_once(fragment, c);
@@ -240,9 +241,8 @@ static void offer_all_fragments(uint32_t slot) {
 
 static void commit_if_closing(uint32_t fragment) {
     if (machine.fragments[fragment].closing)
-        feed((struct round_event){.kind = ROUND_EVENT_COMMITTED,
-                                  .fragment = fragment,
-                                  .version = machine.fragments[fragment].version + 1});
+        feed((struct round_event){
+            .kind = ROUND_EVENT_COMMITTED, .fragment = fragment, .version = machine.fragments[fragment].version + 1});
 }
 
 /* A version as a commit of an earlier outer says it; before LEAD only. */
@@ -360,7 +360,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     seen.end = options.ended;
     seen.finish = options.finished;
     round_open(&machine, &options);
-    (void)fuzz_u8(&input);
     while (input.left > 0)
         some_event(&input);
     return 0;

@@ -1,5 +1,6 @@
-/* The run file, from a WELCOME and from the disk. Input: u8 how (bit 7: as a file with an override of any key, else as WELCOME's text with one
- * of node keys; bits 0-6: bytes of the override), the override, then YAML. A run that loads is printed and loads again to the same. */
+/* The run file, from a WELCOME and from the disk. Input: u8 how (bit 7: as a file with an override of any key, else
+ * as WELCOME's text with one of node keys; bits 0-6: bytes of the override), the override, then YAML. A run that
+ * loads is printed and loads again to the same. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/check.h"

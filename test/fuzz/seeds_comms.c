@@ -1,4 +1,5 @@
-/* Seeds of wire and wire_chunk: each type of message at its least, and with every field large but its lists and long texts short. */
+/* Seeds of wire and wire_chunk: each type of message at its least, and with every field large but its lists and long
+ * texts short. */
 #include "unit/comms/wire_messages.h"
 #include "fuzz/seeds.h"
 

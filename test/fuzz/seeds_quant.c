@@ -1,4 +1,5 @@
-/* Seeds of codec, planes and snapshot: real payloads of few values: noise, zeros, momentum-like values of few distinct codes. */
+/* Seeds of codec, planes and snapshot: real payloads of few values: noise, zeros, momentum-like values of few
+ * distinct codes. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ static void fill_values(const char *kind, size_t count) {
     for (size_t i = 0; i < count; i++) {
         state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         double noise = (double)(state >> 40) / (1 << 24) - 0.5;
-        values[i] = strcmp(kind, "zeros") == 0 ? 0
+        values[i] = strcmp(kind, "zeros") == 0   ? 0
                     : strcmp(kind, "codes") == 0 ? (float)((int)(noise * 8)) * 0.125F
                                                  : (float)(noise * 0.01);
     }

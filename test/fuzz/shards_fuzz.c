@@ -1,5 +1,5 @@
-/* Token files. Input: u8 options (bits 0-1 dtype, 2 text instead of shards, 3-4 vocab, 5-7 context), u16 bytes of the first file; the two files.
- * What opens gives ids below the vocabulary only, whichever way it is read. */
+/* Token files. Input: u8 options (bits 0-1 dtype, 2 text instead of shards, 3-4 vocab, 5-7 context), u16 bytes of the
+ * first file; the two files. What opens gives ids below the vocabulary only, whichever way it is read. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/check.h"
@@ -83,8 +83,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t how = fuzz_u8(&input);
     size_t first = fuzz_u16(&input);
     first = first < input.left ? first : input.left;
-    struct data_options options = {.train = {"?.bin"}, .train_count = 1, .val = {"?.bin"}, .val_count = 1,
-                                   .tokenizer = how & 4 ? TOKENIZER_BYTES : TOKENIZER_SHARDS, .dtype = (how & 3) % 3};
+    struct data_options options = {.train = {"?.bin"},
+                                   .train_count = 1,
+                                   .val = {"?.bin"},
+                                   .val_count = 1,
+                                   .tokenizer = how & 4 ? TOKENIZER_BYTES : TOKENIZER_SHARDS,
+                                   .dtype = (how & 3) % 3};
     struct shape shape = {.context = 1 + (how >> 5), .vocab = vocabs[how >> 3 & 3]};
     struct error error = {0};
     fuzz_write("a.bin", input.at, first);

@@ -1,9 +1,11 @@
-/* A worker's two machines, sync and follow, joined as sync_download.c joins them, against a model of the run: a tree of commits that an
- * outer makes, loses and makes anew, and a link that is lost. Input: 8 bytes of options, then steps of the world: u8 kind, its bytes.
+/* A worker's two machines, sync and follow, joined as sync_download.c joins them, against a model of the run: a tree
+ * of commits that an outer makes, loses and makes anew, and a link that is lost. Input: 4 bytes of options (strict: 5), then
+ * steps of the world: u8 kind, its bytes.
  *
- * What must hold, whatever happens: work is neither lost nor doubled by a merge; a send begins at the mark of the version that it is
- * measured from; on no branch of the run is more of this worker's work applied than it has done; a queue is a chain; JOINED is said when
- * all is here. At the end of the input the world heals: then the worker must come to hold the run's heads, and to DONE. */
+ * What must hold, whatever happens: work is neither lost nor doubled by a merge; a send begins at the mark of the
+ * version that it is measured from; on no branch of the run is more of this worker's work applied than it has done; a
+ * queue is a chain; JOINED is said when all is here. At the end of the input the world heals: then the worker must
+ * come to hold the run's heads, and to DONE. */
 #include <string.h>
 #include "base/bytes.h"
 #include "base/check.h"
@@ -12,7 +14,16 @@
 #include "worker/follow.h"
 #include "worker/sync_machine.h"
 
-enum { FRAGMENTS = 3, BRANCHES = 12, VERSIONS = 128, OFFERS_KEPT = 4, MAIL = 64, COMMITS_KEPT = 8, HEALING_TURNS = 400, HEALING_VERSIONS = 60 };
+enum {
+    FRAGMENTS = 3,
+    BRANCHES = 12,
+    VERSIONS = 128,
+    OFFERS_KEPT = 4,
+    MAIL = 64,
+    COMMITS_KEPT = 8,
+    HEALING_TURNS = 400,
+    HEALING_VERSIONS = 60
+};
 
 /* ---- the run: of each fragment a tree of versions ---- */
 
@@ -222,9 +233,9 @@ static void check_merge(const struct sync_action *a) {
     CHECK(before.ready && before.merging && a->version == ready[f].version);
     feed_sync((struct sync_event){.kind = SYNC_EVENT_MERGED, .fragment = f});
     const struct sync_fragment *after = &machine.fragments[f];
-    uint64_t gone = a->kind == SYNC_ACTION_COVERED                                    ? before.orphaned
-                    : before.record.active && !after->record.active &&
-                              before.record.tokens_to == before.ready_mark && before.ready_mark > before.mark
+    uint64_t gone = a->kind == SYNC_ACTION_COVERED ? before.orphaned
+                    : before.record.active && !after->record.active && before.record.tokens_to == before.ready_mark &&
+                            before.ready_mark > before.mark
                         ? before.record.tokens
                         : 0;
     CHECK(after->work == before.work - gone);
@@ -300,6 +311,9 @@ static void train(uint64_t tokens, bool returning) {
 static void prepare(uint32_t f, bool differs) {
     if (follow.list[f].queue_count == 0 || machine.fragments[f].ready)
         return;
+    struct head of_run = head_of(f, follow.list[f].queue[0].version);
+    if (run.healing && !recovery_heads_equal(&of_run, &follow.list[f].queue[0]))
+        return; /* nobody has the bytes of a branch that was left */
     if (differs) {
         feed_follow((struct follow_event){.kind = FOLLOW_EVENT_DIFFERS, .fragment = f});
         return;
@@ -405,8 +419,8 @@ static void some_event(struct fuzz_input *input) {
         train(1 + more, (byte & 3) == 2);
         break;
     case 3:
-        feed_sync((struct sync_event){.kind = machine.phase == SYNC_PHASE_TRAINING ? SYNC_EVENT_BOUNDARY
-                                                                                  : SYNC_EVENT_END});
+        feed_sync(
+            (struct sync_event){.kind = machine.phase == SYNC_PHASE_TRAINING ? SYNC_EVENT_BOUNDARY : SYNC_EVENT_END});
         break;
     case 4:
         commit(f, NULL, 1 + fuzz_u8(input));

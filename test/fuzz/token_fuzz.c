@@ -1,5 +1,5 @@
-/* Tokens. The input is the pasted text; and, since its checksum keeps mutations out, it is tried a second time as the binary form behind it, with
- * the checksum that it should have. What parses is printed and parses again to the same. */
+/* Tokens. The input is the pasted text; and, since its checksum keeps mutations out, it is tried a second time as the
+ * binary form behind it, with the checksum that it should have. What parses is printed and parses again to the same. */
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>

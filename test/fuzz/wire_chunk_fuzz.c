@@ -1,5 +1,5 @@
-/* Chunk headers of the bulk link. The input is one header frame. Its checksum keeps mutations out, so it is tried a second time with the
- * magic, version, length and checksum that a peer would write. */
+/* Chunk headers of the bulk link. The input is one header frame. Its checksum keeps mutations out, so it is tried a
+ * second time with the magic, version, length and checksum that a peer would write. */
 #include <string.h>
 #include "base/bytes.h"
 #include "base/check.h"

@@ -1,9 +1,11 @@
-/* Control messages: whatever the bytes are, wire_decode answers with a status; what it takes encodes again and decodes to the same. The input
- * is one frame. */
+/* Control messages: whatever the bytes are, wire_decode answers with a status; what it takes encodes again, to the
+ * bytes that protobuf-c alone makes of it, and decodes to the same. The input is one frame. */
 #include <string.h>
 #include "base/check.h"
 #include "comms/wire.h"
+#include "comms/wire_rules.h"
 #include "fuzz/fuzz.h"
+#include "wire.pb-c.h"
 
 static uint8_t scratch[2][WIRE_SCRATCH_BYTES];
 static struct message messages[2];
@@ -47,6 +49,22 @@ static void check_equal(struct message *a, struct message *b) {
     CHECK(memcmp(a, b, sizeof *a) == 0); /* both were zeroed before they were filled */
 }
 
+/* The same frame by protobuf-c alone, packed again: what was taken must be all that was said. */
+static void check_nothing_was_cut(const uint8_t *data, size_t size, const uint8_t *ours, size_t ours_bytes) {
+    static uint8_t body_bytes[MESSAGE_CONTROL_BYTES_MAX], theirs[MESSAGE_CONTROL_BYTES_MAX];
+    Wire__Envelope *envelope = wire__envelope__unpack(NULL, size, data);
+    CHECK(envelope != NULL);
+    const ProtobufCMessageDescriptor *descriptor = wire_rules_body((enum message_type)envelope->type)->descriptor;
+    ProtobufCMessage *body = protobuf_c_message_unpack(descriptor, NULL, envelope->body.len, envelope->body.data);
+    CHECK(body != NULL && protobuf_c_message_get_packed_size(body) <= sizeof body_bytes);
+    Wire__Envelope again = *envelope;
+    again.body = (ProtobufCBinaryData){protobuf_c_message_pack(body, body_bytes), body_bytes};
+    CHECK(wire__envelope__get_packed_size(&again) == ours_bytes && wire__envelope__pack(&again, theirs) == ours_bytes);
+    CHECK(memcmp(ours, theirs, ours_bytes) == 0);
+    protobuf_c_message_free_unpacked(body, NULL);
+    wire__envelope__free_unpacked(envelope, NULL);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct error error = {0};
     memset(&messages[0], 0xa5, sizeof messages[0]);
@@ -64,5 +82,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     CHECK(wire_decode(encoded[0], bytes, scratch[1], &messages[1], &error) == STATUS_OK);
     CHECK(wire_encode(&messages[1], encoded[1]) == bytes && memcmp(encoded[0], encoded[1], bytes) == 0);
     check_equal(&messages[0], &messages[1]);
+    check_nothing_was_cut(data, size, encoded[0], bytes);
     return 0;
 }

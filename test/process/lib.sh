@@ -36,6 +36,7 @@ test_begin() {
     WORK=$(mktemp -d "${TMPDIR:-/tmp}/atoll-$TEST_NAME.XXXXXX")
     export ATOLL_TEST_MARK=$WORK # in the environment of everything that we start: how cleanup knows its own
     CHECKS=0
+    CASE_PIDS=()
     STARTED=$(date +%s.%N)
     trap cleanup EXIT
     trap 'exit 130' INT TERM
@@ -59,6 +60,7 @@ cleanup() {
     trap - EXIT
     set +e
     declare -F at_cleanup >/dev/null && at_cleanup
+    [ "${#CASE_PIDS[@]}" -gt 0 ] && kill "${CASE_PIDS[@]}" 2>/dev/null
     pids=$(own_processes)
     [ -n "$pids" ] && kill -KILL $pids 2>/dev/null
     wait 2>/dev/null
@@ -221,6 +223,56 @@ ledger_adds_up() {
              | range(1; length) | select($line[.].from < $line[. - 1].to) | {overlap: [$line[. - 1], $line[.]]}) ]
         | .[0] // empty' "$1")
     [ -z "$wrong" ] || { say "ledger: $wrong"; return 1; }
+}
+
+# states_agree RUN_DIR: each fragment's versions grow one by one in the outer's log, and grow in each worker process's; wherever a worker took
+# a version (commit or snapshot), its state hash is the outer's. Prints what is wrong.
+states_agree() {
+    local wrong
+    wrong=$(jq -cnR '
+        [foreach (inputs | fromjson? | select(.event == "header" or .event == "commit" or (.event == "recover" and .what == "snapshot" and .state_hash != null))
+                  | {node: (input_filename | split("/")[-2]), event, fragment, version, state_hash}) as $record
+             (0; if $record.event == "header" then . + 1 else . end; $record + {process: .})
+         | select(.event != "header")] as $all
+        | ($all | map(select(.node == "outer"))) as $outer
+        | ($outer | map({key: "\(.fragment) \(.version)", value: .state_hash}) | from_entries) as $at
+        | [ ($outer | group_by(.fragment)[] | map(.version) as $found | select($found != [range(1; length + 1)]) | {fragment: .[0].fragment, $found}),
+            ($all | map(select(.node != "outer")) | group_by([.process, .fragment])[] | . as $line
+             | range(1; length) | select($line[.].version <= $line[. - 1].version) | {not_growing: [$line[. - 1], $line[.]]}),
+            ($all[] | select(.state_hash != $at["\(.fragment) \(.version)"]) | {differs: ., outer: $at["\(.fragment) \(.version)"]}) ]
+        | .[0] // empty' "$1"/*/log.jsonl)
+    [ -z "$wrong" ] || { say "states: $wrong"; return 1; }
+}
+
+# ---- cases side by side: where a test mostly waits ----
+
+# side_by_side CASE...: each is a function, run in a shell of its own with a WORK of its own; what it said comes out when it ended. The first
+# that fails ends the test.
+side_by_side() {
+    local case failed=
+    CASE_PIDS=()
+    for case; do
+        mkdir "$WORK/$case"
+        (
+            WORK=$WORK/$case
+            TEST_NAME="$TEST_NAME $case"
+            CHECKS=0
+            "$case"
+            echo "$CHECKS" >"$WORK.checks"
+        ) >"$WORK/$case.said" 2>&1 &
+        CASE_PIDS+=($!)
+    done
+    for case; do
+        wait "${CASE_PIDS[0]}" || failed="$failed $case"
+        CASE_PIDS=("${CASE_PIDS[@]:1}")
+        cat "$WORK/$case.said"
+        CHECKS=$((CHECKS + $(cat "$WORK/$case.checks" 2>/dev/null || echo 0)))
+        [ -z "$failed" ] || break
+    done
+    if [ -n "$failed" ]; then
+        echo "$TEST_NAME: FAILED:$failed"
+        exit 1
+    fi
 }
 
 # ---- proxy: a bad line between workers and outer (proxy.c; its head says what the commands do) ----

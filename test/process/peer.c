@@ -1,15 +1,18 @@
 /* peer: what a process test needs and atoll itself must not do: forged tokens, a plain-text client, unlisted keys, other protocol
  * versions, messages of an old session. Each verb is one small actor; it prints what it saw and ends with the exit code that a
- * worker would end with (0: what was expected happened). Linked with atoll_comms only.
+ * worker would end with (0: what was expected happened).
  *
  *     peer show TOKENFILE                      host=, control_port=, bulk_port=, expires_s=, uses=, run_name= for a shell
- *     peer forge TOKENFILE WHAT [VALUE]        the token with another outer-key, secret, expiry N, or control-port N and bulk-port N
+ *     peer forge TOKENFILE WHAT [VALUE]        the token with another outer-key, secret, expiry N, control-port N (bulk: N + 1) or bulk-port N
  *     peer plain HOST PORT                     DEALER without CURVE
  *     peer unlisted TOKENFILE                  a worker's connections with a key that nobody knows
  *     peer register-version TOKENFILE          REGISTER of another protocol version
  *     peer hello TOKENFILE DIRECTORY WHAT      REGISTER as ever, then HELLO of another protocol version, run or keys (WHAT)
  *     peer old-session TOKENFILE DIRECTORY     HELLO twice, then GOODBYE and a chunk that bear the first session
  *     peer takeover TOKENFILE DIRECTORY        one key on two links: the older goes on talking, then both go; is the outer still there?
+ *     peer ready TOKENFILE DIRECTORY WHAT      READY with another tokenizer or state (WHAT)
+ *     peer crooked TOKENFILE DIRECTORY         a member of a run (sync.codec_up: f32) that offers what it must not; see peer_member.c
+ *     peer flood TOKENFILE DIRECTORY           a member that asks and asks, and reads nothing
  *     peer old-outer DIRECTORY CONTROL BULK    an outer of another protocol version: prints a token, refuses, until killed
  *     peer offloads-off INTERFACE              segmentation offloads off (what ethtool -K does) */
 #include <errno.h>
@@ -26,22 +29,40 @@
 #include <zmq.h>
 #include "base/clock.h"
 #include "base/files.h"
-#include "comms/link.h"
+#include "peer.h"
 #include "wire.pb-c.h"
 
-enum { SECOND_US = 1000000, PATIENCE_US = 5 * SECOND_US };
+enum { PATIENCE_US = 5 * SECOND_US };
 
-static struct link_event event; /* large: not on the stack */
-static struct message out;
-static struct certificate certificate;
+struct link_event event; /* large: not on the stack */
+struct message out;
+struct certificate certificate;
 
 /* wire_encode refuses to make what this version does not speak, so its calls are wrapped (ld --wrap): with spoken_version set, the
- * first field of REGISTER and HELLO says that version instead. */
+ * first field of REGISTER and HELLO says that version instead; with spoken_tokens, an OFFER says that many. */
+uint64_t spoken_tokens;
 static uint32_t spoken_version = MESSAGE_PROTOCOL_VERSION;
 size_t __real_wire_encode(const struct message *message, uint8_t *to);
 size_t __wrap_wire_encode(const struct message *message, uint8_t *to);
+
+static size_t offer_with_tokens(size_t bytes, uint8_t *to) {
+    uint8_t body[1024];
+    Wire__Envelope *envelope = wire__envelope__unpack(NULL, bytes, to);
+    Wire__Offer *offer = wire__offer__unpack(NULL, envelope->body.len, envelope->body.data);
+    offer->tokens = spoken_tokens;
+    ProtobufCBinaryData before = envelope->body;
+    envelope->body = (ProtobufCBinaryData){wire__offer__pack(offer, body), body};
+    bytes = wire__envelope__pack(envelope, to);
+    envelope->body = before;
+    wire__offer__free_unpacked(offer, NULL);
+    wire__envelope__free_unpacked(envelope, NULL);
+    return bytes;
+}
+
 size_t __wrap_wire_encode(const struct message *message, uint8_t *to) {
     size_t bytes = __real_wire_encode(message, to);
+    if (spoken_tokens != 0 && message->type == MESSAGE_OFFER)
+        return offer_with_tokens(bytes, to);
     if (spoken_version == MESSAGE_PROTOCOL_VERSION ||
         (message->type != MESSAGE_REGISTER && message->type != MESSAGE_HELLO))
         return bytes;
@@ -56,14 +77,14 @@ size_t __wrap_wire_encode(const struct message *message, uint8_t *to) {
     return bytes;
 }
 
-static void must(enum status status, const struct error *error) {
+void must(enum status status, const struct error *error) {
     if (status == STATUS_OK)
         return;
     fprintf(stderr, "peer: %s\n", error->text[0] ? error->text : status_name(status));
     exit(status_exit_code(status));
 }
 
-static int other_ending(const char *wanted) {
+int other_ending(const char *wanted) {
     if (event.kind == LINK_EVENT_REFUSED)
         fprintf(stderr, "peer: link refused: %s\n", event.error.text);
     else if (event.kind == LINK_EVENT_MESSAGE)
@@ -73,7 +94,7 @@ static int other_ending(const char *wanted) {
     return event.kind == LINK_EVENT_REFUSED ? status_exit_code(event.error.status) : 1;
 }
 
-static int refusal(void) {
+int refusal(void) {
     const struct message_refuse *refuse = &event.message.body.refuse;
     fprintf(stderr, "peer: refused with code %u: %s\n", refuse->code, refuse->text);
     return refuse->code >= REFUSE_TOKEN_EXPIRED ? 77 : 78;
@@ -98,7 +119,7 @@ static struct worker_link *open_link(const struct token *token, const struct cur
 }
 
 /* Waits until an event of the kind, or a message of the type, or a refusal of any sort; false: not what was wanted. */
-static bool wait_kind(struct worker_link *link, enum link_event_kind kind, enum message_type type) {
+bool wait_kind(struct worker_link *link, enum link_event_kind kind, enum message_type type) {
     uint64_t until = clock_now_us() + 2 * PATIENCE_US;
     while (clock_now_us() < until) {
         worker_link_receive(link, 100000, &event);
@@ -113,7 +134,7 @@ static bool wait_kind(struct worker_link *link, enum link_event_kind kind, enum 
     return false;
 }
 
-static void send_message(struct worker_link *link) {
+void send_message(struct worker_link *link) {
     uint64_t until = clock_now_us() + PATIENCE_US;
     while (worker_link_send(link, &out) != STATUS_OK) {
         if (clock_now_us() > until) {
@@ -125,7 +146,7 @@ static void send_message(struct worker_link *link) {
 }
 
 /* 0: certificate is filled. Else an exit code. */
-static int enrol(const struct token *token, const struct node_keys *keys) {
+int enrol(const struct token *token, const struct node_keys *keys) {
     struct curve_pair pair;
     keys_enrolment_pair(token->secret, &pair);
     struct worker_link *link = open_link(token, &pair, PEER_ROLE_ENROL);
@@ -164,8 +185,8 @@ static void say_hello(struct worker_link *link, uint64_t incarnation, const uint
 }
 
 /* A welcomed link; a HELLO that comes while the link before it still counts as live is tried again. */
-static struct worker_link *welcomed(const struct token *token, const struct node_keys *keys, uint64_t incarnation,
-                                    uint64_t *session) {
+struct worker_link *welcomed(const struct token *token, const struct node_keys *keys, uint64_t incarnation,
+                             uint64_t *session) {
     for (int attempt = 0; attempt < 20; attempt++) {
         struct worker_link *link = open_link(token, &keys->curve, PEER_ROLE_WORKER);
         if (!wait_kind(link, LINK_EVENT_CONNECTED, 0))
@@ -184,7 +205,7 @@ static struct worker_link *welcomed(const struct token *token, const struct node
     exit(77);
 }
 
-static void send_goodbye(struct worker_link *link, uint64_t session) {
+void send_goodbye(struct worker_link *link, uint64_t session) {
     memset(&out, 0, sizeof out);
     out.type = MESSAGE_GOODBYE;
     out.session = session;
@@ -396,6 +417,8 @@ static int forge(struct token *token, const char *what, const char *value) {
     } else if (value && strcmp(what, "control-port") == 0) {
         token->addresses[0].control_port = (uint16_t)atoi(value);
         token->addresses[0].bulk_port = (uint16_t)(atoi(value) + 1);
+    } else if (value && strcmp(what, "bulk-port") == 0) {
+        token->addresses[0].bulk_port = (uint16_t)atoi(value);
     } else {
         return 64;
     }
@@ -453,6 +476,12 @@ int main(int argc, char **argv) {
         return hello(&token, argv[3], argv[4]);
     if (strcmp(verb, "old-session") == 0 && argc == 4)
         return old_session(&token, argv[3]);
+    if (strcmp(verb, "ready") == 0 && argc == 5)
+        return peer_ready(&token, argv[3], argv[4]);
+    if (strcmp(verb, "crooked") == 0 && argc == 4)
+        return peer_crooked(&token, argv[3]);
+    if (strcmp(verb, "flood") == 0 && argc == 4)
+        return peer_flood(&token, argv[3]);
     if (strcmp(verb, "takeover") == 0 && argc == 4)
         return takeover(&token, argv[3]);
     fprintf(stderr, "peer: no verb '%s'\n", verb);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # report.sh ATOLL: log.jsonl alone suffices: every number of `atoll report --json` is computed again from the logs of a real run by
-# report_numbers.py, which shares nothing with atoll; a torn last line does not matter; pictures are pictures; no gnuplot is said.
+# report_numbers.py, which shares nothing with atoll; a torn last line does not matter, nor do processes that were killed and started
+# again; pictures are pictures; no gnuplot is said.
 source "$(dirname "$0")/lib.sh"
 test_begin report "$@"
 HERE=$(realpath "$(dirname "$0")")
@@ -45,6 +46,34 @@ assert train["runs"][0] == report["runs"][0]
 PYTHON
 "$ATOLL" report --schema >"$WORK/schema.txt"
 check "every event and field of the logs is in report --schema" python3 "$HERE/report_schema.py" "$WORK/schema.txt" "$WORK"/{run,plain}/*/log.jsonl
+
+# Killed and started again, then continued with more steps: the logs hold several processes.
+start back "$ATOLL" train "$WORK/run.yaml" --dir "$WORK/back" --json --set inner.steps=150 --set checkpoint.every=300ms
+back_pid=$PID
+wait_for 30 "a checkpoint of worker-1" has_event "$WORK/back/worker-1/log.jsonl" checkpoint
+wait_for 30 "bytes of worker-1" has_event "$WORK/back/worker-1/log.jsonl" link
+kill -KILL "$(tr -dc 0-9 <"$WORK/back/worker-1/lock")"
+restarted() { [ "$(events "$WORK/back/$1/log.jsonl" header .role | wc -l)" = 2 ]; }
+wait_for 30 "worker-1 again" restarted worker-1
+kill -KILL "$(tr -dc 0-9 <"$WORK/back/outer/lock")"
+wait_exit "$back_pid" 90 back
+equal "killed and started again: exit code" 0 "$EXIT_CODE"
+recompute "numbers over several processes" "$WORK/back.out" "$WORK/back"
+equal "restarts, and steps that came twice" "2 true" "$(jq -r '.runs[0] | .restarts, ([.workers_table[].repeated_steps] | add > 0)' "$WORK/back.out" | xargs)"
+run_command 90 more "$ATOLL" train --resume "$WORK/back" --json --set inner.steps=170
+equal "continued: exit code" 0 "$EXIT_CODE"
+recompute "numbers of a continued run" "$WORK/more.out" "$WORK/back"
+check "every event and field of these logs is in report --schema" python3 "$HERE/report_schema.py" "$WORK/schema.txt" "$WORK"/back/*/log.jsonl
+run_command 20 people "$ATOLL" report "$WORK/back"
+says "restarts, for people" "$WORK/people.out" "^  restarts +5 \("
+says "recoveries, for people" "$WORK/people.out" "^  recoveries +[0-9]+ \(.*restart "
+run_command 60 draw-back "$ATOLL" report "$WORK/back" -o "$WORK/out-back"
+equal "report -o of restarts: exit code" 0 "$EXIT_CODE"
+check "gnuplot had nothing to say of restarts" test ! -s "$WORK/draw-back.err"
+for name in 01-back.rates 01-back.waits; do
+    equal "$name draws a line at each restart" 5 "$(grep -c '^set arrow from [0-9.]*, graph 0' "$WORK/out-back/$name.gp")"
+    check "$name.svg is whole SVG" python3 -c 'import sys, xml.dom.minidom as m; assert m.parse(sys.argv[1]).documentElement.tagName == "svg"' "$WORK/out-back/$name.svg"
+done
 
 # Torn: the last record of each log without its end; then garbage behind whole logs. Neither changes a number.
 for log in "$WORK"/run/*/log.jsonl; do

@@ -118,7 +118,7 @@ struct sim_message {
     uint32_t next; /* in its lane, or in the free list */
     uint32_t fragment, kind, commit, content, code;
     uint64_t version, state, tokens, step, mask, incarnation;
-    bool started, has_validation, has_eval;
+    bool started, has_validation, has_eval, waiting;
     struct contribution offer;
     struct head heads[SIM_FRAGMENTS];
 };
@@ -259,6 +259,7 @@ struct sim_piece {
     struct sim_work orphans;           /* of it, what may be in a send that this process has no record of */
     uint64_t residual, residual_pending;
     bool uploading;
+    bool encoding; /* not offered yet */
     struct contribution offer;
     uint32_t content;
     uint64_t trained;                  /* steps since the send of the record that is unresolved */
@@ -291,6 +292,7 @@ struct sim_worker {
     uint64_t incarnation, paused_until_us;
     enum sim_mode mode;
     bool scheduled; /* a COMPUTE event is on its way */
+    uint64_t encoded_us; /* when all that it sent is encoded */
     struct sync_machine machine;
     struct follow follow;
     struct sim_piece pieces[SIM_FRAGMENTS];
@@ -314,7 +316,8 @@ void sim_sync_lost(uint32_t slot);
 void sim_sync_hears(uint32_t slot, const struct sim_message *message);
 void sim_sync_prepare(uint32_t slot);
 void sim_sync_say(uint32_t slot, struct sim_message *message);
-void sim_sync_offer(uint32_t slot, uint32_t fragment);
+void sim_sync_send(uint32_t slot, uint32_t fragment);
+void sim_sync_on_encoded(uint32_t slot, uint32_t content, uint64_t life);
 void sim_sync_say_done(uint32_t slot);
 void sim_sync_say_final(uint32_t slot);
 
@@ -328,6 +331,7 @@ enum sim_event_kind {
     EVENT_DIAL,    /* worker, dial in a */
     EVENT_COMPUTE, /* worker, life in b */
     EVENT_WORKER_TICK,
+    EVENT_ENCODED, /* worker, content in a, life in b */
     EVENT_STORED,
     EVENT_OUTER_TICK, /* life in b */
     EVENT_JOB,        /* job in a, life in b */

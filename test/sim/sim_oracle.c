@@ -257,8 +257,9 @@ void sim_oracle_published(uint32_t index) {
 
 /* ---- the outer ---- */
 
+/* Of those that start the run: whether somebody joined later, an outer that lost everything but its key cannot know. */
 static bool anybody_bears_a_trained_version(void) {
-    for (uint32_t slot = 0; slot < world.worker_count; slot++) {
+    for (uint32_t slot = 0; slot < world.config.workers; slot++) {
         const struct sim_worker *worker = &world.workers[slot];
         for (uint32_t f = 0; f < world.config.fragments; f++)
             if (worker->alive ? worker->follow.list[f].held.version > 0
@@ -322,12 +323,12 @@ void sim_oracle_ended(void) {
     const struct sim_outer *outer = &world.outer;
     for (uint32_t slot = 0; slot < world.worker_count; slot++) {
         const struct sim_worker *worker = &world.workers[slot];
-        if (outer->machine.members.slot[slot].state != MEMBER_FINAL)
-            continue;
+        if (outer->machine.members.slot[slot].state != MEMBER_FINAL || !worker->alive || worker->mode != MODE_FINAL)
+            continue; /* not final, or killed since */
         for (uint32_t f = 0; f < world.config.fragments; f++) {
-            DEMAND(!worker->alive || worker->pieces[f].g_commit == outer->heads[f],
+            DEMAND(worker->pieces[f].g_commit == outer->heads[f],
                    "worker %u acknowledged the final versions, and holds another one of fragment %u", slot, f);
-            DEMAND(!worker->alive || world.config.corruption || worker->pieces[f].g_state == world.commits[outer->heads[f]].state,
+            DEMAND(world.config.corruption || worker->pieces[f].g_state == world.commits[outer->heads[f]].state,
                    "[2] worker %u ends with another state of fragment %u", slot, f);
         }
         if (world.calm)

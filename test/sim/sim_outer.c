@@ -226,6 +226,22 @@ static void on_final(uint32_t slot, const struct sim_message *message) {
     sim_outer_feed((struct round_event){.kind = ROUND_EVENT_FINAL, .slot = slot, .has_eval = message->has_eval});
 }
 
+/* It stands still although it holds all that was published. */
+static bool is_blocked(const struct sim_session *session, const struct sim_message *telemetry) {
+    for (uint32_t f = 0; f < world.config.fragments; f++)
+        if (telemetry->heads[f].version != world.commits[world.outer.heads[f]].head.version)
+            return false;
+    return telemetry->waiting && session->joined;
+}
+
+static void on_telemetry(uint32_t slot, const struct sim_message *telemetry) {
+    sim_outer_feed((struct round_event){.kind = ROUND_EVENT_TOKENS, .slot = slot, .tokens = telemetry->tokens});
+    if (telemetry->step >= world.config.last_step)
+        sim_outer_feed((struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot});
+    if (is_blocked(&world.outer.sessions[slot], telemetry))
+        sim_outer_feed((struct round_event){.kind = ROUND_EVENT_BLOCKED, .slot = slot});
+}
+
 static void on_session_message(uint32_t slot, const struct sim_message *message) {
     struct sim_session *session = &world.outer.sessions[slot];
     session->heard_us = world.now_us;
@@ -251,9 +267,7 @@ static void on_session_message(uint32_t slot, const struct sim_message *message)
         on_grant(slot, message);
         break;
     case MESSAGE_TELEMETRY:
-        sim_outer_feed((struct round_event){.kind = ROUND_EVENT_TOKENS, .slot = slot, .tokens = message->tokens});
-        if (message->step >= world.config.last_step)
-            sim_outer_feed((struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot});
+        on_telemetry(slot, message);
         break;
     case MESSAGE_DONE:
         TRACE("outer: worker %llu is done", slot);

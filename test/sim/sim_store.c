@@ -70,6 +70,7 @@ static void open_from_checkpoint(struct sim_worker *worker, const struct sync_ma
         struct sim_piece *piece = &worker->pieces[f];
         const struct commit *commit = &world.commits[piece->g_commit].commit;
         piece->queue_count = 0;
+        piece->encoding = false; /* saved with its payload */
         piece->orphans = piece->work;
         piece->offer.incarnation = worker->incarnation;
         if (commit->version == 0 || commit->run_step < worker->newest_step)
@@ -96,7 +97,7 @@ void sim_worker_start(uint32_t slot) {
     worker->alive = true;
     worker->life++;
     worker->incarnation = sim_hash(slot, worker->life);
-    worker->paused_until_us = 0;
+    worker->paused_until_us = worker->encoded_us = 0;
     worker->mode = MODE_CATCH_UP;
     worker->scheduled = worker->connected = worker->joined = worker->returning = worker->started = false;
     worker->ended = worker->finished = worker->done_said = worker->final_said = false;

@@ -11,11 +11,36 @@ void sim_sync_say(uint32_t slot, struct sim_message *message) {
     sim_net_send(slot, message->type == SIM_BULK ? LANE_UP_BULK : LANE_UP, message);
 }
 
-void sim_sync_offer(uint32_t slot, uint32_t fragment) {
+static void offer(struct sim_worker *worker, uint32_t f) {
+    struct sim_message message = {.type = MESSAGE_OFFER, .offer = worker->pieces[f].offer};
+    if (worker->joined && !worker->pieces[f].encoding)
+        sim_sync_say(worker->slot, &message);
+}
+
+/* Encoded in the order of the sends, while training goes on. */
+void sim_sync_send(uint32_t slot, uint32_t fragment) {
     struct sim_worker *worker = &world.workers[slot];
-    struct sim_message message = {.type = MESSAGE_OFFER, .offer = worker->pieces[fragment].offer};
-    if (worker->joined)
-        sim_sync_say(slot, &message);
+    uint64_t from_us = worker->encoded_us > world.now_us ? worker->encoded_us : world.now_us;
+    worker->encoded_us = from_us + sim_below(world.config.step_us);
+    worker->pieces[fragment].encoding = true;
+    sim_schedule(worker->encoded_us, EVENT_ENCODED, slot, worker->pieces[fragment].content, worker->life);
+}
+
+void sim_sync_on_encoded(uint32_t slot, uint32_t content, uint64_t life) {
+    struct sim_worker *worker = &world.workers[slot];
+    struct sim_piece *piece = &worker->pieces[world.contents[content].fragment];
+    if (!worker->alive || worker->life != life)
+        return;
+    if (world.now_us < worker->paused_until_us) {
+        sim_schedule(worker->paused_until_us + 2, EVENT_ENCODED, slot, content, life);
+        return;
+    }
+    if (piece->content != content)
+        return;
+    piece->encoding = false;
+    if (piece->uploading)
+        offer(worker, world.contents[content].fragment);
+    sim_oracle_worker(slot);
 }
 
 void sim_sync_say_done(uint32_t slot) {
@@ -63,7 +88,7 @@ static void offer_all(struct sim_worker *worker) {
         for (uint32_t f = 0; f < world.config.fragments; f++) {
             const struct sim_piece *piece = &worker->pieces[f];
             if (piece->uploading && piece->offer.send_step == least)
-                sim_sync_offer(worker->slot, f);
+                offer(worker, f);
             else if (piece->uploading && piece->offer.send_step > least && piece->offer.send_step < next)
                 next = piece->offer.send_step;
         }
@@ -75,6 +100,17 @@ static void ask_again(struct sim_worker *worker, uint32_t f) {
     for (uint32_t i = 0; i < worker->pieces[f].queue_count; i++)
         worker->pieces[f].queue[i].granted = false;
     get_next(worker, f);
+}
+
+/* The daemon stops and says so; the person whom it tells starts it in a new directory. */
+static void lost(struct sim_worker *worker, uint32_t f) {
+    TRACE("worker %llu: the run stands at its beginning, and this worker bears more of fragment %llu", worker->slot, f);
+    DEMAND(world.config.rollbacks, "[4] worker %u bears a trained fragment %u, and the run stands at its beginning", worker->slot,
+           f);
+    sim_worker_kill(worker->slot);
+    worker->checkpoints[0].valid = worker->checkpoints[1].valid = false;
+    worker->logged_tokens = 0;
+    sim_schedule(world.now_us + SIM_SECOND, EVENT_START_WORKER, worker->slot, 0, 0);
 }
 
 static void follow_feed(struct sim_worker *worker, struct follow_event event, uint32_t commit) {
@@ -115,9 +151,7 @@ static void follow_feed(struct sim_worker *worker, struct follow_event event, ui
                 sim_sync_say_final(worker->slot);
             break;
         case FOLLOW_ACTION_LOST:
-            TRACE("worker %llu: the run stands at its beginning, and this worker bears more", worker->slot);
-            DEMAND(world.config.rollbacks, "worker %u bears a trained fragment %u, and the run stands at its beginning",
-                   worker->slot, action->fragment);
+            lost(worker, action->fragment);
             break;
         }
     }
@@ -358,6 +392,19 @@ void sim_sync_hears(uint32_t slot, const struct sim_message *message) {
     sim_oracle_worker(slot);
 }
 
+/* WAITING is taken for: it can send nothing. So not while a send is still to be offered. */
+static void report(struct sim_worker *worker) {
+    struct sim_message message = {.type = MESSAGE_TELEMETRY,
+                                  .step = worker->machine.step,
+                                  .tokens = worker->machine.tokens,
+                                  .waiting = worker->mode == MODE_WAIT};
+    for (uint32_t f = 0; f < world.config.fragments; f++) {
+        message.heads[f].version = worker->machine.fragments[f].version;
+        message.waiting = message.waiting && !worker->pieces[f].encoding;
+    }
+    sim_sync_say(worker->slot, &message);
+}
+
 /* Every second: telemetry, and a look at the outer's silence. */
 void sim_worker_on_tick(uint32_t slot, uint64_t life) {
     struct sim_worker *worker = &world.workers[slot];
@@ -366,10 +413,8 @@ void sim_worker_on_tick(uint32_t slot, uint64_t life) {
     sim_schedule(world.now_us + SIM_SECOND, EVENT_WORKER_TICK, slot, 0, life);
     if (world.now_us < worker->paused_until_us)
         return;
-    struct sim_message message = {
-        .type = MESSAGE_TELEMETRY, .step = worker->machine.step, .tokens = worker->machine.tokens};
     if (worker->session != 0)
-        sim_sync_say(slot, &message);
+        report(worker);
     if (worker->connected && world.now_us > worker->heard_us + SILENCE_S * SIM_SECOND) {
         TRACE("worker %llu: the outer is silent", slot);
         sim_net_cut(slot, sim_chance(2), false);

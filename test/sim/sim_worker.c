@@ -24,7 +24,7 @@ static void send(struct sim_worker *worker, const struct sync_action *action) {
     memcpy(piece->offer.payload_hash, &content->identity, sizeof content->identity);
     TRACE("worker %llu sends fragment %llu step %llu base %llu tokens_to %llu weight %llu", worker->slot, f, action->step,
           action->version, action->tokens_to, action->tokens);
-    sim_sync_offer(worker->slot, f);
+    sim_sync_send(worker->slot, f);
 }
 
 static void merge(struct sim_worker *worker, const struct sync_action *action) {

@@ -138,6 +138,9 @@ static void handle(const struct sim_event *event) {
     case EVENT_WORKER_TICK:
         sim_worker_on_tick(event->worker, event->b);
         break;
+    case EVENT_ENCODED:
+        sim_sync_on_encoded(event->worker, event->a, event->b);
+        break;
     case EVENT_STORED:
         sim_store_on_written(event->worker, event->b);
         break;

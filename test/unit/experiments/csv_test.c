@@ -99,7 +99,8 @@ static void tables(void **state) {
         "14000,3.73333333,4.74576271,0.0837209302,2,1,,1,0,1\n");
     assert_file(
         "workers.csv",
-        "run,node,slot,steps,repeated_steps,tokens,tokens_per_s,train_loss,payload_up,payload_down,wire_up,wire_down,control_up,"
+        "run,node,slot,steps,repeated_steps,tokens,tokens_per_s,train_loss,payload_up,payload_down,wire_up,wire_down,"
+        "control_up,"
         "control_down,retransmitted_up,data_parallel_bytes,ratio_wire,ratio_payload,elapsed_s,down_s,compute_share,"
         "wait_share,eval_share,other_share,wait_us,up_peak_bytes_per_s,up_mean_bytes_per_s,down_peak_bytes_per_s,"
         "down_mean_bytes_per_s,up_cap_bytes_per_s,down_cap_bytes_per_s,ended,reason,starts,bad_lines\n"
@@ -169,9 +170,10 @@ static void restarts(void **state) {
     for (int i = 0; i < 2; i++) {
         const char *name = i == 0 ? "01-back.rates.gp" : "01-back.waits.gp";
         assert_file_has(name, "; thin lines: restarts' font");
-        assert_file_has(name, "set xrange [0:4.000<*]\n"
-                              "set arrow from 4.000, graph 0 to 4.000, graph 1 nohead lw 0.8 lc rgb '#0072B2' back\n"
-                              "set arrow from 3.000, graph 0 to 3.000, graph 1 nohead lw 0.8 dt 3 lc rgb '#666666' back\n");
+        assert_file_has(name,
+                        "set xrange [0:4.000<*]\n"
+                        "set arrow from 4.000, graph 0 to 4.000, graph 1 nohead lw 0.8 lc rgb '#0072B2' back\n"
+                        "set arrow from 3.000, graph 0 to 3.000, graph 1 nohead lw 0.8 dt 3 lc rgb '#666666' back\n");
     }
     assert_file_has("01-back.waits.gp", "\nunset arrow\nset xrange [*:*]\n");
     assert_file_has("01-back.waits.gp", "title 'w0: 6.67 %'"); /* .3 of 4.5 s */
@@ -199,7 +201,8 @@ static void quotes_in_scripts(void **state) {
     add("o'neil");
     write_all();
     assert_string_equal(set.runs[0].label, "o_neil");
-    assert_file_has("01-o_neil.rates.gp", "title 'o_neil: wire rate of each worker, 1 s samples; thin lines: restarts'");
+    assert_file_has("01-o_neil.rates.gp",
+                    "title 'o_neil: wire rate of each worker, 1 s samples; thin lines: restarts'");
 }
 
 /* gnuplot fails on a figure without a point: a run shorter than a rate sample, one without a finite loss. */
@@ -249,7 +252,8 @@ int main(void) {
         RUN_TEST(files_of_one_run),  RUN_TEST(tables),
         RUN_TEST(train_bins),        RUN_TEST(two_runs),
         RUN_TEST(quotes_in_scripts), RUN_TEST(short_and_diverged),
-        RUN_TEST(without_data), RUN_TEST(restarts), RUN_TEST(no_restarts),
+        RUN_TEST(without_data),      RUN_TEST(restarts),
+        RUN_TEST(no_restarts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

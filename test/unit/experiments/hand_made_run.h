@@ -130,10 +130,11 @@ static inline void hand_made_run(const char *name, const char *run_id) {
 static inline void hand_made_ledger(const char *directory, const char *wall, int64_t t_us) {
     for (int fragment = 0; fragment < 3; fragment++) {
         char rest[192];
-        snprintf(rest, sizeof rest,
-                 ", \"slot\": 0, \"fragment\": %d, \"processed\": 256, \"applied\": 192, \"in_flight\": 0, \"unsent\": 0, "
-                 "\"dropped\": 64",
-                 fragment);
+        snprintf(
+            rest, sizeof rest,
+            ", \"slot\": 0, \"fragment\": %d, \"processed\": 256, \"applied\": 192, \"in_flight\": 0, \"unsent\": 0, "
+            "\"dropped\": 64",
+            fragment);
         fixture_record(directory, wall, t_us, "ledger", rest);
     }
 }
@@ -150,7 +151,8 @@ static inline void hand_made_recovery(const char *name, const char *run_id) {
     fixture_record(w, wall, 2000000, "step", ", \"step\": 2, \"loss\": 9, \"tokens\": 128, \"compute_us\": 500000");
     fixture_record(w, wall, 2000000, "link", ", \"wire_up\": 500, \"wire_down\": 0, \"wait_us\": 100000");
     hand_made_header(w, again, 0, run_id, who);
-    fixture_record(w, again, 100000, "recover", ", \"what\": \"restart\", \"generation\": 1, \"step\": 1, \"tokens\": 128");
+    fixture_record(w, again, 100000, "recover",
+                   ", \"what\": \"restart\", \"generation\": 1, \"step\": 1, \"tokens\": 128");
     fixture_record(w, again, 1000000, "step", ", \"step\": 2, \"loss\": 4, \"tokens\": 192, \"compute_us\": 500000");
     fixture_record(w, again, 2000000, "step", ", \"step\": 3, \"loss\": 3, \"tokens\": 256, \"compute_us\": 500000");
     fixture_record(w, again, 2500000, "link", ", \"wire_up\": 300, \"wire_down\": 0, \"wait_us\": 200000");
@@ -160,18 +162,23 @@ static inline void hand_made_recovery(const char *name, const char *run_id) {
 
     snprintf(o, sizeof o, "%s/outer", name);
     hand_made_header(o, wall, 0, run_id, hub);
-    fixture_record(o, wall, 0, "recover", ", \"what\": \"outer start\", \"from\": \"fresh\", \"commits\": 0, \"run_step\": 0");
+    fixture_record(o, wall, 0, "recover",
+                   ", \"what\": \"outer start\", \"from\": \"fresh\", \"commits\": 0, \"run_step\": 0");
     fixture_record(o, wall, 1500000, "commit", ", \"fragment\": 0, \"version\": 1, \"counted\": [{}]");
     fixture_record(o, wall, 2000000, "refuse", ", \"what\": \"contribution\", \"reason\": \"not finite\", \"slot\": 0");
     fixture_record(o, wall, 2000000, "refuse", ", \"what\": \"contribution\", \"reason\": \"stale\", \"slot\": 0");
     hand_made_header(o, hub_again, 0, run_id, hub);
-    fixture_record(o, hub_again, 0, "recover", ", \"what\": \"outer start\", \"from\": \"disk\", \"commits\": 1, \"run_step\": 1");
+    fixture_record(o, hub_again, 0, "recover",
+                   ", \"what\": \"outer start\", \"from\": \"disk\", \"commits\": 1, \"run_step\": 1");
     fixture_record(o, hub_again, 500000, "lead", ", \"epoch\": 2, \"run_step\": 1");
-    fixture_record(o, hub_again, 600000, "recover", ", \"what\": \"snapshot\", \"slot\": 0, \"fragment\": 1, \"version\": 1, \"bytes\": 9");
-    fixture_record(o, hub_again, 600000, "recover", ", \"what\": \"snapshot\", \"slot\": 0, \"fragment\": 2, \"version\": 1, \"bytes\": 9");
+    fixture_record(o, hub_again, 600000, "recover",
+                   ", \"what\": \"snapshot\", \"slot\": 0, \"fragment\": 1, \"version\": 1, \"bytes\": 9");
+    fixture_record(o, hub_again, 600000, "recover",
+                   ", \"what\": \"snapshot\", \"slot\": 0, \"fragment\": 2, \"version\": 1, \"bytes\": 9");
     fixture_record(o, hub_again, 2000000, "commit", ", \"fragment\": 0, \"version\": 2, \"counted\": [{}]");
     hand_made_ledger(o, hub_again, 2500000);
-    fixture_record(o, hub_again, 4000000, "end", ", \"reason\": \"trained to the end\", \"commits\": 2, \"eval_loss\": 2.5");
+    fixture_record(o, hub_again, 4000000, "end",
+                   ", \"reason\": \"trained to the end\", \"commits\": 2, \"eval_loss\": 2.5");
 }
 
 #endif

@@ -51,6 +51,7 @@ static void two_workers(void **state) {
     step(1, 1, "3");
     progress_tick(&progress, 3000000); /* the clock of the rate starts: 2000 tokens */
     assert_true(progress_started(&progress));
+    assert_false(progress_continues(&progress));
     step(0, 2, "3");
     step(0, 3, "2.5");
     step(1, 2, "1.5");
@@ -70,6 +71,53 @@ static void two_workers(void **state) {
               "21.0 s left\n");
 }
 
+/* A worker that was started again counts its bytes and waits from zero; its steps go back to the checkpoint. */
+static void restarted(void **state) {
+    (void)state;
+    static const char wall[] = "2026-01-02T12:00:00.000Z";
+    static const char who[] = "\"role\": \"worker\", \"node\": \"a\"";
+    begin(1, false);
+    hand_made_header("worker-0", wall, 0, "r", who);
+    step(0, 1, "4");
+    step(0, 2, "4");
+    progress_tick(&progress, 1000000);
+    fixture_record("worker-0", wall, 4, "link", ", \"wire_up\": 3000, \"wire_down\": 2000, \"wait_us\": 300000");
+    progress_restarted(&progress);
+    hand_made_header("worker-0", wall, 0, "r", who);
+    fixture_record("worker-0", wall, 1, "step", ", \"step\": 2, \"loss\": 4, \"tokens\": 3000, \"compute_us\": 1");
+    fixture_record("worker-0", wall, 4, "link", ", \"wire_up\": 1000, \"wire_down\": 500, \"wait_us\": 100000");
+    progress_tick(&progress, 3000000); /* 1000 tokens in 2 s; two steps of 1500 tokens are to come */
+    ends_with(
+        "step 2/4  loss 4.000  0.5k tokens/s  per worker: up 4.00 kB down 2.50 kB wait 20.0 %  restarts 1  6.00 s "
+        "left\n");
+}
+
+/* A run that is continued: what was trained before is not of now. */
+static void continued(void **state) {
+    (void)state;
+    static const char wall[] = "2026-01-02T12:00:00.000Z";
+    static const char who[] = "\"role\": \"worker\", \"node\": \"a\"";
+    for (int process = 1; process <= 2; process++) {
+        hand_made_header("worker-0", wall, 0, "r", who);
+        step(0, process, "4");
+        fixture_record("worker-0", wall, 4, "link", ", \"wire_up\": 3000, \"wire_down\": 2000, \"wait_us\": 300000");
+    }
+    begin(1, false);
+    assert_true(progress_continues(&progress));
+    progress_tick(&progress, 1000000);
+    assert_false(progress_started(&progress));
+    progress_tick(&progress, 20000000);
+    hand_made_header("worker-0", wall, 0, "r", who);
+    progress_tick(&progress, 30000000);
+    assert_false(progress_started(&progress));
+    step(0, 3, "3");
+    fixture_record("worker-0", wall, 4, "link", ", \"wire_up\": 1000, \"wire_down\": 500, \"wait_us\": 100000");
+    progress_tick(&progress, 40000000);
+    assert_true(progress_started(&progress));
+    progress_tick(&progress, 41000000);
+    ends_with("step 3/4  loss 3.000  0.0k tokens/s  per worker: up 1.00 kB down 500 B wait 10.0 %  - left\n");
+}
+
 static void quiet(void **state) {
     (void)state;
     begin(1, true);
@@ -82,6 +130,7 @@ static void quiet(void **state) {
 
 int main(void) {
 #define LOG_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
-    const struct CMUnitTest tests[] = {LOG_TEST(two_workers), LOG_TEST(quiet)};
+    const struct CMUnitTest tests[] = {LOG_TEST(two_workers), LOG_TEST(restarted), LOG_TEST(continued),
+                                       LOG_TEST(quiet)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -324,8 +324,9 @@ static void final_eval(void **state) {
 int main(void) {
 #define RUN_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, teardown)
     const struct CMUnitTest tests[] = {
-        RUN_TEST(clocks_and_order), RUN_TEST(counters),      RUN_TEST(restarts), RUN_TEST(continued), RUN_TEST(clock_set_back), RUN_TEST(kinds_of_recovery), RUN_TEST(grouped_by_run_id), RUN_TEST(nothing_there),
-        RUN_TEST(many_records),     RUN_TEST(absurd_counts), RUN_TEST(final_eval),
+        RUN_TEST(clocks_and_order), RUN_TEST(counters),          RUN_TEST(restarts),          RUN_TEST(continued),
+        RUN_TEST(clock_set_back),   RUN_TEST(kinds_of_recovery), RUN_TEST(grouped_by_run_id), RUN_TEST(nothing_there),
+        RUN_TEST(many_records),     RUN_TEST(absurd_counts),     RUN_TEST(final_eval),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

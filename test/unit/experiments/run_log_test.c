@@ -50,8 +50,8 @@ static const struct sample {
      "'step': 60, 'payload_up': 1, 'payload_down': 2, 'wire_up': 3, 'wire_down': 4, 'control_up': 5, "
      "'control_down': 6, 'retransmitted_up': 7, 'wait_us': 8, 'eval_us': 9",
      "wire_up wire_down wait_us", ""},
-    {RUN_LOG_CHECKPOINT, false, "checkpoint",
-     "'generation': 4, 'step': 60, 'stall_us': 7, 'write_us': 8, 'bytes': 9", "step", ""},
+    {RUN_LOG_CHECKPOINT, false, "checkpoint", "'generation': 4, 'step': 60, 'stall_us': 7, 'write_us': 8, 'bytes': 9",
+     "step", ""},
     {RUN_LOG_RECOVER, false, "recover",
      "'what': 'restart', 'generation': 4, 'step': 60, 'from_step': 50, 'tokens': 3840, 'fragment': 2, 'version': 6, "
      "'run_step': 59, 'bytes': 7, 'moments': 8, 'count': 9, 'snapshot': true, 'state_hash': '8177', 'here': '8178', "
@@ -621,11 +621,11 @@ static void schema(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(header),        cmocka_unit_test(worker_events),  cmocka_unit_test(outer_events),
-        cmocka_unit_test(recovery_events),
-        cmocka_unit_test(absent_fields), cmocka_unit_test(missing_fields), cmocka_unit_test(wrong_types),
-        cmocka_unit_test(not_a_record),  cmocka_unit_test(unknown),        cmocka_unit_test(texts),
-        cmocka_unit_test(rows_print),    cmocka_unit_test(rows_json),      cmocka_unit_test(schema),
+        cmocka_unit_test(header),          cmocka_unit_test(worker_events), cmocka_unit_test(outer_events),
+        cmocka_unit_test(recovery_events), cmocka_unit_test(absent_fields), cmocka_unit_test(missing_fields),
+        cmocka_unit_test(wrong_types),     cmocka_unit_test(not_a_record),  cmocka_unit_test(unknown),
+        cmocka_unit_test(texts),           cmocka_unit_test(rows_print),    cmocka_unit_test(rows_json),
+        cmocka_unit_test(schema),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -361,7 +361,8 @@ static void schema(void **state) {
         strstr(text, "\n    wait_share         real     exposed wait of all workers over their elapsed time\n"));
     assert_non_null(
         strstr(text, "\n    workers_table      list     of its workers (also a row of workers.csv), each:\n"));
-    assert_non_null(strstr(text, "\n    recoveries         object   how often a node said \"recover\", by its `what`; "));
+    assert_non_null(
+        strstr(text, "\n    recoveries         object   how often a node said \"recover\", by its `what`; "));
     assert_non_null(strstr(text, "\n    ended              bool     its newest process has an end record\n"));
     free(text);
 }
@@ -369,10 +370,20 @@ static void schema(void **state) {
 int main(void) {
 #define RUN_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, teardown)
     const struct CMUnitTest tests[] = {
-        RUN_TEST(worker_0),           RUN_TEST(worker_1),  RUN_TEST(whole_run),
-        RUN_TEST(loss_of_the_outer),  RUN_TEST(plain_run), RUN_TEST(no_steps),
-        RUN_TEST(last_twenty_losses), RUN_TEST(json),      RUN_TEST(table),
-        RUN_TEST(table_of_others),    RUN_TEST(schema), RUN_TEST(recovery), RUN_TEST(json_of_recovery), RUN_TEST(table_of_recovery),
+        RUN_TEST(worker_0),
+        RUN_TEST(worker_1),
+        RUN_TEST(whole_run),
+        RUN_TEST(loss_of_the_outer),
+        RUN_TEST(plain_run),
+        RUN_TEST(no_steps),
+        RUN_TEST(last_twenty_losses),
+        RUN_TEST(json),
+        RUN_TEST(table),
+        RUN_TEST(table_of_others),
+        RUN_TEST(schema),
+        RUN_TEST(recovery),
+        RUN_TEST(json_of_recovery),
+        RUN_TEST(table_of_recovery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

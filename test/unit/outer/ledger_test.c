@@ -146,6 +146,8 @@ static void totals_and_restore_are_inverse(void **state) {
     assert_int_equal(restored.entries[1][2].processed, 45);
     assert_int_equal(restored.entries[1][1].processed, 0);
     assert_true(ledger_check(&restored, MESSAGE_WORKERS_MAX, MESSAGE_FRAGMENTS_MAX));
+    ledger_restore(&restored, 2, &(struct total){.slot = 5, .mark = 1, .applied = 1}, 1); /* the least there can be */
+    assert_int_equal(ledger_totals(&restored, 2, NULL, 0, again), 1);
 }
 
 /* Another branch than this outer's: what was held is gone, marks may be lower than before; the counter never goes back. */

@@ -69,10 +69,36 @@ static void advertised_addresses(void **state) {
     refuses_to_advertise(long_name);
 }
 
+static void standby(const char *text, const char *host, uint16_t control_port, uint16_t bulk_port) {
+    struct token_address own = {"own", 7070, 7999}, found;
+    struct error error;
+    assert_int_equal(outer_address_standby(text, &own, &found, &error), STATUS_OK);
+    assert_string_equal(found.host, host);
+    assert_int_equal(found.control_port, control_port);
+    assert_int_equal(found.bulk_port, bulk_port);
+}
+
+static void standby_addresses(void **state) {
+    (void)state;
+    standby("b.example.org", "b.example.org", 7070, 7999); /* the same ports on another machine */
+    standby("b.example.org:8000", "b.example.org", 8000, 8001);
+    standby("[2001:db8::7]:8000", "[2001:db8::7]", 8000, 8001);
+    standby("[2001:db8::7]", "[2001:db8::7]", 7070, 7999);
+    standby("2001:db8::7", "[2001:db8::7]", 7070, 7999);
+    static const char *const wrong[] = {"", ":7070", "b:", "b:0", "b:65535", "b:7x", "b b:7070"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        struct token_address own = {"own", 7070, 7071}, found;
+        struct error error;
+        assert_int_equal(outer_address_standby(wrong[i], &own, &found, &error), STATUS_USAGE);
+        assert_non_null(strstr(error.text, "--advertise"));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(listen_addresses),
         cmocka_unit_test(advertised_addresses),
+        cmocka_unit_test(standby_addresses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

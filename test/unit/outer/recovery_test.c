@@ -239,6 +239,16 @@ static void less_than_was_said_is_all_there_is(void **state) {
     taken(1, 0, 2, 12), expect("LEAD");
 }
 
+/* It says less than before while it is being asked: what is on its way is waited for all the same. */
+static void what_is_under_way_is_waited_for(void **state) {
+    (void)state;
+    open_disk(0x1);
+    bears(0, 2, 12, 80, 1), expect("FETCH 0 f0");
+    bears(0, 2, 10, 70, 1), expect("");
+    tick_after(WINDOW_US), expect("");
+    taken(0, 0, 2, 12), expect("LEAD");
+}
+
 static void more_than_was_said_is_welcome(void **state) {
     (void)state;
     open_disk(0x3);
@@ -547,6 +557,7 @@ int main(void) {
         cmocka_unit_test(a_bearer_that_leaves_takes_its_version_along),
         cmocka_unit_test(who_does_not_bear_what_it_said_is_heard_no_more),
         cmocka_unit_test(less_than_was_said_is_all_there_is),
+        cmocka_unit_test(what_is_under_way_is_waited_for),
         cmocka_unit_test(more_than_was_said_is_welcome),
         cmocka_unit_test(all_members_of_the_newest_commit_are_enough),
         cmocka_unit_test(the_newest_commit_says_who_is_waited_for),

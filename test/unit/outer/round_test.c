@@ -67,6 +67,10 @@ static void nothing_closes_and_nothing_ends_before_lead(void **state) {
     feed(DONE(0)), expect("");
     feed(LEAD), expect("CLOSE f0 v4 of 0");
     feed(COMMITTED(0, 4)), expect("DISCARD 0 f0 v3, PUBLISH f0 v4, FINISH");
+    run_not_led((struct round_options){.workers = 2, .fragments = 1});
+    adopt(0, 3, 20);
+    feed(JOIN(0)), feed(DONE(0)), expect(""); /* nothing is open, and nothing is known of the others */
+    feed(LEAD), expect("FINISH");
 }
 
 /* Of disk or of a worker: versions, run steps, marks. */
@@ -521,6 +525,8 @@ static void a_second_offer_while_one_is_held(void **state) {
     c = contribution_of(0, 0, 0);
     c.tokens_to++;
     feed(OFFERED(c)), expect("REFUSE 0 f0 v0 duplicate");
+    c = contribution_of(0, 0, 1); /* the same bytes, measured from another version */
+    feed(OFFERED(c)), expect("REFUSE 0 f0 v1 duplicate");
     contributes(1, 0, 0), expect("CLOSE f0 v1 of 0 1");
     assert_int_equal(machine.fragments[0].counted[0].tokens_to, TRACE_TOKENS);
 }
@@ -914,6 +920,46 @@ static void automatic_grace(void **state) {
     contributes(0, 0, 5);
     contributes(1, 0, 5), expect("");
     assert_true(round_deadline_us(&machine) == now_us + 17000 / 4);
+}
+
+/* Four workers, a quorum of two; the other two come 5 ms behind it. Until two steps are known, rounds close without them; from then on they are
+ * waited for, and the few ms between the two halves of a step are no period. */
+static void automatic_grace_learns_from_who_came_after_the_close(void **state) {
+    (void)state;
+    quorum_run_of(4, 2, ROUND_GRACE_AUTO);
+    all_join();
+    for (uint64_t version = 0; version < 4; version += 2) {
+        contributes(0, 0, version);
+        contributes(1, 0, version), expect(version == 0 ? "CLOSE f0 v1 of 0 1" : "CLOSE f0 v3 of 0 1");
+        feed(COMMITTED(0, version + 1));
+        after(5000);
+        contributes(2, 0, version);
+        contributes(3, 0, version);
+        after(5000), feed(TICK); /* the half behind has a grace of its own when one is known */
+        assert_int_equal(machine.fragments[0].counted_count, 2);
+        feed(COMMITTED(0, version + 2));
+        after(90000);
+    }
+    assert_true(machine.fragments[0].period_us == 100000);
+    for (uint64_t version = 4; version < 6; version++) {
+        contributes(0, 0, version);
+        contributes(1, 0, version), expect("");
+        assert_true(round_deadline_us(&machine) == now_us + 5000);
+        after(4000);
+        contributes(2, 0, version), expect("");
+        contributes(3, 0, version), expect(version == 4 ? "CLOSE f0 v5 of 0 1 2 3" : "CLOSE f0 v6 of 0 1 2 3");
+        feed(COMMITTED(0, version + 1));
+        after(96000);
+    }
+    /* Who is later than any grace is not learned from: 60 ms behind the quorum, when at most 25 are waited. */
+    contributes(0, 0, 6);
+    contributes(1, 0, 6), expect("");
+    after(5000), feed(TICK), expect("CLOSE f0 v7 of 0 1");
+    feed(COMMITTED(0, 7));
+    uint32_t known = machine.lateness_count;
+    after(55000);
+    contributes(2, 0, 6), expect("");
+    assert_true(machine.lateness_count == known);
 }
 
 static void grace_is_the_90th_percentile(void **state) {
@@ -1458,6 +1504,7 @@ int main(void) {
         cmocka_unit_test(a_late_node_judges_nobody),
         cmocka_unit_test(a_return_can_undo_a_quorum),
         cmocka_unit_test(automatic_grace),
+        cmocka_unit_test(automatic_grace_learns_from_who_came_after_the_close),
         cmocka_unit_test(grace_is_the_90th_percentile),
         cmocka_unit_test(done_finish_final_leave),
         cmocka_unit_test(leaving_during_the_end),

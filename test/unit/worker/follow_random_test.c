@@ -412,6 +412,83 @@ static void an_old_snapshot_is_applied_while_an_answer_is_awaited(void **state) 
     applied(0), expect(1, FOLLOW_ACTION_JOINED);
 }
 
+/* Two answers were under way: the later one may be older. */
+static void versions_of_the_run_do_not_go_back(void **state) {
+    (void)state;
+    open_at(1, head(1, 37));
+    stated(head(1, 37), head(0, 0)), expect(1, FOLLOW_ACTION_JOINED);
+    commit(0, head(1, 40), head(1, 39)), expect(1, FOLLOW_ACTION_FETCH);
+    snapshot(0, head(1, 36)), expect(0);
+    snapshot(0, head(1, 37)), expect(0);
+    commit(0, head(1, 38), head(1, 37)), expect(1, FOLLOW_ACTION_RECEIVE);
+    snapshot(0, head(1, 39)), expect(2, FOLLOW_ACTION_DROP, FOLLOW_ACTION_RECEIVE);
+}
+
+/* While it is not known that what is held is of the run, a snapshot before it stands for the way from there. */
+static void what_is_held_is_not_known_beside_a_snapshot(void **state) {
+    (void)state;
+    open_at(1, head(1, 37));
+    stated(head(1, 38), head(0, 0)), expect(1, FOLLOW_ACTION_FETCH);
+    snapshot(0, head(1, 36)), expect(1, FOLLOW_ACTION_RECEIVE);
+    commit(0, head(1, 37), head(1, 36)), expect(1, FOLLOW_ACTION_RECEIVE);
+    commit(0, head(1, 38), head(1, 37)), expect(1, FOLLOW_ACTION_RECEIVE);
+    applied(0), applied(0), expect(0);
+    applied(0), expect(1, FOLLOW_ACTION_JOINED);
+}
+
+static void a_gap_is_asked_for_once(void **state) {
+    (void)state;
+    open_at(1, head(1, 3));
+    stated(head(1, 3), head(0, 0));
+    commit(0, head(1, 5), head(1, 4)), expect(1, FOLLOW_ACTION_FETCH);
+    commit(0, head(1, 4), head(1, 3)), expect(1, FOLLOW_ACTION_RECEIVE);
+    commit(0, head(1, 5), head(1, 4)), expect(1, FOLLOW_ACTION_RECEIVE);
+    applied(0), applied(0), expect(0); /* nothing was passed over that has not come */
+}
+
+/* The snapshot under way is of a branch that was left; the run goes on from what is still held. */
+static void a_replay_takes_the_place_of_a_snapshot(void **state) {
+    (void)state;
+    open_at(1, head(1, 3));
+    stated(head(1, 20), head(0, 0)), expect(1, FOLLOW_ACTION_FETCH);
+    snapshot(0, head(1, 20)), expect(1, FOLLOW_ACTION_RECEIVE);
+    stated(head(2, 5), head(0, 0)), expect(1, FOLLOW_ACTION_FETCH); /* from 3 */
+    commit(0, head(2, 4), head(1, 3)), expect(2, FOLLOW_ACTION_DROP, FOLLOW_ACTION_RECEIVE);
+    commit(0, head(2, 5), head(2, 4)), expect(1, FOLLOW_ACTION_RECEIVE);
+    applied(0), expect(0);
+    applied(0), expect(1, FOLLOW_ACTION_JOINED);
+}
+
+static void joined_once_per_state(void **state) {
+    (void)state;
+    const struct head same = head(1, 3);
+    open_at(1, same);
+    stated(same, head(0, 0)), expect(1, FOLLOW_ACTION_JOINED);
+    commit(0, same, head(1, 2)), expect(0);
+    feed((struct follow_event){.kind = FOLLOW_EVENT_STATE, .heads = &same}), expect(1, FOLLOW_ACTION_JOINED);
+}
+
+/* At STATE's head is joined: that more has been made meanwhile does not matter. */
+static void joined_while_a_gap_is_fetched(void **state) {
+    (void)state;
+    open_at(2, head(1, 3));
+    stated(head(1, 3), head(1, 4)), expect(1, FOLLOW_ACTION_FETCH);
+    commit(0, head(1, 6), head(1, 5)), expect(1, FOLLOW_ACTION_FETCH);
+    commit(1, head(1, 4), head(1, 3)), expect(1, FOLLOW_ACTION_RECEIVE);
+    applied(1), expect(1, FOLLOW_ACTION_JOINED);
+}
+
+/* An answer that would go on from there is no good any more. */
+static void a_wrong_state_hash_while_an_answer_is_awaited(void **state) {
+    (void)state;
+    open_at(1, head(1, 3));
+    stated(head(1, 3), head(0, 0));
+    commit(0, head(1, 4), head(1, 3)), expect(1, FOLLOW_ACTION_RECEIVE);
+    commit(0, head(1, 9), head(1, 8)), expect(1, FOLLOW_ACTION_FETCH);
+    feed((struct follow_event){.kind = FOLLOW_EVENT_DIFFERS}), expect(2, FOLLOW_ACTION_DROP, FOLLOW_ACTION_FETCH);
+    assert_int_equal(told.list[1].have.version, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(not_joined_before_the_lost_branch_is_left),
@@ -419,6 +496,13 @@ int main(void) {
         cmocka_unit_test(what_follows_the_runs_head_is_dropped),
         cmocka_unit_test(a_full_queue_while_an_answer_is_awaited),
         cmocka_unit_test(an_old_snapshot_is_applied_while_an_answer_is_awaited),
+        cmocka_unit_test(versions_of_the_run_do_not_go_back),
+        cmocka_unit_test(what_is_held_is_not_known_beside_a_snapshot),
+        cmocka_unit_test(a_gap_is_asked_for_once),
+        cmocka_unit_test(a_replay_takes_the_place_of_a_snapshot),
+        cmocka_unit_test(joined_once_per_state),
+        cmocka_unit_test(joined_while_a_gap_is_fetched),
+        cmocka_unit_test(a_wrong_state_hash_while_an_answer_is_awaited),
         cmocka_unit_test(random_branches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

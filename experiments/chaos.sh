@@ -1,0 +1,201 @@
+#!/usr/bin/env bash
+# No machine's death costs work: a run in which workers and the outer are killed (SIGKILL) and started again, the same run undisturbed, and
+# what the difference is (chaos_report.py: a table with the bound beside each number; exit code 0 only when all hold).
+#
+#   experiments/chaos.sh                     acceptance: 8 workers, 10 minutes, a kill every 50 s, one kill of the outer; 21 minutes in all
+#   experiments/chaos.sh --scale             32 workers, a smaller model, 15 minutes, 60 kills; 31 minutes
+#   experiments/chaos.sh --minutes 2 --every 15        a short one
+#   experiments/chaos.sh sync.quorum=all     KEY=VALUE changes the run file of both runs
+#
+#   --minutes M        how long kills go on; 20 s follow for the last one to come back
+#   --every S          seconds from one kill of a worker to the next; the worker is chosen by chance
+#   --down S           seconds until the killed one is started again (5)
+#   --outer-kills N    kills of the outer, spread evenly, half-way between two of workers; it is started again after 1 s
+#   --workers N  --seed N (of the kills)  --json FILE (the numbers)
+#   --dir D            where the runs go (default: a new runs/chaos-N), and what stands there of an undisturbed run is used again
+#   --keep             keep the runs' directories; else only the logs stay
+#
+# Kills and starts are written to D/chaos/kills.jsonl. ATOLL names the program; without it, build/release/atoll is built.
+set -euo pipefail
+HERE=$(cd "$(dirname "$0")" && pwd)
+export LC_ALL=C
+
+MINUTES= WORKERS= EVERY= OUTER_KILLS= SEED=1 DOWN=5 DIRECTORY= KEEP= JSON= SCALE=
+SETTINGS=()
+usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"; }
+wrong() { echo "chaos.sh: $*" >&2; exit 64; }
+while [ $# -gt 0 ]; do
+    case $1 in
+    --minutes | --workers | --every | --outer-kills | --seed | --down | --dir | --json)
+        [ $# -gt 1 ] || wrong "$1 needs a value"
+        name=${1#--} name=${name//-/_} name=${name^^}
+        [ "$name" = DIR ] && name=DIRECTORY
+        [[ $name =~ ^(DIRECTORY|JSON)$ || $2 =~ ^[0-9]+(\.[0-9]+)?$ ]] || wrong "$1 $2: not a number"
+        printf -v "$name" %s "$2"
+        shift
+        ;;
+    --scale) SCALE=1 ;;
+    --keep) KEEP=1 ;;
+    -h | --help) usage; exit 0 ;;
+    *=*) SETTINGS+=(--set "$1") ;;
+    *) wrong "$1: unknown (--help)" ;;
+    esac
+    shift
+done
+PACE_MS=100
+if [ "$SCALE" ]; then
+    : "${MINUTES:=15}" "${WORKERS:=32}" "${EVERY:=15}" "${OUTER_KILLS:=0}"
+    PACE_MS=250 # 32 of them on two cores
+    SETTINGS=(--set model.layers=2 --set inner.batch_per_worker=2 --set sync.fragment_layers=1 --set sync.every_steps=20
+        --set inner.min_step_time=${PACE_MS}ms --set checkpoint.every=5s ${SETTINGS[@]+"${SETTINGS[@]}"})
+fi
+: "${MINUTES:=10}" "${WORKERS:=8}" "${EVERY:=50}" "${OUTER_KILLS:=1}"
+TAIL=20
+STEPS=$(awk "BEGIN { print int(($MINUTES * 60 + $TAIL) * 1000 / $PACE_MS) }")
+SETTINGS=(--set "workers=$WORKERS" --set "inner.steps=$STEPS" ${SETTINGS[@]+"${SETTINGS[@]}"})
+
+for tool in jq python3; do
+    command -v "$tool" > /dev/null || { echo "chaos.sh: $tool is missing (apt-get install $tool)" >&2; exit 1; }
+done
+if [ -z "${ATOLL:-}" ]; then
+    echo "== building"
+    cd "$HERE/.."
+    [ -f build/release/build.ninja ] || cmake --preset release -DBUILD_TESTING=OFF > /dev/null
+    cmake --build --preset release --target atoll > /dev/null
+    ATOLL=build/release/atoll
+fi
+ATOLL=$(realpath "$ATOLL")
+cd "$HERE/.."
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+
+source "$HERE/header_text.sh"
+make_header_text runs/chaos-text
+
+if [ -z "$DIRECTORY" ]; then
+    for ((n = 1; ; n++)); do
+        DIRECTORY=runs/chaos-$n
+        [ -e "$DIRECTORY" ] || break
+    done
+fi
+mkdir -p "$DIRECTORY"
+
+declare -A PIDS=() # node -> pid of what runs now
+cleanup() {
+    trap - EXIT
+    local pid
+    for pid in "${PIDS[@]}"; do kill -KILL "$pid" 2> /dev/null; done
+    wait 2> /dev/null
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
+note() { # WHAT NODE [FIELDS]
+    echo "{\"event\":\"$1\",\"node\":\"$2\",\"t_wall\":\"$(now)\"${3:+,$3}}" >> "$RUN/kills.jsonl"
+}
+
+# The same command in the same directory each time.
+launch() { # NODE
+    local node=$1
+    if [ "$node" = outer ]; then
+        "$ATOLL" outer "$HERE/chaos.yaml" --dir "$RUN/outer" --listen 127.0.0.1:0 "${SETTINGS[@]}" >> "$RUN/outer.out" 2>> "$RUN/outer.err" < /dev/null &
+    else
+        "$ATOLL" worker --join "$RUN/outer/join.token" --dir "$RUN/$node" >> "$RUN/$node.out" 2>> "$RUN/$node.err" < /dev/null &
+    fi
+    PIDS[$node]=$!
+}
+
+kill_node() {
+    kill -KILL "${PIDS[$1]}" 2> /dev/null || return 0 # it has ended
+    note kill "$1"
+    wait "${PIDS[$1]}" 2> /dev/null || true
+    unset "PIDS[$1]"
+}
+
+start_again() {
+    [ -z "${PIDS[$1]:-}" ] || return 0
+    note start "$1"
+    launch "$1"
+}
+
+# Lines "second verb node", sorted.
+plan() {
+    awk -v minutes="$MINUTES" -v workers="$WORKERS" -v every="$EVERY" -v down="$DOWN" -v outer_kills="$OUTER_KILLS" -v seed="$SEED" '
+        BEGIN {
+            srand(seed)
+            kills = int(minutes * 60 / every + 0.001)
+            for (i = 0; i < kills; i++) {
+                do victim = int(rand() * workers); while (workers > 1 && down_until[victim] > (i + 0.5) * every)
+                down_until[victim] = (i + 0.5) * every + down + 10
+                printf "%.3f kill worker-%d\n%.3f start worker-%d\n", (i + 0.5) * every, victim, (i + 0.5) * every + down, victim
+            }
+            for (i = 0; i < outer_kills; i++) {
+                at = int((i + 1) / (outer_kills + 1) * kills + 0.5) * every
+                printf "%.3f kill outer\n%.3f start outer\n", at, at + 1
+            }
+        }' | sort -n
+}
+
+has_event() { grep -qs "\"event\":\"$2\"" "$1"; }
+
+wait_until() { # SECONDS TEXT COMMAND...
+    local until=$((SECONDS + $1)) text=$2
+    shift 2
+    until "$@"; do
+        [ "$SECONDS" -lt "$until" ] || { echo "chaos.sh: waited in vain for $text; see $RUN" >&2; exit 1; }
+        sleep 0.1
+    done
+}
+
+all_ended() {
+    local node
+    for node in "${!PIDS[@]}"; do
+        kill -0 "${PIDS[$node]}" 2> /dev/null && return 1
+    done
+    return 0
+}
+
+# one_run NAME: $DIRECTORY/NAME/{outer,worker-K}; with kills when NAME is chaos.
+one_run() {
+    local k second verb node began code
+    RUN=$DIRECTORY/$1
+    [ ! -e "$RUN" ] || { echo "chaos.sh: $RUN exists already: choose another --dir" >&2; exit 1; }
+    mkdir -p "$RUN"
+    RUN=$(realpath "$RUN")
+    PIDS=()
+    launch outer
+    wait_until 30 "the join token" test -s "$RUN/outer/join.token"
+    for ((k = 0; k < WORKERS; k++)); do launch "worker-$k"; done
+    wait_until 120 "the start of the training" has_event "$RUN/outer/log.jsonl" start
+    note began outer "\"pace_ms\":$PACE_MS"
+    began=$(date +%s.%N)
+    if [ "$1" = chaos ]; then
+        while read -r second verb node; do
+            sleep "$(awk "BEGIN { s = $began + $second - $(date +%s.%N); print (s > 0 ? s : 0) }")"
+            if [ "$verb" = kill ]; then kill_node "$node"; else start_again "$node"; fi
+        done < <(plan)
+    fi
+    # Steps may take a little longer than they are paced to; then the final evaluation.
+    wait_until "$(awk "BEGIN { print int($MINUTES * 60 * 1.2) + $TAIL + 120 }")" "the end of the run" all_ended
+    for node in "${!PIDS[@]}"; do
+        code=0
+        wait "${PIDS[$node]}" || code=$?
+        note ended "$node" "\"exit_code\":$code"
+        unset "PIDS[$node]"
+    done
+    [ "$KEEP" ] || rm -rf "$RUN"/*/checkpoint "$RUN"/outer/commits "$RUN"/*/model
+}
+
+calm_is_there() { has_event "$DIRECTORY/calm/outer/log.jsonl" end; }
+
+took=$(awk "BEGIN { printf \"%.0f\", $MINUTES + 0.5 }")
+if calm_is_there; then
+    echo "== undisturbed: there already"
+else
+    echo "== undisturbed: $WORKERS workers, $took minutes"
+    one_run calm
+fi
+echo "== killed: $(plan | grep -c 'kill worker') times a worker, $(plan | grep -c 'kill outer') times the outer, $took minutes"
+one_run chaos
+echo
+python3 "$HERE/chaos_report.py" "$DIRECTORY" ${SCALE:+--scale} ${JSON:+--json "$JSON"}

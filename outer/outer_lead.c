@@ -1,0 +1,281 @@
+/* outer_lead: how this outer comes to lead. The recovery machine (outer/recovery.h) decides; here are its words: newer versions that members
+ * bear are asked for (FETCH), received whole (SNAPSHOT) and taken over, then the epoch is raised, and all are told the run's heads. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/check.h"
+#include "base/clock.h"
+#include "outer/outer_run.h"
+#include "outer/snapshot.h"
+
+enum { RECOVERY_SAY_US = 10000000, UNPACK_AGAIN_US = 2000000 };
+
+/* ---- to lead ---- */
+
+static void lead(struct outer_run *outer) {
+    uint64_t here = 0, seen = 0;
+    struct error error;
+    for (int f = 0; f < outer->fragments.count; f++)
+        seen = outer->heads[f].epoch > seen ? outer->heads[f].epoch : seen;
+    if (outer_disk_begin_epoch(&outer->disk, seen, &error) != STATUS_OK) {
+        outer->end_status = error.status;
+        snprintf(outer->end_reason, sizeof outer->end_reason, "%.500s", error.text);
+        log_say(LOG_LEVEL_ERROR, "%s", error.text);
+        outer->leaving = true;
+        return;
+    }
+    log_say(LOG_LEVEL_INFO, "this outer leads in epoch %llu", (unsigned long long)outer->disk.state.epoch);
+    log_event(outer->log, "lead",
+              json_pack("{s:I, s:I}", "epoch", (json_int_t)outer->disk.state.epoch, "run_step",
+                        (json_int_t)outer->machine.run_step));
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
+        if (outer->sessions[slot].connected && outer->sessions[slot].ready)
+            here |= (uint64_t)1 << slot;
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_LEAD, .mask = here});
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
+        if ((here >> slot & 1) != 0)
+            outer_say_state(outer, slot);
+}
+
+static void ask_for(struct outer_run *outer, uint32_t slot, uint32_t fragment) {
+    struct message message = {.type = MESSAGE_FETCH};
+    message.body.fetch = (struct message_fetch){fragment, outer->heads[fragment]};
+    log_say(LOG_LEVEL_INFO, "taking over fragment %u from worker %s, which holds a newer version than this outer",
+            fragment, outer->sessions[slot].name);
+    outer_send(outer, slot, &message);
+}
+
+void outer_recovery_feed(struct outer_run *outer, struct recovery_event event) {
+    struct recovery_actions actions;
+    actions.count = 0;
+    event.now_us = clock_now_us();
+    recovery_step(&outer->recovery, &event, &actions);
+    for (uint32_t i = 0; i < actions.count; i++) {
+        if (actions.list[i].kind == RECOVERY_ACTION_LEAD)
+            lead(outer);
+        else
+            ask_for(outer, actions.list[i].slot, actions.list[i].fragment);
+    }
+}
+
+void outer_recovery_open(struct outer_run *outer, enum recovery_mode mode, uint64_t window_us, bool force) {
+    struct recovery_options options = {.mode = mode,
+                                       .fragments = (uint32_t)outer->fragments.count,
+                                       .workers = (uint32_t)outer->run.workers,
+                                       .window_us = window_us,
+                                       .expected_mask = outer->disk.state.live_mask,
+                                       .force = force};
+    recovery_open(&outer->recovery, &options);
+    outer_recovery_feed(outer, (struct recovery_event){.kind = RECOVERY_EVENT_OPEN, .heads = outer->heads});
+}
+
+void outer_recovery_reason(const struct outer_run *outer, char text[MESSAGE_TEXT_BYTES]) {
+    const struct recovery *recovery = &outer->recovery;
+    uint64_t missing = recovery_missing_mask(recovery);
+    size_t used = 0;
+    text[0] = 0;
+    if (recovery->leading)
+        return;
+    for (uint32_t fragment = 0; fragment < recovery->options.fragments; fragment++)
+        if (recovery->fetching_from[fragment] != UINT32_MAX) {
+            snprintf(text, MESSAGE_TEXT_BYTES, "taking over fragment %u from worker %s", fragment,
+                     outer->sessions[recovery->fetching_from[fragment]].name);
+            return;
+        }
+    if (missing == 0) {
+        snprintf(text, MESSAGE_TEXT_BYTES,
+                 "this outer has led before, but its state is gone and no worker that is here bears any: waiting for "
+                 "the workers of the run (to begin a new run: --new, in a new directory)");
+        return;
+    }
+    used = (size_t)snprintf(text, MESSAGE_TEXT_BYTES, "waiting for the workers that were in the run: slots");
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
+        if ((missing >> slot & 1) != 0 && used + 8 < MESSAGE_TEXT_BYTES)
+            used += (size_t)snprintf(text + used, MESSAGE_TEXT_BYTES - used, " %u", slot);
+}
+
+/* ---- taking over ---- */
+
+static void drop_taking(struct outer_taking *taking) {
+    if (taking->unpacking)
+        return; /* freed when the job is back */
+    free(taking->buffer);
+    memset(taking, 0, sizeof *taking);
+}
+
+static void taking_failed(struct outer_run *outer, uint32_t slot, uint32_t fragment, const char *why) {
+    log_say(LOG_LEVEL_WARN, "fragment %u cannot be taken over from worker %s: %s", fragment, outer->sessions[slot].name,
+            why);
+    snprintf(outer->sessions[slot].last_error, sizeof outer->sessions[slot].last_error, "%.500s", why);
+    outer_recovery_feed(outer,
+                        (struct recovery_event){.kind = RECOVERY_EVENT_FAILED, .slot = slot, .fragment = fragment});
+}
+
+void outer_on_snapshot(struct outer_run *outer, uint32_t slot, const struct message_snapshot *snapshot) {
+    struct error error;
+    uint32_t fragment = snapshot->commit.fragment;
+    if (fragment >= (uint32_t)outer->fragments.count || outer->recovery.leading ||
+        outer->recovery.fetching_from[fragment] != slot)
+        return;
+    if (commit_verify(&snapshot->commit, outer->keys.sign_key, &error) != STATUS_OK ||
+        memcmp(snapshot->commit.run_id, outer->run_id, sizeof outer->run_id) != 0) {
+        taking_failed(outer, slot, fragment, "its commit is not signed by this outer's key for this run");
+        return;
+    }
+    size_t most = snapshot_bound(outer->fragments.list[fragment].count);
+    if (snapshot->bytes > most) {
+        taking_failed(outer, slot, fragment, "more bytes than the fragment can have");
+        return;
+    }
+    struct outer_taking *taking = &outer->takings[fragment];
+    if (taking->unpacking || taking->again_us != 0)
+        return;
+    drop_taking(taking);
+    *taking =
+        (struct outer_taking){.open = true, .slot = slot, .message = *snapshot, .buffer = malloc(snapshot->bytes)};
+    if (taking->buffer == NULL) {
+        taking->open = false;
+        taking_failed(outer, slot, fragment, "no memory for it");
+        return;
+    }
+    struct transfer_key key = {TRANSFER_SNAPSHOT, 0, fragment, snapshot->commit.version};
+    transfer_receiver_open(&taking->receiver, key, taking->buffer, snapshot->bytes, OUTER_UPLOAD_WINDOW_BYTES,
+                           snapshot->hash);
+    struct message message = {.type = MESSAGE_GRANT};
+    if (transfer_receiver_grant(&taking->receiver, &message.body.grant))
+        outer_send(outer, slot, &message);
+}
+
+static void unpack(struct outer_run *outer, struct outer_taking *taking) {
+    struct outer_job job = {.kind = OUTER_JOB_TAKE,
+                            .slot = taking->slot,
+                            .fragment = taking->message.commit.fragment,
+                            .version = taking->message.commit.version,
+                            .commit = &taking->message.commit,
+                            .part_count = 1};
+    job.parts[0] = (struct commit_part){taking->buffer, taking->receiver.bytes, 1};
+    taking->unpacking = true;
+    taking->again_us = 0;
+    outer_compute_submit(outer->compute, &job);
+}
+
+/* This disk does not take it now; that is no fault of its bearer. */
+static void unpack_again(struct outer_run *outer, uint64_t now_us) {
+    for (int f = 0; f < outer->fragments.count; f++)
+        if (outer->takings[f].again_us != 0 && now_us >= outer->takings[f].again_us)
+            unpack(outer, &outer->takings[f]);
+}
+
+static bool is_unpacking_from(const struct outer_run *outer, uint32_t slot) {
+    for (int f = 0; f < outer->fragments.count; f++)
+        if (outer->takings[f].open && outer->takings[f].slot == slot &&
+            (outer->takings[f].unpacking || outer->takings[f].again_us != 0))
+            return true;
+    return false;
+}
+
+/* The bearer is gone; but what of it is being unpacked will be ours: nothing is decided before. */
+static void consider_gone(struct outer_run *outer, uint32_t slot) {
+    const struct outer_session *session = &outer->sessions[slot];
+    if (!outer->recovery.leading && !(session->connected && session->ready) && !is_unpacking_from(outer, slot))
+        outer_recovery_feed(outer, (struct recovery_event){.kind = RECOVERY_EVENT_GONE, .slot = slot});
+}
+
+void outer_on_snapshot_chunk(struct outer_run *outer, uint32_t slot, const struct chunk *chunk,
+                             const uint8_t *payload) {
+    struct outer_taking *taking = &outer->takings[chunk->key.fragment];
+    struct message message = {.type = MESSAGE_GRANT};
+    if (!taking->open || taking->unpacking || taking->slot != slot ||
+        chunk->key.version != taking->receiver.key.version)
+        return;
+    switch (transfer_receiver_chunk(&taking->receiver, chunk, payload)) {
+    case TRANSFER_COMPLETE:
+        unpack(outer, taking);
+        return;
+    case TRANSFER_BAD_HASH:
+        drop_taking(taking);
+        taking_failed(outer, slot, chunk->key.fragment, "its bytes do not match their hash");
+        return;
+    case TRANSFER_TAKEN:
+    case TRANSFER_DUPLICATE:
+    case TRANSFER_HOSTILE:
+        break;
+    }
+    if (transfer_receiver_grant(&taking->receiver, &message.body.grant))
+        outer_send(outer, slot, &message);
+}
+
+void outer_on_taken(struct outer_run *outer, const struct outer_job *job) {
+    struct outer_taking *taking = &outer->takings[job->fragment];
+    struct outer_commit *place = outer_commit_place(outer, job->fragment, job->version);
+    taking->unpacking = false;
+    if (job->status == STATUS_IO || job->status == STATUS_NO_MEMORY) {
+        log_say(LOG_LEVEL_ERROR, "%s; trying again, the run waits", job->error.text);
+        taking->again_us = clock_now_us() + UNPACK_AGAIN_US;
+        return;
+    }
+    if (job->status != STATUS_OK) {
+        drop_taking(taking);
+        taking_failed(outer, job->slot, job->fragment, job->error.text);
+        return;
+    }
+    place->commit = taking->message.commit;
+    place->has_payload = false;
+    place->head = (struct head){.epoch = place->commit.epoch, .version = place->commit.version};
+    commit_hash(&place->commit, place->head.hash);
+    outer->heads[job->fragment] = place->head;
+    round_adopt(&outer->machine, &place->commit);
+    log_say(LOG_LEVEL_WARN,
+            "fragment %u: version %llu taken over from worker %s; what only the lost state knew, the residual of the "
+            "way down, is gone",
+            job->fragment, (unsigned long long)job->version, outer->sessions[job->slot].name);
+    log_event(outer->log, "recover",
+              json_pack("{s:s, s:i, s:i, s:I}", "what", "taken over", "slot", (int)job->slot, "fragment",
+                        (int)job->fragment, "version", (json_int_t)job->version));
+    drop_taking(taking);
+    outer_recovery_feed(outer, (struct recovery_event){.kind = RECOVERY_EVENT_TAKEN,
+                                                       .slot = job->slot,
+                                                       .fragment = job->fragment,
+                                                       .heads = &outer->heads[job->fragment]});
+    consider_gone(outer, job->slot);
+}
+
+/* ---- ends ---- */
+
+void outer_recovery_tick(struct outer_run *outer, uint64_t now_us) {
+    char reason[MESSAGE_TEXT_BYTES];
+    if (outer->recovery.leading)
+        return;
+    unpack_again(outer, now_us);
+    if (now_us >= recovery_deadline_us(&outer->recovery))
+        outer_recovery_feed(outer, (struct recovery_event){.kind = RECOVERY_EVENT_TICK});
+    if (outer->recovery.leading || now_us < outer->recovery_said_us + RECOVERY_SAY_US)
+        return;
+    outer->recovery_said_us = now_us;
+    outer_recovery_reason(outer, reason);
+    log_say(LOG_LEVEL_WARN, "not leading yet: %s", reason);
+}
+
+void outer_lead_lost(struct outer_run *outer, uint32_t slot) {
+    for (uint32_t fragment = 0; fragment < (uint32_t)outer->fragments.count; fragment++)
+        if (outer->takings[fragment].open && outer->takings[fragment].slot == slot &&
+            outer->takings[fragment].again_us == 0)
+            drop_taking(&outer->takings[fragment]);
+    consider_gone(outer, slot);
+}
+
+void outer_lead_close(struct outer_run *outer) {
+    for (int f = 0; f < outer->fragments.count; f++)
+        free(outer->takings[f].buffer);
+}
+
+void outer_write_state(struct outer_run *outer) {
+    struct error error;
+    struct outer_disk_state state = {.epoch = outer->disk.state.epoch,
+                                     .started = outer->machine.started,
+                                     .ended = outer->machine.ended,
+                                     .finished = outer->machine.finished,
+                                     .live_mask = members_live_mask(&outer->machine.members)};
+    if (outer_disk_write(&outer->disk, &state, &error) != STATUS_OK)
+        log_say(LOG_LEVEL_WARN, "%s", error.text);
+}
