@@ -85,7 +85,8 @@ static void record_path(const struct commit_log *log, char path[PATH_MAX], uint3
 }
 
 static enum status sync_names(const struct commit_log *log, struct error *error) {
-    if (fsync(log->descriptor) != 0 && errno != EINVAL) /* EINVAL: a file system without directory fsync */
+    if ((failpoint_fails("outer.commit.sync_names") || fsync(log->descriptor) != 0) &&
+        errno != EINVAL) /* EINVAL: a file system without directory fsync */
         return io_error(error, "fsync directory", log->directory);
     return STATUS_OK;
 }

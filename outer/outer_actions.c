@@ -4,18 +4,21 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "outer/outer_run.h"
 
 static void start(struct outer_run *outer) {
     struct message message = {.type = MESSAGE_START};
     message.body.start.evaluator_slot = members_evaluator(&outer->machine.members);
     outer_write_state(outer); /* before anybody trains: a started run is never begun anew */
+    failpoint_hit("outer.start.written");
     outer_broadcast(outer, &message);
     log_say(LOG_LEVEL_INFO, "all %lld workers are here: training starts", (long long)outer->run.workers);
     if (message.body.start.evaluator_slot == UINT32_MAX)
         log_say(LOG_LEVEL_WARN,
                 "no worker has held-out text: nothing will be evaluated (data.val, or --val on a worker)");
     log_event(outer->log, "start", json_object());
+    failpoint_hit("outer.start.said");
 }
 
 static void tell_members(struct outer_run *outer) {
@@ -197,6 +200,7 @@ void outer_log_again(struct outer_run *outer, uint64_t now_us) {
 }
 
 static void publish(struct outer_run *outer, const struct round_action *action) {
+    failpoint_hit("outer.commit.publish"); /* durable, and nobody knows it */
     struct message message = {.type = MESSAGE_COMMIT};
     message.body.commit = outer_commit_place(outer, action->fragment, action->version)->commit;
     for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)

@@ -5,10 +5,11 @@
 #include <string.h>
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "outer/outer_run.h"
 #include "outer/snapshot.h"
 
-enum { RECOVERY_SAY_US = 10000000, UNPACK_AGAIN_US = 2000000 };
+enum { RECOVERY_SAY_US = 10000000, UNPACK_AGAIN_US = 2000000, GIVES_NOTHING_US = 30000000 };
 
 /* ---- to lead ---- */
 
@@ -17,6 +18,7 @@ static void lead(struct outer_run *outer) {
     struct error error;
     for (int f = 0; f < outer->fragments.count; f++)
         seen = outer->heads[f].epoch > seen ? outer->heads[f].epoch : seen;
+    failpoint_hit("outer.epoch.raise");
     if (outer_disk_begin_epoch(&outer->disk, seen, &error) != STATUS_OK) {
         outer->end_status = error.status;
         snprintf(outer->end_reason, sizeof outer->end_reason, "%.500s", error.text);
@@ -24,6 +26,7 @@ static void lead(struct outer_run *outer) {
         outer->leaving = true;
         return;
     }
+    failpoint_hit("outer.epoch.raised");
     log_say(LOG_LEVEL_INFO, "this outer leads in epoch %llu", (unsigned long long)outer->disk.state.epoch);
     log_event(outer->log, "lead",
               json_pack("{s:I, s:I}", "epoch", (json_int_t)outer->disk.state.epoch, "run_step",
@@ -40,6 +43,7 @@ static void lead(struct outer_run *outer) {
 static void ask_for(struct outer_run *outer, uint32_t slot, uint32_t fragment) {
     struct message message = {.type = MESSAGE_FETCH};
     message.body.fetch = (struct message_fetch){fragment, outer->heads[fragment]};
+    outer->asked_us[fragment] = clock_now_us();
     log_say(LOG_LEVEL_INFO, "taking over fragment %u from worker %s, which holds a newer version than this outer",
             fragment, outer->sessions[slot].name);
     outer_send(outer, slot, &message);
@@ -122,6 +126,11 @@ void outer_on_snapshot(struct outer_run *outer, uint32_t slot, const struct mess
         taking_failed(outer, slot, fragment, "its commit is not signed by this outer's key for this run");
         return;
     }
+    struct head head = {.epoch = snapshot->commit.epoch, .version = snapshot->commit.version};
+    if (!recovery_head_is_newer(&head, &outer->heads[fragment])) {
+        taking_failed(outer, slot, fragment, "it gives an older version than this outer holds");
+        return;
+    }
     size_t most = snapshot_bound(outer->fragments.list[fragment].count);
     if (snapshot->bytes > most) {
         taking_failed(outer, slot, fragment, "more bytes than the fragment can have");
@@ -139,6 +148,7 @@ void outer_on_snapshot(struct outer_run *outer, uint32_t slot, const struct mess
         return;
     }
     struct transfer_key key = {TRANSFER_SNAPSHOT, 0, fragment, snapshot->commit.version};
+    outer->asked_us[fragment] = clock_now_us();
     transfer_receiver_open(&taking->receiver, key, taking->buffer, snapshot->bytes, OUTER_UPLOAD_WINDOW_BYTES,
                            snapshot->hash);
     struct message message = {.type = MESSAGE_GRANT};
@@ -188,6 +198,7 @@ void outer_on_snapshot_chunk(struct outer_run *outer, uint32_t slot, const struc
     if (!taking->open || taking->unpacking || taking->slot != slot ||
         chunk->key.version != taking->receiver.key.version)
         return;
+    outer->asked_us[chunk->key.fragment] = clock_now_us();
     switch (transfer_receiver_chunk(&taking->receiver, chunk, payload)) {
     case TRANSFER_COMPLETE:
         unpack(outer, taking);
@@ -242,11 +253,23 @@ void outer_on_taken(struct outer_run *outer, const struct outer_job *job) {
 
 /* ---- ends ---- */
 
+/* Who says that it holds a newer version, keeps its link, and gives nothing must not hold the run up. */
+static void mind_bearers(struct outer_run *outer, uint64_t now_us) {
+    for (uint32_t fragment = 0; fragment < (uint32_t)outer->fragments.count; fragment++) {
+        uint32_t slot = outer->recovery.fetching_from[fragment];
+        const struct outer_taking *taking = &outer->takings[fragment];
+        bool ours = taking->unpacking || taking->again_us != 0;
+        if (slot != UINT32_MAX && !ours && now_us > outer->asked_us[fragment] + GIVES_NOTHING_US)
+            taking_failed(outer, slot, fragment, "it gives nothing");
+    }
+}
+
 void outer_recovery_tick(struct outer_run *outer, uint64_t now_us) {
     char reason[MESSAGE_TEXT_BYTES];
     if (outer->recovery.leading)
         return;
     unpack_again(outer, now_us);
+    mind_bearers(outer, now_us);
     if (now_us >= recovery_deadline_us(&outer->recovery))
         outer_recovery_feed(outer, (struct recovery_event){.kind = RECOVERY_EVENT_TICK});
     if (outer->recovery.leading || now_us < outer->recovery_said_us + RECOVERY_SAY_US)

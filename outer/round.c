@@ -170,7 +170,7 @@ static bool is_out_of_patience(const struct round_machine *machine, const struct
 
 /* Rounds stop: not leading, not started, too few members, or those that were here before a restart are about to join. */
 static bool is_held(const struct round_machine *machine) {
-    return !machine->leading || !machine->started || machine->returning_mask != 0 ||
+    return !machine->leading || !machine->started || (machine->returning_mask != 0 && machine->options.quorum == 0) ||
            members_connected(&machine->members) < machine->options.min_workers;
 }
 
@@ -259,7 +259,7 @@ static void consider_ending(struct round_machine *machine, struct round_actions 
     uint32_t reached = 0, live = members_connected(&machine->members);
     for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
         reached += machine->members.slot[slot].reached && member_is_connected(&machine->members.slot[slot]);
-    if (machine->ended || machine->options.quorum == 0 || reached == 0 ||
+    if (machine->ended || machine->options.quorum == 0 || reached == 0 || machine->returning_mask != 0 ||
         reached < round_quorum(&machine->options, live))
         return;
     machine->ended = true;
@@ -279,7 +279,7 @@ static void consider_all(struct round_machine *machine, uint64_t now_us, struct 
 static void on_lead(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
     machine->leading = true;
     machine->lead_us = event->now_us;
-    machine->returning_mask = machine->started && machine->options.quorum == 0 ? event->mask : 0;
+    machine->returning_mask = machine->started ? event->mask : 0;
     consider_start(machine, actions);
     consider_all(machine, event->now_us, actions);
 }

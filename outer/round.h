@@ -153,7 +153,8 @@ struct round_machine {
     struct ledger ledger;
     bool leading;
     uint64_t
-        returning_mask; /* quorum all: slots that LEAD named and that have not joined yet: nothing closes without them, ... */
+        returning_mask; /* slots that LEAD named and that have not joined yet: the run does not end without them, nor, quorum
+                              * all, does a round close, ... */
     uint64_t lead_us; /* ... for ROUND_RETURN_PATIENCE_US, so that a restarted outer goes on as if nothing had been */
     bool started;
     bool uneven;    /* a member came back: not all send at the same steps any more */

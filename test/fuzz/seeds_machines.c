@@ -40,6 +40,8 @@ static void seeds_round(void) {
     SEED("round", "lost-and-back", 1, 0, 0, 0, 0, 1, 0, LEAD(0), JOIN(0), JOIN(1), OFFER(0, 0), OFFER(0, 0), LEAVE(0),
          OFFER_WHOLE(1), COMMITTED(0), REJOIN(0, 5), OFFER(0, 2), OFFER(0, 0), BROKEN(0), OFFER_WHOLE(1), COMMITTED(0),
          OFFER(0, 16), OFFER(0, 64), OFFER(0, 128), ROUND_EVENT_LATE, 0, 9, 9, DEADLINE);
+    SEED("round", "blocked", 1, 1, 0, 0, 0, 1, 0, LEAD(0), JOIN(0), JOIN(1), LEAVE(0), REJOIN(0, 1), OFFER_WHOLE(0),
+         OFFER_WHOLE(7), ROUND_EVENT_BLOCKED, 0, ROUND_EVENT_BLOCKED, 1, COMMITTED(0), COMMITTED(6));
     SEED("round", "too-few", 1, 0, 2, 1, 2, 2, 0, LEAD(0), JOIN(0), JOIN(1), OFFER_WHOLE(0), LEAVE(1), DEADLINE,
          REJOIN(1, 1), DEADLINE, COMMITTED(0));
     SEED("round", "all-fragments", 3, 255, 0, 0, 0, 1, 0, LEAD(0), JOIN(0), JOIN(1), JOIN(2), JOIN(3), SCENE_OFFER_ALL,

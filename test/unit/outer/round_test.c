@@ -158,6 +158,11 @@ static void who_returns_first_does_not_end_the_run(void **state) {
     restarted(7, 0);
     feed(JOIN(0)), feed(DONE(0)), expect("");
     after(ROUND_RETURN_PATIENCE_US), feed(TICK), expect("FINISH");
+    restarted(7, -50); /* nor is one of three a quorum of those that train */
+    feed(JOIN(0)), feed(REACHED(0)), expect("");
+    feed(DONE(0)), expect("");
+    feed(JOIN(1)), feed(JOIN(2)), expect("MEMBERS");
+    feed(REACHED(1)), expect("END");
 }
 
 static void the_patience_with_those_that_were_here(void **state) {
