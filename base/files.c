@@ -213,8 +213,11 @@ static int create_temporary(const char *path, unsigned mode) {
 }
 
 /* Writes, syncs and closes. */
-static enum status write_synced(int file, const char *path, const void *bytes, size_t count, struct error *error) {
-    enum status status = files_write_all(file, path, bytes, count, error);
+static enum status write_synced(int file, const char *path, const struct files_part *parts, size_t count,
+                                struct error *error) {
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++)
+        status = files_write_all(file, path, parts[i].bytes, parts[i].count, error);
     if (status == STATUS_OK)
         status = files_sync(file, path, error);
     enum status closed = files_close(file, path, status == STATUS_OK ? error : NULL);
@@ -222,6 +225,12 @@ static enum status write_synced(int file, const char *path, const void *bytes, s
 }
 
 enum status files_write_atomic(const char *path, const void *bytes, size_t count, unsigned mode, struct error *error) {
+    struct files_part part = {bytes, count};
+    return files_write_atomic_parts(path, &part, 1, mode, error);
+}
+
+enum status files_write_atomic_parts(const char *path, const struct files_part *parts, size_t count, unsigned mode,
+                                     struct error *error) {
     char temporary[PATH_MAX];
     int length = snprintf(temporary, sizeof temporary, "%s.tmp", path);
     if (length < 0 || (size_t)length >= sizeof temporary) {
@@ -239,7 +248,7 @@ enum status files_write_atomic(const char *path, const void *bytes, size_t count
         }
         return status;
     }
-    enum status status = write_synced(file, temporary, bytes, count, error);
+    enum status status = write_synced(file, temporary, parts, count, error);
     if (status == STATUS_OK)
         status = files_rename(temporary, path, error);
     if (status != STATUS_OK)

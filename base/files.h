@@ -19,6 +19,14 @@ MUST_USE enum status files_read(const char *path, size_t max_bytes, uint8_t **by
 MUST_USE enum status files_write_atomic(const char *path, const void *bytes, size_t count, unsigned mode,
                                         struct error *error);
 
+/* files_write_atomic_parts: the same for a file of several parts (count,), one after another. */
+struct files_part {
+    const void *bytes;
+    size_t count;
+};
+MUST_USE enum status files_write_atomic_parts(const char *path, const struct files_part *parts, size_t count,
+                                              unsigned mode, struct error *error);
+
 /* The steps, for who writes in pieces; each retries or loops where it must, names operation and path in its text and says what to do
  * about a full disk. `file` is a descriptor and `path` its name for the text. STATUS_IO, STATUS_NOT_FOUND.
  * Failpoints: files.create, files.write, files.fsync, files.close, files.rename, files.fsync_directory, files.make_directory. */

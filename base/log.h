@@ -2,7 +2,8 @@
  * A torn last line (a kill in mid-write) is for readers to ignore. Records may come from any thread.
  *
  * Every record bears: event (string), t_wall (RFC 3339), t_us (monotonic microseconds since the log was opened).
- * NaN and infinity become null. Writing never fails the caller: the first I/O error is reported once on stderr and counted. */
+ * NaN and infinity become null. Writing never fails the caller: the first I/O error is reported once on stderr and counted.
+ * Failpoint: log.write. */
 #ifndef ATOLL_BASE_LOG_H
 #define ATOLL_BASE_LOG_H
 

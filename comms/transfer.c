@@ -8,6 +8,8 @@
 
 enum { CHUNK_BYTES_MIN = 4096, CHUNKS_PER_SECOND = 10 };
 
+enum { WINDOWS_BYTES = 16 << 20, WINDOW_BYTES_MIN = 512 << 10, WINDOW_BYTES_MAX = 1 << 20 };
+
 uint32_t transfer_chunk_bytes(uint64_t cap_bytes_per_s) {
     uint64_t bytes = cap_bytes_per_s / CHUNKS_PER_SECOND;
     if (cap_bytes_per_s == 0 || bytes > MESSAGE_CHUNK_BYTES_MAX)
@@ -20,6 +22,12 @@ static uint64_t smaller(uint64_t a, uint64_t b) {
 }
 
 /* ---- sender ---- */
+
+uint64_t transfer_window_bytes(uint32_t peers) {
+    CHECK(peers >= 1);
+    uint64_t share = WINDOWS_BYTES / peers;
+    return share > WINDOW_BYTES_MAX ? WINDOW_BYTES_MAX : share < WINDOW_BYTES_MIN ? WINDOW_BYTES_MIN : share;
+}
 
 void transfer_sender_open(struct transfer_sender *sender, struct transfer_key key, const uint8_t *payload,
                           uint64_t bytes) {

@@ -23,6 +23,10 @@
 /* transfer_chunk_bytes: min(256 KiB, 100 ms of the cap), at least 4 KiB; cap 0 = none. */
 uint32_t transfer_chunk_bytes(uint64_t cap_bytes_per_s);
 
+/* transfer_window_bytes: credit of one transfer where `peers` share an outer: 16 MiB for all each way, 512 KiB to 1 MiB each. It bounds what
+ * waits in the outer's sockets while it is busy. */
+uint64_t transfer_window_bytes(uint32_t peers);
+
 struct transfer_sender {
     struct transfer_key key;
     const uint8_t *payload; /* borrowed until the transfer is closed */

@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "model/tensors.h"
 #include "outer/fragments.h"
+#include "outer/outer_memory.h"
 #include "outer/run_file.h"
 #include "quant/codec.h"
 
@@ -89,6 +90,18 @@ static void print_rounds(const struct run_file *run) {
            run_sync_stale(run) == 1 ? "" : "s");
 }
 
+static void print_memory(const struct run_file *run, const struct plan *plan) {
+    char peak[UNITS_TEXT_BYTES], state[UNITS_TEXT_BYTES], commits[UNITS_TEXT_BYTES], staging[UNITS_TEXT_BYTES];
+    char snapshots[UNITS_TEXT_BYTES];
+    struct outer_memory memory;
+    outer_memory_plan(&plan->fragments, run, &memory);
+    printf("outer      memory %s: state %s, the newest %" PRIu32 " commits %s, contributions %s; %s more while whole "
+           "fragments are fetched\n",
+           units_format_bytes(memory.peak_bytes, peak), units_format_bytes(memory.state_bytes, state),
+           outer_memory_payloads_kept(&plan->fragments, run), units_format_bytes(memory.commits_bytes, commits),
+           units_format_bytes(memory.staging_bytes, staging), units_format_bytes(memory.snapshots_bytes, snapshots));
+}
+
 static void print_people(const struct run_file *run, const struct plan *plan, const char *path) {
     char up[UNITS_TEXT_BYTES];
     char down[UNITS_TEXT_BYTES];
@@ -124,6 +137,7 @@ static void print_people(const struct run_file *run, const struct plan *plan, co
     printf("  all  %10zu parameters  %9s up  %9s down  every %" PRId64 " steps\n", plan->table.parameter_count,
            units_format_bytes(all_up, up), units_format_bytes(all_down, down), run->sync.every_steps);
     print_rounds(run);
+    print_memory(run, plan);
 }
 
 /* As print_rounds; overlap_steps null = auto, quorum 0 = all. */
@@ -134,6 +148,17 @@ static json_t *rounds_json(const struct run_file *run) {
                      "quorum", (json_int_t)run_sync_quorum(run, (uint32_t)run->workers), "min_workers",
                      (json_int_t)sync->min_workers, "stale", (json_int_t)run_sync_stale(run), "drift",
                      (json_int_t)run_sync_drift(run));
+}
+
+static json_t *memory_json(const struct run_file *run, const struct plan *plan) {
+    struct outer_memory memory;
+    outer_memory_plan(&plan->fragments, run, &memory);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "peak_bytes", (json_int_t)memory.peak_bytes,
+                     "state_bytes", (json_int_t)memory.state_bytes, "commits_kept",
+                     (json_int_t)outer_memory_payloads_kept(&plan->fragments, run), "commits_bytes",
+                     (json_int_t)memory.commits_bytes, "staging_bytes", (json_int_t)memory.staging_bytes, "ends_bytes",
+                     (json_int_t)memory.ends_bytes, "program_bytes", (json_int_t)memory.program_bytes,
+                     "snapshots_bytes", (json_int_t)memory.snapshots_bytes);
 }
 
 static void print_json(const struct run_file *run, const struct plan *plan, const char *path) {
@@ -163,8 +188,10 @@ static void print_json(const struct run_file *run, const struct plan *plan, cons
                   (json_int_t)(run->sync.off ? 0 : run->sync.every_steps), "payload_up_bytes", all_up,
                   "payload_down_bytes", all_down, "fragments", list);
     CHECK(summary != NULL);
-    if (!run->sync.off)
+    if (!run->sync.off) {
         CHECK(json_object_set_new(summary, "rounds", rounds_json(run)) == 0);
+        CHECK(json_object_set_new(summary, "outer_memory", memory_json(run, plan)) == 0);
+    }
     json_dumpf(summary, stdout, JSON_INDENT(2));
     printf("\n");
     json_decref(summary);

@@ -47,24 +47,25 @@ enum status safetensors_write(const char *path, const struct tensor_table *table
     json_decref(header);
     size_t text_bytes = text ? strlen(text) : 0;
     size_t padded = (text_bytes + HEADER_ALIGNMENT - 1) / HEADER_ALIGNMENT * HEADER_ALIGNMENT;
-    size_t total = LENGTH_BYTES + padded + table->parameter_count * sizeof(float);
-    uint8_t *file = text ? malloc(total) : NULL;
-    if (!file) {
-        free(text);
-        return error_set(error, STATUS_NO_MEMORY, "%s: no memory for a file of %zu bytes", path, total);
+    size_t part_count = 1 + (size_t)table->count;
+    uint8_t *head = text ? malloc(LENGTH_BYTES + padded) : NULL;
+    struct files_part *parts = calloc(part_count, sizeof *parts);
+    enum status status = STATUS_OK;
+    if (!head || !parts) {
+        status = error_set(error, STATUS_NO_MEMORY, "%s: no memory for its header", path);
+    } else {
+        bytes_store_u64(head, padded);
+        memcpy(head + LENGTH_BYTES, text, text_bytes);
+        memset(head + LENGTH_BYTES + text_bytes, ' ', padded - text_bytes);
+        parts[0] = (struct files_part){head, LENGTH_BYTES + padded};
+        for (int i = 0; i < table->count; i++)
+            parts[1 + i] =
+                (struct files_part){block + table->tensors[i].offset, table->tensors[i].count * sizeof(float)};
+        status = files_write_atomic_parts(path, parts, part_count, 0644, error);
     }
-    bytes_store_u64(file, padded);
-    memcpy(file + LENGTH_BYTES, text, text_bytes);
-    memset(file + LENGTH_BYTES + text_bytes, ' ', padded - text_bytes);
+    free(parts);
+    free(head);
     free(text);
-    uint8_t *at = file + LENGTH_BYTES + padded;
-    for (int i = 0; i < table->count; i++) {
-        const struct tensor *tensor = &table->tensors[i];
-        memcpy(at, block + tensor->offset, tensor->count * sizeof(float));
-        at += tensor->count * sizeof(float);
-    }
-    enum status status = files_write_atomic(path, file, total, 0644, error);
-    free(file);
     return status;
 }
 

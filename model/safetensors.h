@@ -13,8 +13,7 @@ struct safetensors_metadata {
     const char *key, *value; /* UTF-8 */
 };
 
-/* safetensors_write: atomically (files.h). {"format": "pt"} is always there; metadata (count,) comes on top. Holds a second copy of the
- * block in memory meanwhile. STATUS_IO, STATUS_NO_MEMORY: the old file is untouched. */
+/* safetensors_write: atomically (files.h). {"format": "pt"} is always there; metadata (count,) comes on top. STATUS_IO, STATUS_NO_MEMORY: the old file is untouched. */
 MUST_USE enum status safetensors_write(const char *path, const struct tensor_table *table, const float *block,
                                        const struct safetensors_metadata *metadata, size_t count, struct error *error);
 

@@ -11,6 +11,10 @@
  * alpha in [0, 1]. alpha 0 gives g_new, 1 leaves theta (both exactly, for finite values; -0 may become 0). */
 void mix_counted(float *theta, const float *g_new, float alpha, size_t count);
 
+/* mix_far: the same after an absence: the new fragment is far from the one that theta was measured from, and theta must not stay half behind.
+ *   theta = g_new + (alpha * (theta - g_old)), each operation rounded to f32: alpha of the local difference is kept, as there */
+void mix_far(float *theta, const float *g_new, const float *g_old, float alpha, size_t count);
+
 /* mix_shift: a commit that does not count this worker moves the ground under it; unsent work, g - theta, stays.
  *   theta = theta + (g_new - g_old), each operation rounded to f32 */
 void mix_shift(float *theta, const float *g_new, const float *g_old, size_t count);

@@ -29,28 +29,67 @@ static void tell_members(struct outer_run *outer) {
     outer_broadcast(outer, &message);
 }
 
+static void free_upload(struct outer_run *outer, uint32_t slot, uint32_t fragment) {
+    struct outer_upload *upload = &outer->uploads[slot][fragment];
+    arena_close(&upload->memory);
+    memset(upload, 0, sizeof *upload);
+    staging_release(&outer->staging, slot, fragment, clock_now_us());
+}
+
+static void open_upload(struct outer_run *outer, uint32_t slot, uint32_t fragment, const struct contribution *c) {
+    struct outer_upload *upload = &outer->uploads[slot][fragment];
+    struct error error;
+    if (arena_open(&upload->memory, arena_round(c->payload_bytes), &error) != STATUS_OK) {
+        outer->sessions[slot].doomed = "the outer has no memory for its contribution";
+        free_upload(outer, slot, fragment);
+        return;
+    }
+    upload->buffer = arena_take(&upload->memory, c->payload_bytes);
+    struct transfer_key key = {TRANSFER_CONTRIBUTION, 0, fragment, c->base_version};
+    transfer_receiver_open(&upload->receiver, key, upload->buffer, c->payload_bytes,
+                           transfer_window_bytes((uint32_t)outer->run.workers), c->payload_hash);
+    upload->open = true;
+}
+
+static void send_grant(struct outer_run *outer, uint32_t slot, struct outer_upload *upload) {
+    struct message message = {.type = MESSAGE_GRANT};
+    if (upload->open && transfer_receiver_grant(&upload->receiver, &message.body.grant))
+        outer_send(outer, slot, &message);
+}
+
 static void grant(struct outer_run *outer, const struct round_action *action) {
     struct outer_upload *upload = &outer->uploads[action->slot][action->fragment];
     const struct contribution *c = &outer->machine.fragments[action->fragment].places[action->slot].contribution;
     if (upload->checking)
         return; /* all of it is here; a worker whose link came back offers it again */
-    if (!upload->open) {
-        upload->buffer = malloc(c->payload_bytes);
-        if (upload->buffer == NULL) {
-            outer->sessions[action->slot].doomed = "the outer has no memory for its contribution";
-            return;
-        }
-        struct transfer_key key = {TRANSFER_CONTRIBUTION, 0, action->fragment, c->base_version};
-        transfer_receiver_open(&upload->receiver, key, upload->buffer, c->payload_bytes, OUTER_UPLOAD_WINDOW_BYTES,
-                               c->payload_hash);
-        upload->open = true;
-        upload->bad_hashes = 0;
-    } else {
+    if (upload->open)
         transfer_receiver_reset_credit(&upload->receiver);
+    else if (staging_ask(&outer->staging, action->slot, action->fragment, c->payload_bytes, clock_now_us()))
+        open_upload(outer, action->slot, action->fragment, c);
+    send_grant(outer, action->slot, upload);
+}
+
+void outer_admit_waiting(struct outer_run *outer, uint64_t now_us) {
+    uint32_t slot, fragment;
+    bool forced;
+    while (staging_next(&outer->staging, now_us, &slot, &fragment, &forced)) {
+        const struct round_place *place = &outer->machine.fragments[fragment].places[slot];
+        if (place->state != ROUND_PLACE_RECEIVING || !outer->sessions[slot].connected) {
+            staging_release(&outer->staging, slot, fragment, now_us); /* it offers anew when it is back */
+            continue;
+        }
+        if (forced)
+            log_say(LOG_LEVEL_WARN, "rounds wait for each other: worker %s may send more than memory is meant for",
+                    outer->sessions[slot].name);
+        open_upload(outer, slot, fragment, &place->contribution);
+        send_grant(outer, slot, &outer->uploads[slot][fragment]);
     }
-    struct message message = {.type = MESSAGE_GRANT};
-    if (transfer_receiver_grant(&upload->receiver, &message.body.grant))
-        outer_send(outer, action->slot, &message);
+}
+
+void outer_close_uploads(struct outer_run *outer) {
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
+        for (int f = 0; f < outer->fragments.count; f++)
+            arena_close(&outer->uploads[slot][f].memory);
 }
 
 static void refuse_offer(struct outer_run *outer, const struct round_action *action) {
@@ -71,14 +110,33 @@ static void refuse_offer(struct outer_run *outer, const struct round_action *act
 
 static void discard(struct outer_run *outer, const struct round_action *action) {
     struct outer_upload *upload = &outer->uploads[action->slot][action->fragment];
-    if (!upload->open)
-        return;
-    if (upload->checking) {
+    if (upload->checking)
         upload->discarded = true;
-        return;
+    else
+        free_upload(outer, action->slot, action->fragment); /* also one that waits for memory */
+}
+
+/* The room for a commit in the making: that of the oldest one that is kept. Members that still fetch that version get the whole fragment
+ * instead. */
+static uint8_t *take_payload_room(struct outer_run *outer, uint32_t fragment, uint64_t version) {
+    struct outer_commit *oldest =
+        outer_commit_place(outer, fragment, version + OUTER_COMMITS_KEPT - outer->payloads_kept);
+    uint8_t *payload = oldest->payload;
+    oldest->payload = NULL;
+    oldest->has_payload = false;
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
+        struct outer_session *session = &outer->sessions[slot];
+        struct transfer_sender *download = &session->downloads[fragment];
+        if (download->key.version == 0 || download->payload != payload)
+            continue;
+        if (download->next < download->bytes)
+            session->wants_snapshot[fragment] = true;
+        memset(download, 0, sizeof *download);
     }
-    free(upload->buffer);
-    memset(upload, 0, sizeof *upload);
+    if (payload == NULL)
+        payload = malloc(outer_copy_payload_down(&outer->copy, (int)fragment));
+    CHECK(payload != NULL);
+    return payload;
 }
 
 static void close_round(struct outer_run *outer, const struct round_action *action) {
@@ -90,21 +148,10 @@ static void close_round(struct outer_run *outer, const struct round_action *acti
         const struct outer_upload *upload = &outer->uploads[counted[i].slot][action->fragment];
         job.parts[i] = (struct commit_part){upload->buffer, upload->receiver.bytes, counted[i].tokens};
     }
+    uint8_t *room = take_payload_room(outer, action->fragment, action->version);
     struct outer_commit *place = outer_commit_place(outer, action->fragment, action->version);
-    /* Members that still fetch the version that this place held get the whole fragment instead. */
-    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
-        struct outer_session *session = &outer->sessions[slot];
-        struct transfer_sender *download = &session->downloads[action->fragment];
-        if (download->key.version == 0 || download->payload != place->payload)
-            continue;
-        if (download->next < download->bytes)
-            session->wants_snapshot[action->fragment] = true;
-        memset(download, 0, sizeof *download);
-    }
-    size_t bytes = outer_copy_payload_down(&outer->copy, (int)action->fragment);
-    if (place->payload == NULL)
-        place->payload = malloc(bytes);
-    CHECK(place->payload != NULL);
+    free(place->payload); /* none, but where versions were jumped over */
+    place->payload = room;
     place->commit.version = 0;
     place->has_payload = true;
     job.payload = place->payload;
@@ -290,8 +337,7 @@ static void on_check_done(struct outer_run *outer, const struct outer_job *job) 
     CHECK(upload->open && upload->checking);
     upload->checking = false;
     if (upload->discarded) {
-        free(upload->buffer);
-        memset(upload, 0, sizeof *upload);
+        free_upload(outer, job->slot, job->fragment);
         /* Offered anew meanwhile (its link came back): that grant had to wait for this buffer. */
         const struct round_place *place = &outer->machine.fragments[job->fragment].places[job->slot];
         if (place->state == ROUND_PLACE_RECEIVING)

@@ -1,5 +1,6 @@
 /* outer_daemon: command, set-up, main loop, end. */
 #include "outer/outer_daemon.h"
+#include <malloc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ enum {
     TURN_US = 50000,
     EVENTS_PER_TURN = 256,
     LATE_US = 1000000,     /* a turn that comes so much too late: this process was stopped, or the machine slept */
+    LONG_US = 5000000,     /* ... so long that members may have given their links up */
     ENDED_US = 30000000,   /* the run has ended and nobody is here: how long members may take to come for the final state */
     ALONE_SAY_US = 60000000,
     RECOVERY_WINDOW_US = 3000000, /* a restart with its disk: members dial again within 2 s */
@@ -30,6 +32,7 @@ enum {
     EXPORT_AGAIN_US = 5000000,
     PROGRESS_US = 10000000,
     TOKEN_TTL_S = 24 * 3600,
+    CHUNKS_ARE_MAPPED_BYTES = 128 << 10,
 };
 
 static volatile sig_atomic_t stop_signals;
@@ -135,6 +138,8 @@ static void open_rounds(struct outer_run *outer, const struct outer_restored *re
                                     .finished = outer->disk.state.finished && !goes_on};
     for (int f = 0; f < outer->fragments.count; f++)
         options.payload_bytes[f] = outer_copy_payload_up(&outer->copy, f);
+    staging_open(&outer->staging, (uint32_t)outer->fragments.count, STAGING_SLACK_BYTES);
+    outer->payloads_kept = outer_memory_payloads_kept(&outer->fragments, &outer->run);
     round_open(&outer->machine, &options);
     for (int f = 0; f < outer->fragments.count; f++)
         if (restored[f].head.version > 0)
@@ -146,7 +151,8 @@ static void load_recent_commits(struct outer_run *outer) {
     struct error error;
     struct commit_record_holds holds;
     for (uint32_t f = 0; f < (uint32_t)outer->fragments.count; f++)
-        for (uint64_t version = outer->heads[f].version; version > 0; version--) {
+        for (uint64_t version = outer->heads[f].version;
+             version > 0 && version + outer->payloads_kept > outer->heads[f].version; version--) {
             struct outer_commit *place = outer_commit_place(outer, f, version);
             if (place->commit.version != 0)
                 break;
@@ -260,7 +266,7 @@ static void begin(struct outer_run *outer, bool found, bool lost, const struct o
     uint64_t window_us = RECOVERY_WINDOW_US;
     if (outer->keys.created || (found && !outer->disk.state.started && !commits) || (values->new_run && !commits)) {
         mode = RECOVERY_FRESH;
-    } else if (lost || (!found && !commits)) {
+    } else if (lost || !found) { /* commits without outer.json: taken over by a start that never came to lead */
         mode = RECOVERY_EMPTY;
         window_us = EMPTY_WINDOW_US;
     }
@@ -323,6 +329,11 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     status = open_state(outer, error);
     if (status == STATUS_OK)
         status = restore(outer, &found, &lost, error);
+    if (status == STATUS_OK && values->new_run && outer_commit_count(outer) > 0)
+        status = error_set(error, STATUS_CONFIG,
+                           "--new: %s holds a run with %llu commits; choose another --dir for a new run, or leave --new "
+                           "out to go on with this one",
+                           outer->directory, (unsigned long long)outer_commit_count(outer));
     if (status != STATUS_OK)
         return status;
     status = open_link(outer, host, port, &values->advertise, error);
@@ -365,6 +376,8 @@ static void turn(struct outer_run *outer, struct link_event *event) {
                 (double)(now_us - outer->turned_us) / 1e6);
         for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
             outer->sessions[slot].heard_us = now_us;
+        if (now_us - outer->turned_us >= LONG_US)
+            outer->stood_still_us = now_us;
         outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_LATE, .late_us = now_us - outer->turned_us});
     }
     outer->turned_us = now_us;
@@ -372,6 +385,7 @@ static void turn(struct outer_run *outer, struct link_event *event) {
     outer_recovery_tick(outer, now_us);
     outer_log_again(outer, now_us);
     outer_serve_snapshots(outer);
+    outer_admit_waiting(outer, now_us);
     uint64_t timeout_us = outer_sessions_pump(outer, now_us);
     uint64_t deadline_us = round_deadline_us(&outer->machine);
     timeout_us = timeout_us < TURN_US ? timeout_us : TURN_US;
@@ -558,12 +572,10 @@ static void close_outer(struct outer_run *outer) {
     outer_lead_close(outer);
     outer_catch_up_close(outer);
     log_close(outer->log);
-    for (int f = 0; f < outer->fragments.count; f++) {
-        for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
-            free(outer->uploads[slot][f].buffer);
+    outer_close_uploads(outer);
+    for (int f = 0; f < outer->fragments.count; f++)
         for (int i = 0; i < OUTER_COMMITS_KEPT; i++)
             free(outer->commits[f][i].payload);
-    }
     commit_maker_close(&outer->maker);
     outer_copy_close(&outer->copy);
     fragments_destroy(&outer->fragments);
@@ -580,6 +592,8 @@ int outer_command(int argc, char **argv) {
     if (!options_or_exit(&outer_options, argc, argv, &values, &exit_code))
         return exit_code;
     log_set_node("outer");
+    /* Chunks come and go: glibc would raise its threshold to their size, and keep in its heaps what is given back. */
+    mallopt(M_MMAP_THRESHOLD, CHUNKS_ARE_MAPPED_BYTES);
     keys_init();
     struct sigaction action = {.sa_handler = on_stop_signal};
     sigaction(SIGTERM, &action, NULL);

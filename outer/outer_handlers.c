@@ -352,7 +352,7 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
         on_final(outer, slot, &message->body.final);
         break;
     case MESSAGE_GOODBYE:
-        outer_session_lost(outer, slot, message->body.text.text);
+        outer_session_left(outer, slot, message->body.text.text);
         break;
     default:
         break; /* words of the outer or of other roles: not for us */
@@ -421,6 +421,7 @@ void outer_on_chunk(struct outer_run *outer, const struct link_peer *peer, const
         return;
     session->heard_us = clock_now_us();
     session->bulk_heard = true;
+    staging_moved(&outer->staging, session->heard_us);
     if (chunk->key.kind == TRANSFER_SNAPSHOT)
         outer_on_snapshot_chunk(outer, slot, chunk, payload);
     if (chunk->key.kind != TRANSFER_CONTRIBUTION)

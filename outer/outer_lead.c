@@ -86,6 +86,10 @@ void outer_recovery_reason(const struct outer_run *outer, char text[MESSAGE_TEXT
                      outer->sessions[recovery->fetching_from[fragment]].name);
             return;
         }
+    if (missing == 0 && recovery->options.mode == RECOVERY_DISK) {
+        snprintf(text, MESSAGE_TEXT_BYTES, "waiting for a worker of the run");
+        return;
+    }
     if (missing == 0) {
         snprintf(text, MESSAGE_TEXT_BYTES,
                  "this outer has led before, but its state is gone and no worker that is here bears any: waiting for "
@@ -149,8 +153,8 @@ void outer_on_snapshot(struct outer_run *outer, uint32_t slot, const struct mess
     }
     struct transfer_key key = {TRANSFER_SNAPSHOT, 0, fragment, snapshot->commit.version};
     outer->asked_us[fragment] = clock_now_us();
-    transfer_receiver_open(&taking->receiver, key, taking->buffer, snapshot->bytes, OUTER_UPLOAD_WINDOW_BYTES,
-                           snapshot->hash);
+    transfer_receiver_open(&taking->receiver, key, taking->buffer, snapshot->bytes,
+                           transfer_window_bytes((uint32_t)outer->run.workers), snapshot->hash);
     struct message message = {.type = MESSAGE_GRANT};
     if (transfer_receiver_grant(&taking->receiver, &message.body.grant))
         outer_send(outer, slot, &message);

@@ -17,16 +17,16 @@
 #include "comms/transfer.h"
 #include "outer/outer_compute.h"
 #include "outer/outer_disk.h"
+#include "outer/outer_memory.h"
 #include "outer/recovery.h"
 #include "outer/round.h"
 #include "outer/run_file.h"
+#include "outer/staging.h"
 #include "outer/update_guard.h"
 
 enum {
     OUTER_COMMITS_KEPT = COMMIT_LOG_KEPT,
     OUTER_ROUND_TRIPS_KEPT = 4096,
-    OUTER_UPLOAD_WINDOW_BYTES = 1 << 20,
-    OUTER_SNAPSHOTS_MAX = 2, /* whole fragments in memory at a time; who wants another waits */
 };
 
 /* A contribution on its way in, one place per (slot, fragment). */
@@ -34,6 +34,7 @@ struct outer_upload {
     bool open;
     bool checking;  /* a CHECK job reads the buffer */
     bool discarded; /* thrown away while checking: freed when the job is back */
+    struct arena memory; /* pages of its own, so that what is given back is gone */
     uint8_t *buffer;
     struct transfer_receiver receiver;
     uint32_t bad_hashes;
@@ -144,7 +145,9 @@ struct outer_run {
     uint64_t next_session;
     struct round_machine machine;
     struct outer_session sessions[MESSAGE_WORKERS_MAX];
+    struct staging staging; /* which of them may be in memory */
     struct outer_upload uploads[MESSAGE_WORKERS_MAX][MESSAGE_FRAGMENTS_MAX];
+    uint32_t payloads_kept; /* per fragment: the newest so many commits can be replayed */
     struct outer_commit commits[MESSAGE_FRAGMENTS_MAX][OUTER_COMMITS_KEPT]; /* at version mod OUTER_COMMITS_KEPT */
     struct outer_snapshot snapshots[OUTER_SNAPSHOTS_MAX];
     struct outer_taking takings[MESSAGE_FRAGMENTS_MAX];
@@ -155,6 +158,7 @@ struct outer_run {
     uint64_t log_again_us;                 /* the next try; 0 = none waits */
     uint64_t recovery_said_us;
     uint64_t turned_us;        /* the last turn of the main loop: a long gap means that this node stood still */
+    uint64_t stood_still_us;   /* ... so long that members took it for dead: when it went on; 0 = never */
     uint64_t foreign_sessions; /* messages of old or foreign sessions, dropped */
     uint64_t refused_offers;
     uint64_t refused_updates; /* of those: not finite, or far too large */
@@ -174,6 +178,10 @@ void outer_on_job(struct outer_run *outer, const struct outer_job *job);
 
 /* outer_actions.c: feed one event to the round machine and carry out what it answers. */
 void outer_feed(struct outer_run *outer, struct round_event event);
+
+/* Uploads that waited for memory begin when there is some. Called once a turn. */
+void outer_admit_waiting(struct outer_run *outer, uint64_t now_us);
+void outer_close_uploads(struct outer_run *outer);
 
 /* The commit in the making is durable (or the write failed: tried again after a while). */
 void outer_on_logged(struct outer_run *outer, const struct outer_job *job);
@@ -221,6 +229,7 @@ void outer_send(struct outer_run *outer, uint32_t slot,
                 struct message *message);                               /* fills session; a failure dooms the session */
 void outer_broadcast(struct outer_run *outer, struct message *message); /* to all ready members */
 void outer_session_lost(struct outer_run *outer, uint32_t slot, const char *reason);
+void outer_session_left(struct outer_run *outer, uint32_t slot, const char *reason); /* it said goodbye */
 void outer_sessions_tick(struct outer_run *outer, uint64_t now_us);
 /* Send what credit and pace allow; returns microseconds until more could go (UINT64_MAX = nothing waits). */
 uint64_t outer_sessions_pump(struct outer_run *outer, uint64_t now_us);

@@ -11,6 +11,7 @@ enum {
     PATIENCE_MAX_US = 30000000,
     PATIENCE_ROUND_TRIPS = 8,
     FIRST_CHUNK_US = 60000000,
+    OUR_FAULT_US = 5000000, /* links that end so soon after this node stood still for long: their members dial again */
 };
 
 void outer_send(struct outer_run *outer, uint32_t slot, struct message *message) {
@@ -32,7 +33,7 @@ void outer_broadcast(struct outer_run *outer, struct message *message) {
             outer_send(outer, slot, message);
 }
 
-void outer_session_lost(struct outer_run *outer, uint32_t slot, const char *reason) {
+static void end_session(struct outer_run *outer, uint32_t slot, const char *reason, bool returns) {
     struct outer_session *session = &outer->sessions[slot];
     if (!session->connected)
         return;
@@ -48,7 +49,16 @@ void outer_session_lost(struct outer_run *outer, uint32_t slot, const char *reas
     log_event(outer->log, "leave",
               json_pack("{s:i, s:s, s:s}", "slot", (int)slot, "node", session->name, "reason", reason));
     outer_catch_up_lost(outer, slot);
-    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_LEAVE, .slot = slot});
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_LEAVE, .slot = slot, .returns = returns});
+}
+
+void outer_session_lost(struct outer_run *outer, uint32_t slot, const char *reason) {
+    bool ours = outer->stood_still_us != 0 && clock_now_us() < outer->stood_still_us + OUR_FAULT_US;
+    end_session(outer, slot, reason, ours);
+}
+
+void outer_session_left(struct outer_run *outer, uint32_t slot, const char *reason) {
+    end_session(outer, slot, reason, false);
 }
 
 static uint64_t patience_us(const struct outer_session *session) {

@@ -84,7 +84,8 @@ static bool has_heard_enough(const struct recovery *recovery, uint64_t now_us) {
     if (recovery->options.mode == RECOVERY_FRESH)
         return true;
     if (recovery->options.mode == RECOVERY_DISK)
-        return over || (expected != 0 && (expected & ~recovery->heard_mask) == 0);
+        /* With nobody here there is nothing to lead; and this may be a copy, of an outer that lives elsewhere. */
+        return (over && recovery->heard_mask != 0) || (expected != 0 && (expected & ~recovery->heard_mask) == 0);
     if (over && recovery->options.force && recovery->heard_mask != 0)
         return true;
     uint64_t wanted = newest_mask(recovery), here = wanted & recovery->heard_mask;

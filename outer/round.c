@@ -83,8 +83,9 @@ static struct round_count count_places(const struct round_machine *machine, cons
         bool whole = place->state == ROUND_PLACE_WHOLE;
         bool excused = place->state == ROUND_PLACE_EXCUSED && step <= place->contribution.send_step;
         count.whole += whole;
-        /* What it has not offered it passed by, or cannot send. */
-        bool nothing_comes = place->state != ROUND_PLACE_RECEIVING && (step < member->offered_step || member->blocked);
+        /* What it has not offered it cannot send now, or passed by; where each sends by its own steps, it comes at its next one. */
+        bool passed_by = machine->options.quorum == 0 && step < member->offered_step;
+        bool nothing_comes = place->state != ROUND_PLACE_RECEIVING && (passed_by || member->blocked);
         count.missing +=
             !whole && !excused && !nothing_comes && member_is_expected(member) && step > member->joined_step;
     }
@@ -151,7 +152,7 @@ static void close_round(struct round_machine *machine, uint32_t index, uint64_t 
     action->version = fragment->version + 1;
 }
 
-/* Not strict (or no longer in step, since a member came back), and somebody trains no more: what is missing may never be sent, since who
+/* Not strict (or no longer in step), and somebody trains no more: what is missing may never be sent, since who
  * has nothing unsent for this fragment may wait for a round of another one, and so on in a ring. Rounds then close with what they have,
  * after a while. */
 static bool is_ending(const struct round_machine *machine) {
@@ -333,6 +334,10 @@ static void on_leave(struct round_machine *machine, const struct round_event *ev
     struct member *member = &machine->members.slot[event->slot];
     bool member_before = member_is_connected(member);
     machine->returning_mask &= ~((uint64_t)1 << event->slot);
+    if (event->returns && member_before && machine->started) {
+        machine->returning_mask |= (uint64_t)1 << event->slot;
+        machine->lead_us = event->now_us;
+    }
     member->blocked = false;
     if (member_before)
         member->state = machine->started ? MEMBER_LOST : MEMBER_ABSENT;
@@ -368,8 +373,9 @@ static void on_offer(struct round_machine *machine, const struct round_event *ev
     struct round_place *place = place_of(machine, c->slot, c->fragment);
     machine->members.slot[c->slot].blocked = false;
     /* A worker has one record per fragment: another offer means that it gave up what it was sending. */
-    if (place->state == ROUND_PLACE_RECEIVING && !same_contribution(&place->contribution, c) &&
-        refusal_of(machine, c) == 0)
+    bool gave_up = place->state == ROUND_PLACE_RECEIVING && !same_contribution(&place->contribution, c) &&
+                   refusal_of(machine, c) == 0;
+    if (gave_up)
         empty_place(machine, place, actions);
     if (place->state != ROUND_PLACE_EMPTY && place->state != ROUND_PLACE_EXCUSED) {
         /* The same offer again is what a worker says after its link came back: go on where the bytes stand. */
@@ -384,6 +390,8 @@ static void on_offer(struct round_machine *machine, const struct round_event *ev
         refusal = OFFER_REFUSED_MALFORMED;
     if (refusal != 0) {
         act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, c, refusal);
+        if (gave_up)
+            consider_all(machine, event->now_us, actions); /* a round may have waited for what is gone */
         return;
     }
     place->state = ROUND_PLACE_RECEIVING;
@@ -429,6 +437,7 @@ static void on_broken(struct round_machine *machine, const struct round_event *e
     act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, &place->contribution, event->code);
     empty_place(machine, place, actions);
     place->state = ROUND_PLACE_EXCUSED;
+    machine->uneven = true; /* what it trained so far is dropped: at the end it may have nothing to send when the others do */
     consider_close(machine, event->fragment, event->now_us, actions);
 }
 

@@ -15,8 +15,7 @@
  * Invariants kept here: a contribution (slot, incarnation, fragment, base) is counted at most once and only when whole; versions only
  * grow, by one; nothing is published before COMMITTED; the death of a worker ends its expectation at once, not its whole
  * contribution; no commit without contributions, nor with fewer than min_workers. Once somebody has trained to the end, and the mode is not
- * strict or a member came back before, a round waits for the missing ROUND_END_PATIENCE_US at most. The token ledger is part of the
- * machine.
+ * strict or members are uneven, a round waits for the missing ROUND_END_PATIENCE_US at most. The token ledger is part of the machine.
  *
  * Blocked. A worker stands still when the commit of a send that is due is missing. Where members returned, or pass over due steps with a
  * record in flight, A may wait for a round that lacks a send of B, and B for one that lacks a send of A, and neither will ever be made. Who is
@@ -58,7 +57,7 @@ enum round_event_kind {
     ROUND_EVENT_TICK, /* time passed */
     ROUND_EVENT_LATE, /* late_us: this node itself stood still so long; no deadline ran meanwhile */
     ROUND_EVENT_JOIN, /* slot, incarnation, has_validation, step, tokens: it holds the run's heads; expected in rounds of later steps */
-    ROUND_EVENT_LEAVE, /* slot: link lost, goodbye, ejected */
+    ROUND_EVENT_LEAVE, /* slot: link lost, goodbye, ejected; returns: only because this node stood still, it is about to JOIN again */
     ROUND_EVENT_OFFER, /* contribution */
     ROUND_EVENT_WHOLE, /* slot, fragment, version = base: all bytes here, hash and content right */
     ROUND_EVENT_BROKEN, /* slot, fragment, version = base, code: content refused; the contribution is gone, and excused in this round */
@@ -77,6 +76,7 @@ struct round_event {
     uint64_t incarnation;
     bool has_validation;
     bool has_eval;
+    bool returns;
     uint32_t fragment;
     uint32_t code; /* enum offer_refusal */
     uint64_t version;
@@ -152,12 +152,12 @@ struct round_machine {
     struct members members;
     struct ledger ledger;
     bool leading;
-    uint64_t
-        returning_mask; /* slots that LEAD named and that have not joined yet: the run does not end without them, nor, quorum
-                              * all, does a round close, ... */
-    uint64_t lead_us; /* ... for ROUND_RETURN_PATIENCE_US, so that a restarted outer goes on as if nothing had been */
+    /* Slots that LEAD named, or that left because this node stood still, and that have not joined yet: the run does not end without them, nor,
+     * quorum all, does a round close, ... */
+    uint64_t returning_mask;
+    uint64_t lead_us; /* ... for ROUND_RETURN_PATIENCE_US from here on, so that a restarted outer goes on as if nothing had been */
     bool started;
-    bool uneven;    /* a member came back: not all send at the same steps any more */
+    bool uneven;    /* a member came back, or its content was refused: not all send at the same steps any more */
     bool ended;     /* END given */
     bool finished;  /* FINISH given */
     bool evaluated; /* somebody said FINAL with an evaluation */

@@ -11,8 +11,6 @@
 #include "outer/snapshot.h"
 #include "worker/sync_state.h"
 
-enum { DOWNLOAD_WINDOW_BYTES = 1 << 20 };
-
 /* What an event of follow is about: the bytes that RECEIVE gets. */
 struct arriving {
     const struct commit *commit;
@@ -26,7 +24,8 @@ struct arriving {
 static uint64_t download_window(const struct sync_thread *sync) {
     uint64_t cap = sync->options.down_bytes_per_s;
     uint64_t chunk = transfer_chunk_bytes(cap);
-    uint64_t window = cap == 0 || cap / 2 > DOWNLOAD_WINDOW_BYTES ? DOWNLOAD_WINDOW_BYTES : cap / 2;
+    uint64_t most = transfer_window_bytes((uint32_t)sync->options.run->workers);
+    uint64_t window = cap == 0 || cap / 2 > most ? most : cap / 2;
     return window > 2 * chunk ? window : 2 * chunk;
 }
 
@@ -40,8 +39,8 @@ static void open_entry(struct sync_thread *sync, struct sync_entry *entry, const
     if (entry->payload == NULL) {
         char text[MESSAGE_TEXT_BYTES];
         snprintf(text, sizeof text, "no memory for the %llu bytes of %s of fragment %u, version %llu",
-                 (unsigned long long)arriving->bytes, arriving->is_snapshot ? "a snapshot" : "a commit",
-                 key.fragment, (unsigned long long)key.version);
+                 (unsigned long long)arriving->bytes, arriving->is_snapshot ? "a snapshot" : "a commit", key.fragment,
+                 (unsigned long long)key.version);
         sync_stop(sync, false, STATUS_NO_MEMORY, text);
         return;
     }

@@ -28,12 +28,13 @@ static bool covers(const struct sync_fragment *fragment) {
     return counts_another(fragment) && fragment->orphaned > 0;
 }
 
-/* Once the ready copy is merged, the record can count no more. */
+/* Once the ready copy is merged, the record can count no more: the outer has given it up too, or never heard of it. Else it would wait for bytes
+ * that do not come any more. */
 static bool expires_with_ready(const struct sync_machine *machine, const struct sync_fragment *fragment) {
     const struct sync_record *record = &fragment->record;
     if (!fragment->ready || !record->active || record->behind_ready || counts_record(fragment))
         return false;
-    return counts_another(fragment) || fragment->ready_jump || fragment->ready_version < record->base ||
+    return fragment->ready_mark != record->tokens_from || fragment->ready_version < record->base ||
            fragment->ready_version - record->base > machine->options.stale;
 }
 
@@ -207,7 +208,6 @@ static void on_ready(struct sync_machine *machine, const struct sync_event *even
     fragment->ready = true;
     fragment->ready_version = event->version;
     fragment->ready_mark = event->mark;
-    fragment->ready_jump = event->jump;
     fragment->run_step = event->run_step;
     /* What stays unsent is counted above the mark, also where an earlier process, whose log is lost, had used these numbers. */
     uint64_t settled = counts_record(fragment) ? fragment->record.tokens

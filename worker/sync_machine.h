@@ -23,7 +23,8 @@
  * the local copy holds and no applied commit does: the weight of the next send. It may be less than tokens - mark: what died with an
  * earlier process, or was counted on a branch that the run does not contain, is in the counter but not in the copy.
  *
- * A READY may jump over versions (a fetched snapshot), also to another branch: then no record can be told to be on its way any more.
+ * A READY may jump over versions (a fetched snapshot), also to another branch. A record stays in flight as long as the outer would take it,
+ * and keeps what it has of it: it begins at the mark of the ready version, and is not stale.
  *
  * The end (t = T): records in flight are resolved and merged; fragments with unsent steps are sent once more; their commits are TAKEn
  * (outer copy only, no mix); then DONE. Commits of slower workers go on being TAKEn.
@@ -81,7 +82,7 @@ struct sync_event {
 enum sync_action_kind {
     SYNC_ACTION_SEND, /* fragment, version = base, tokens_from, tokens_to, tokens: difference g - theta, then off to the sync thread */
     SYNC_ACTION_COUNTED, /* fragment: theta = alpha theta + (1 - alpha) g_new; e = (1 - alpha) e' */
-    SYNC_ACTION_COVERED, /* fragment: the same theta; e = 0, since what the codec lost in that send is not known here */
+    SYNC_ACTION_COVERED, /* fragment: theta = g_new + alpha (theta - g); e = 0, since what the codec lost in that send is not known here */
     SYNC_ACTION_SHIFT,   /* fragment: theta += g_new - g */
     SYNC_ACTION_TAKE,    /* fragment: g = g_new, theta untouched */
     SYNC_ACTION_EXPIRE,  /* fragment: the record in flight will never count; e as before that send */
@@ -125,7 +126,6 @@ struct sync_fragment {
     bool ready; /* a newer outer copy is prepared */
     uint64_t ready_version;
     uint64_t ready_mark;
-    bool ready_jump;
     bool merging; /* an action was given, MERGED awaited */
     bool refused; /* the record is to be RESET at the next boundary */
 };

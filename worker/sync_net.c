@@ -360,11 +360,12 @@ static bool bears_state(struct sync_thread *sync) {
     return bears;
 }
 
-/* The link's last word. Nobody there: who bears state dials on for hours, since an outer that lost its own needs it. Not on its list: the outer
- * may have lost that as well, and hears the certificate. All else is final. */
+/* The link's last word. Nobody there: who bears state dials on for hours, since an outer that lost its own needs it. What looks like another key may
+ * be a line that flips bits: this key's outer was there before. Not on its list: the outer may have lost that as well, and hears the certificate.
+ * All else is final. */
 static void on_link_refused(struct sync_thread *sync, const struct link_event *event) {
     uint64_t now_us = clock_now_us();
-    bool nobody = event->error.status == STATUS_UNREACHABLE;
+    bool nobody = event->error.status == STATUS_UNREACHABLE || event->refusal == LINK_REFUSAL_OTHER_KEY;
     sync->session = 0;
     sync->connected = false;
     sync->recover = event->refusal == LINK_REFUSAL_NOT_LISTED;

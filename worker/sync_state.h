@@ -1,5 +1,6 @@
 /* sync_state: what the two halves of the sync thread share; private to sync_thread.c (the compute thread's side) and sync_net.c,
- * sync_upload.c, sync_download.c and sync_save.c (the thread itself). */
+ * sync_upload.c, sync_download.c and sync_save.c (the thread itself). Failpoints: worker.upload.chunk (of a contribution, handed to the link),
+ * worker.download.chunk (of a snapshot, about to be taken), worker.download.memory, worker.apply.flip (a bit of g, or of a snapshot). */
 #ifndef ATOLL_WORKER_SYNC_STATE_H
 #define ATOLL_WORKER_SYNC_STATE_H
 

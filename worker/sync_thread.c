@@ -309,13 +309,16 @@ static void take_difference(struct sync_thread *sync, const struct fragment *fra
     }
 }
 
-static void merge(struct sync_thread *sync, enum sync_action_kind kind, const struct fragment *fragment, size_t at) {
+static void merge(struct sync_thread *sync, enum sync_action_kind kind, bool jump, const struct fragment *fragment,
+                  size_t at) {
     float *g = sync->options.copy->g;
     float keep = (float)sync->options.run->sync.keep_local;
     for (int s = 0; s < fragment->span_count; s++) {
         const struct codec_span *span = &fragment->spans[s];
         float *theta = sync->options.theta + span->offset;
-        if (kind == SYNC_ACTION_COUNTED || kind == SYNC_ACTION_COVERED)
+        if (kind == SYNC_ACTION_COVERED || (kind == SYNC_ACTION_COUNTED && jump))
+            mix_far(theta, sync->next + at, g + at, keep, span->count);
+        else if (kind == SYNC_ACTION_COUNTED)
             mix_counted(theta, sync->next + at, keep, span->count);
         else if (kind == SYNC_ACTION_SHIFT)
             mix_shift(theta, sync->next + at, g + at, span->count);
@@ -364,9 +367,10 @@ static void settle_locked(struct sync_thread *sync, enum sync_action_kind kind, 
 static void merge_locked(struct sync_thread *sync, const struct sync_action *action, uint64_t waited_us) {
     uint32_t f = action->fragment;
     bool had_record = sync->machine.fragments[f].record.active;
+    bool jump = sync->machine.fragments[f].ready_jump;
     struct sync_actions none = {0};
     pthread_mutex_unlock(&sync->lock);
-    merge(sync, action->kind, &sync->options.copy->fragments->list[f], sync->options.copy->offsets[f]);
+    merge(sync, action->kind, jump, &sync->options.copy->fragments->list[f], sync->options.copy->offsets[f]);
     log_merge(sync, action, merge_name(action->kind), waited_us);
     pthread_mutex_lock(&sync->lock);
     sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_MERGED, .fragment = f}, &none);

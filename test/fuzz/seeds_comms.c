@@ -36,6 +36,18 @@ static void seeds_wire(void) {
             snprintf(name, sizeof name, "%s-%s", message_type_name((enum message_type)type), most ? "large" : "small");
             seed_write("wire", name, encoded, bytes);
         }
+    for (int type = 1; type < MESSAGE_TYPE_COUNT; type++) { /* the body alone, behind its type */
+        char name[64];
+        fill(&message, (enum message_type)type, true);
+        shorten(&message);
+        Wire__Envelope *envelope = wire__envelope__unpack(NULL, wire_encode(&message, encoded), encoded);
+        assert_non_null(envelope);
+        encoded[0] = (uint8_t)type;
+        memcpy(encoded + 1, envelope->body.data, envelope->body.len);
+        snprintf(name, sizeof name, "%s-body", message_type_name((enum message_type)type));
+        seed_write("wire", name, encoded, 1 + envelope->body.len);
+        wire__envelope__free_unpacked(envelope, NULL);
+    }
     fill(&message, MESSAGE_REGISTER, false);
     size_t bytes = wire_encode(&message, encoded);
     static const uint8_t version_field[] = {1 << 3, MESSAGE_PROTOCOL_VERSION}; /* the first of the body */
@@ -43,6 +55,23 @@ static void seeds_wire(void) {
     assert_non_null(version);
     version[1]++;
     seed_write("wire", "REGISTER-foreign", encoded, bytes);
+}
+
+/* What must be refused: a later field of the same number overrides the good one. */
+static void seeds_wire_hostile(void) {
+    static const uint8_t key[MESSAGE_KEY_BYTES + 1] = {1};
+    start_body(MESSAGE_REGISTER, false);
+    put_bytes(&body_bytes, 3, key, sizeof key);
+    wrap_body(MESSAGE_REGISTER);
+    seed_write("wire", "REGISTER-long-key", message_bytes.at, message_bytes.count);
+    start_body(MESSAGE_REGISTER, false);
+    put_bytes(&body_bytes, 3, key, MESSAGE_KEY_BYTES - 1);
+    wrap_body(MESSAGE_REGISTER);
+    seed_write("wire", "REGISTER-short-key", message_bytes.at, message_bytes.count);
+    start_body(MESSAGE_PING, false);
+    put_integer(&body_bytes, 9, 1);
+    wrap_body(MESSAGE_PING);
+    seed_write("wire", "PING-unknown-field", message_bytes.at, message_bytes.count);
 }
 
 static void seeds_wire_chunk(void) {
@@ -60,5 +89,6 @@ static void seeds_wire_chunk(void) {
 
 void seeds_comms(void) {
     seeds_wire();
+    seeds_wire_hostile();
     seeds_wire_chunk();
 }

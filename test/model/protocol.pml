@@ -26,7 +26,8 @@
  * a state from which the run cannot go on would be such an end. Deadlines are steps that may be taken at any time, so that weak fairness is all
  * that is asked of the machine under it.
  *
- * BUG_...: planted bugs, each found by run.sh. Some were bugs of the C machines once. */
+ * BUG_...: planted bugs, each found by run.sh. Some were bugs of the C machines once. What the model asks of C: BUG_OFFERED_ONCE,
+ * BUG_APPLIED_AFTER_HELLO, BUG_NEWEST_ONLY, BUG_LIVE_ONLY and DOOMED name the places. */
 
 /* ---- bounds: each configuration of run.sh sets its own ---- */
 #ifndef WORKERS
@@ -199,11 +200,7 @@ hidden mtype kind;
 #define EXPIRES(f, w) (ready[I(f, w)] && r_active[I(f, w)] && !COUNTS(f, w) && (COVERS(f, w) || ready_jump[I(f, w)] || \
                        VERSION(f, ready[I(f, w)]) < VERSION(f, r_base[I(f, w)]) || \
                        VERSION(f, ready[I(f, w)]) - VERSION(f, r_base[I(f, w)]) > STALE))
-#ifdef BUG_DOOMED_OFFERS
-#define DOOMED(f, w) false
-#else
 #define DOOMED(f, w) (EXPIRES(f, w)) /* its merge, due at the next boundary, ends the record */
-#endif
 #define MERGE_DUE(f, w) (r_active[I(f, w)] && (step[w] >= T || step[w] >= r_step[I(f, w)] + TAU))
 #define MERGEABLE(f, w) (ready[I(f, w)] && (COVERS(f, w) || !COUNTS(f, w) || MERGE_DUE(f, w) || last[w] || !STRICT))
 #define WAITS(f, w) (MERGE_DUE(f, w))
@@ -1098,7 +1095,7 @@ end:
     /* the worker */
     :: d_step { QUIET && alive[w] && step[w] < T && !catching_up[w] &&
                 !(WAITS(0, w)) && !(F > 1 && WAITS(F - 1, w)) -> train(w) }
-    :: d_step { QUIET && alive[w] && step[w] < T && (catching_up[w] || WAITS(0, w) || (F > 1 && WAITS(F - 1, w))) &&
+    :: d_step { QUIET && alive[w] && (catching_up[w] || step[w] < T && (WAITS(0, w) || (F > 1 && WAITS(F - 1, w)))) &&
                 (MERGEABLE(0, w) || (F > 1 && MERGEABLE(F - 1, w))) -> boundary(w) }
     :: d_step { QUIET && alive[w] && step[w] >= T && !catching_up[w] &&
                 (MERGEABLE(0, w) || (F > 1 && MERGEABLE(F - 1, w)) ||

@@ -8,7 +8,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
 
-# The configurations: what each is for is said in the model's header.
+# The configurations. Links lost, strict (links, flaps, two fragments: ring) and with a quorum; an outer back on its disk (disk, disk_auto), on
+# an older backup (backup, backup_link; late, slow, fork: not all are heard), on an empty disk (empty...); a worker back on its
+# checkpoint or from the seed, or gone for good (restart...); a state hash that differs (differs).
 links="-DWORKERS=3 -DT=1 -DLINK_LOSSES=1"
 flaps="-DWORKERS=2 -DT=2 -DLINK_LOSSES=2"
 ring="-DWORKERS=2 -DF=2 -DH=2 -DT=4 -DLINK_LOSSES=1 -DEAGER"
@@ -24,7 +26,8 @@ empty="-DWORKERS=3 -DT=1 -DOUTER_CRASHES=1 -DMODES=4 -DLATE=1 -DEAGER"
 empty_two="-DWORKERS=2 -DF=2 -DH=2 -DT=3 -DOUTER_CRASHES=1 -DMODES=4 -DEAGER"
 empty_quorum="-DWORKERS=2 -DT=2 -DSTRICT=0 -DQUORUM=1 -DTAU=1 -DOUTER_CRASHES=1 -DMODES=4 -DLIMIT=9 -DEAGER"
 restart="-DWORKERS=2 -DT=3 -DWORKER_CRASHES=1 -DCHECKPOINTS=1 -DLIMIT=9 -DEAGER"
-restart_auto="$restart -DSTRICT=0 -DTAU=2"
+restart_auto="-DWORKERS=2 -DT=2 -DSTRICT=0 -DTAU=1 -DWORKER_CRASHES=1 -DCHECKPOINTS=1 -DLIMIT=9 -DEAGER"
+restart_alone="-DWORKERS=1 -DT=4 -DSTRICT=0 -DTAU=2 -DWORKER_CRASHES=1 -DCHECKPOINTS=1 -DLIMIT=9 -DEAGER"
 differs="-DWORKERS=2 -DT=2 -DSTRICT=0 -DCORRUPTIONS=1 -DLINK_LOSSES=1 -DEAGER"
 
 # check NAME DEFINES clean|found
@@ -52,7 +55,7 @@ check() {
 }
 
 printf '%-26s %10s %7s %11s %9s   %-9s %s\n' configuration states depth memory time found verdict
-[ "${1:-}" = bugs ] || for name in ${1:-links flaps ring quorum disk disk_auto slow backup backup_link fork late empty empty_two empty_quorum restart restart_auto differs}; do
+[ "${1:-}" = bugs ] || for name in ${1:-links flaps ring quorum disk disk_auto slow backup backup_link fork late empty empty_two empty_quorum restart restart_auto restart_alone differs}; do
     check "$name" "${!name}" clean
 done
 [ $# -eq 0 ] || [ "$1" = bugs ] || exit $failed
@@ -67,10 +70,10 @@ MARK_NOT_COMPARED disk_auto
 RESOLVED_BY_ANY quorum
 MERGED_BEFORE_COMPARED differs
 EMPTY_LEADS_ALONE empty
-BACKUP_DOES_NOT_LISTEN backup
+BACKUP_DOES_NOT_LISTEN backup_link
 OLD_SESSIONS_HEARD fork
 RECORD_FORGOTTEN restart
-ORPHANS_FORGOTTEN restart_auto
+ORPHANS_FORGOTTEN restart_alone
 NEWEST_ONLY empty_quorum
 APPLIED_AFTER_HELLO empty_quorum
 LOST_QUEUE_KEPT late

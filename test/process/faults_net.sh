@@ -129,13 +129,13 @@ thin() {
 # Bits flip on worker-1's line, in bytes of sessions and of handshakes: CURVE drops each such connection, nothing of it is heard. A flip in the
 # length of a frame shows by silence only.
 flipped() {
-    begin 500 50ms 2 "$STRICT"
+    begin 700 50ms 2 "$STRICT"
     wait_for 30 "the first commits" commits_reach 6
     proxy run-proxy-1 flip 2000
     redialled() { [ "$(proxy_stat run-proxy-1 .connections)" -ge 8 ]; }
     wait_for 30 "connections that broke" redialled
-    proxy run-proxy-1 flip 100 # no handshake comes through
-    sleep 5                    # the fault itself
+    proxy run-proxy-1 flip 60 # no handshake comes through: it looks like another key, which is no reason to leave for good
+    sleep 18                  # the fault itself
     holds "bits flipped" "$(proxy_stat run-proxy-1 '[.control, .bulk | .up, .down | .flipped] | add') >= 5"
     proxy run-proxy-1 heal
     local healed

@@ -73,7 +73,7 @@ held() {
 # At every durable step of its checkpoint, again and again on one directory: it comes back from the newest whole one.
 lives() {
     local life=0 point newest=0
-    begin 2 inner.steps=720
+    begin 2 inner.steps=960
     worker 1
     last_restored() {
         events "$(log_of 0)" recover 'select(.what == "restart") | .generation' | tail -n 1
@@ -409,6 +409,22 @@ text() {
     ends_right
 }
 
+# A file of tokens that was cut off on its way here.
+shard() {
+    mkdir "$WORK/shards"
+    {
+        printf '\x88\xd8\x34\x01\x01\0\0\0\x88\x13\0\0' # magic 20240520, version 1, 5000 tokens
+        head -c 1012 /dev/zero
+        head -c 8000 /dev/zero
+    } >"$WORK/shards/part.bin"
+    begin 1 data.tokenizer=shards model.vocab=300 "data.train=[$WORK/shards/part.bin]" "data.val=[]"
+    refused "a shard that was cut off" 65 "$WORK/shards/part.bin is 9024 bytes, but its header's 5000 tokens make 11024; the file is cut or damaged" \
+        cut "$ATOLL" worker --join "$TOKEN" --dir "$RUN/worker-0"
+    head -c 2000 /dev/zero >>"$WORK/shards/part.bin"
+    worker 0
+    ends_right
+}
+
 # ---- wrong arithmetic ----
 
 # The self-test finds it: that worker stops and says so, the other goes on.
@@ -487,5 +503,5 @@ if [ $# -gt 2 ]; then
 fi
 calm_run
 side_by_side stop_long snapshot torn torn_all lives stop_short upload held copied
-side_by_side moved come_and_go all_gone clock text selftest flipped flipping memory
+side_by_side moved come_and_go all_gone clock text shard selftest flipped flipping memory
 test_end

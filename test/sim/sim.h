@@ -118,7 +118,7 @@ struct sim_message {
     uint32_t next; /* in its lane, or in the free list */
     uint32_t fragment, kind, commit, content, code;
     uint64_t version, state, tokens, step, mask, incarnation;
-    bool started, has_validation, has_eval, waiting;
+    bool started, has_validation, has_eval, waiting, damaged;
     struct contribution offer;
     struct head heads[SIM_FRAGMENTS];
 };
@@ -253,6 +253,7 @@ struct sim_entry {
 struct sim_piece {
     uint32_t g_commit; /* merged */
     uint64_t g_state;
+    bool damaged;      /* a wrong bit is in it: found out when the next commit is applied, or never */
     uint32_t next_commit; /* prepared, while the machine says ready */
     uint64_t next_state;
     struct sim_work work;              /* theta - g */

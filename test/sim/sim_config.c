@@ -57,5 +57,12 @@ void sim_config_draw(struct sim_config *config, uint64_t seed, uint32_t workers,
     config->rollbacks = draw(0, 3) == 0 && faulty;
     config->forgetful = draw(0, 2) == 0 && faulty;
     config->refusals = draw(0, 3) == 0 && faulty;
+    if (draw(0, 3) == 0) { /* who lags is waited for at once, by few, for many fragments: where members wait for each other in a ring */
+        config->workers = workers > 0 ? workers : (uint32_t)draw(2, 5);
+        config->fragments = (uint32_t)draw(4, SIM_FRAGMENTS);
+        config->quorum = 0;
+        config->overlap_steps = config->drift = config->every_steps - 1;
+        config->min_workers = 1;
+    }
     config->corruption = draw(0, 3) == 0 && faulty && !config->rollbacks; /* else the only copy of a version may be broken */
 }

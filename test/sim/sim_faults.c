@@ -104,6 +104,11 @@ static uint64_t a_while(void) {
     return sim_chance(3) ? sim_below(25 * SIM_SECOND) : sim_below(3 * SIM_SECOND);
 }
 
+static void damage(struct sim_piece *piece) {
+    piece->g_state ^= 1;
+    piece->damaged = !piece->damaged; /* the same bit twice mends it */
+}
+
 static void strike(uint32_t kind) {
     uint32_t slot = (uint32_t)sim_below(world.worker_count);
     struct sim_worker *worker = &world.workers[slot];
@@ -148,7 +153,7 @@ static void strike(uint32_t kind) {
         break;
     case 11:
         if (world.config.corruption && worker->alive)
-            worker->pieces[sim_below(world.config.fragments)].g_state ^= 1;
+            damage(&worker->pieces[sim_below(world.config.fragments)]);
         break;
     case 12:
         for (uint32_t s = world.config.workers; s < world.worker_count; s++)

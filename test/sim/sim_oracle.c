@@ -328,7 +328,7 @@ void sim_oracle_ended(void) {
         for (uint32_t f = 0; f < world.config.fragments; f++) {
             DEMAND(worker->pieces[f].g_commit == outer->heads[f],
                    "worker %u acknowledged the final versions, and holds another one of fragment %u", slot, f);
-            DEMAND(world.config.corruption || worker->pieces[f].g_state == world.commits[outer->heads[f]].state,
+            DEMAND(worker->pieces[f].damaged || worker->pieces[f].g_state == world.commits[outer->heads[f]].state,
                    "[2] worker %u ends with another state of fragment %u", slot, f);
         }
         if (world.calm)

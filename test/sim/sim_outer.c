@@ -222,7 +222,7 @@ static void on_final(uint32_t slot, const struct sim_message *message) {
     for (uint32_t f = 0; f < world.config.fragments; f++)
         ours = sim_hash(ours, world.commits[world.outer.heads[f]].state);
     if (world.outer.machine.finished)
-        DEMAND(ours == message->state || world.config.corruption, "worker %u: its final state differs from the outer's", slot);
+        DEMAND(ours == message->state || message->damaged, "worker %u: its final state differs from the outer's", slot);
     sim_outer_feed((struct round_event){.kind = ROUND_EVENT_FINAL, .slot = slot, .has_eval = message->has_eval});
 }
 

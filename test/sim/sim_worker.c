@@ -37,6 +37,7 @@ static void merge(struct sim_worker *worker, const struct sync_action *action) {
     DEMAND(piece->next_commit != SIM_NOBODY, "worker %u merges fragment %u: nothing is prepared", worker->slot, f);
     piece->g_commit = piece->next_commit;
     piece->g_state = piece->next_state;
+    piece->damaged = false;
     piece->next_commit = SIM_NOBODY;
     bool was_active = fragment->record.active && !fragment->record.behind_ready;
     sync_step(&worker->machine, &(struct sync_event){.kind = SYNC_EVENT_MERGED, .fragment = f}, &none);

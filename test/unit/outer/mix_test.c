@@ -46,6 +46,21 @@ static void counted_at_the_ends(void **state) {
     assert_memory_equal(theta, g_new, sizeof g_new);
 }
 
+static void far_equals_the_scalar_definition(void **state) {
+    fill(state);
+    mix_far(theta, g_new, g_old, 0.3f, COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        volatile float difference = before[i] - g_old[i], kept = 0.3f * difference, sum = g_new[i] + kept;
+        float expected = sum;
+        assert_memory_equal(&theta[i], &expected, sizeof expected);
+    }
+    assert_true(theta[COUNT] == 42);
+    /* Far or near, what is kept is alpha of the local difference; with the formula of mix_counted half of the way would be lost here. */
+    float t = 1.25f, to = 100, from = 1;
+    mix_far(&t, &to, &from, 0.5f, 1);
+    assert_true(t == 100.125f);
+}
+
 static void shift_equals_the_scalar_definition(void **state) {
     fill(state);
     mix_shift(theta, g_new, g_old, COUNT);
@@ -84,6 +99,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counted_equals_the_scalar_definition),
         cmocka_unit_test(counted_at_the_ends),
+        cmocka_unit_test(far_equals_the_scalar_definition),
         cmocka_unit_test(shift_equals_the_scalar_definition),
         cmocka_unit_test(shift_keeps_unsent_work),
         cmocka_unit_test(golden_bits),

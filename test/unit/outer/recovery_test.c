@@ -122,8 +122,18 @@ static void a_disk_hears_the_members_for_a_window(void **state) {
     assert_true(recovery_deadline_us(&recovery) == now_us + WINDOW_US);
     assert_true(recovery_missing_mask(&recovery) == 0x3);
     tick_after(WINDOW_US - 1), expect("");
-    tick_after(1), expect("LEAD"); /* nobody came: its own state is the run's */
+    tick_after(1), expect(""); /* nobody came: there is nothing to lead */
+    tick_after(60 * WINDOW_US), expect("");
+    bears(0, 2, 11, 77, 7), expect("FETCH 0 f0"); /* it was a copy, and is late */
+    taken(0, 0, 2, 11), expect("LEAD");
     assert_true(recovery_deadline_us(&recovery) == UINT64_MAX);
+}
+
+static void at_the_window_s_end_one_of_them_is_enough(void **state) {
+    (void)state;
+    open_disk(0x3);
+    bears(1, 2, 10, 70, 7), expect("");
+    tick_after(WINDOW_US), expect("LEAD"); /* its own state is the run's */
 }
 
 static void when_all_that_were_live_are_heard_the_window_ends(void **state) {
@@ -547,6 +557,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_fresh_run_leads_at_once),
         cmocka_unit_test(a_disk_hears_the_members_for_a_window),
+        cmocka_unit_test(at_the_window_s_end_one_of_them_is_enough),
         cmocka_unit_test(when_all_that_were_live_are_heard_the_window_ends),
         cmocka_unit_test(a_backup_that_expects_nobody_still_listens),
         cmocka_unit_test(what_members_hold_beyond_the_disk_is_taken_over),

@@ -876,6 +876,28 @@ static void a_late_node_judges_nobody(void **state) {
     assert_true(round_deadline_us(&machine) == now_us + ROUND_END_PATIENCE_US);
 }
 
+/* It stood still for so long that its members turned away: no round goes on without them before they had time to come back. */
+static void who_turned_away_from_a_late_node_is_waited_for(void **state) {
+    (void)state;
+    run_with((struct round_options){.workers = 2, .fragments = 1, .stale = 0});
+    all_join();
+    contributes(0, 0, 0), expect("");
+    after(15000000), feed(LATE(15000000)), expect("");
+    feed(TURN_AWAY(1)), expect("MEMBERS");
+    after(ROUND_RETURN_PATIENCE_US - 1), feed(TICK), expect("");
+    assert_true(round_deadline_us(&machine) == now_us + 1);
+    feed(JOIN(1)), expect("MEMBERS");
+    contributes(1, 0, 0), expect("CLOSE f0 v1 of 0 1");
+    feed(COMMITTED(0, 1));
+    contributes(0, 0, 1), expect("");
+    feed(TURN_AWAY(1)), expect("MEMBERS");
+    after(ROUND_RETURN_PATIENCE_US), feed(TICK), expect("CLOSE f0 v2 of 0");
+    feed(COMMITTED(0, 2));
+    feed(JOIN(1)), expect("MEMBERS");
+    contributes(0, 0, 2), expect("");
+    feed(LEAVE(1)), expect("MEMBERS, CLOSE f0 v3 of 0");
+}
+
 static void a_return_can_undo_a_quorum(void **state) {
     (void)state;
     quorum_run_of(4, 3, 1000);
@@ -929,6 +951,17 @@ static void automatic_grace(void **state) {
 
 /* Four workers, a quorum of two; the other two come 5 ms behind it. Until two steps are known, rounds close without them; from then on they are
  * waited for, and the few ms between the two halves of a step are no period. */
+/* Each sends by its own steps: a straggler's contribution does not make a round of its own, since the others have offered later ones. */
+static void a_straggler_does_not_close_alone(void **state) {
+    (void)state;
+    run_with((struct round_options){.workers = 4, .fragments = 2, .quorum = -50, .grace_us = 0, .stale = 2});
+    all_join();
+    for (uint32_t slot = 0; slot < 3; slot++)
+        contributes_at(slot, 1, 0, 40); /* the others are further */
+    contributes_at(3, 0, 0, 20), expect("");
+    contributes_at(0, 0, 0, 60), expect("CLOSE f0 v1 of 3 0");
+}
+
 static void automatic_grace_learns_from_who_came_after_the_close(void **state) {
     (void)state;
     quorum_run_of(4, 2, ROUND_GRACE_AUTO);
@@ -1265,6 +1298,10 @@ static void oracle_hears(const struct round_event *event) {
         break;
     case ROUND_EVENT_LEAVE:
         oracle.returning &= ~bit;
+        if (event->returns && oracle.live[event->slot] && machine.started) {
+            oracle.returning |= bit;
+            oracle.patient_until_us = now_us + ROUND_RETURN_PATIENCE_US;
+        }
         oracle.live[event->slot] = oracle.expected[event->slot] = false;
         break;
     case ROUND_EVENT_DONE:
@@ -1323,7 +1360,7 @@ static struct round_event random_event(struct dice *dice) {
     case 1: /* another process on the slot, or one that was there before */
         return JOIN_AT(s, 1 + below(dice, 3), below(dice, 20));
     case 2:
-        return below(dice, 2) == 0 ? LEAVE(s) : JOIN(s);
+        return below(dice, 2) == 0 ? (below(dice, 3) == 0 ? TURN_AWAY(s) : LEAVE(s)) : JOIN(s);
     case 3:
         return TOKENS(s, below(dice, 1000));
     case 4:
@@ -1507,8 +1544,10 @@ int main(void) {
         cmocka_unit_test(the_quorum_in_percent),
         cmocka_unit_test(below_min_workers_rounds_stop),
         cmocka_unit_test(a_late_node_judges_nobody),
+        cmocka_unit_test(who_turned_away_from_a_late_node_is_waited_for),
         cmocka_unit_test(a_return_can_undo_a_quorum),
         cmocka_unit_test(automatic_grace),
+        cmocka_unit_test(a_straggler_does_not_close_alone),
         cmocka_unit_test(automatic_grace_learns_from_who_came_after_the_close),
         cmocka_unit_test(grace_is_the_90th_percentile),
         cmocka_unit_test(done_finish_final_leave),

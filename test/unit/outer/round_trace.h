@@ -61,6 +61,7 @@ static inline void after(uint64_t us) {
     EVENT(.kind = ROUND_EVENT_JOIN, .slot = (s), .incarnation = (i), .step = (t), .has_validation = true)
 #define JOIN(s)            JOIN_AS(s, 100u + (s))
 #define LEAVE(s)           EVENT(.kind = ROUND_EVENT_LEAVE, .slot = (s))
+#define TURN_AWAY(s)       EVENT(.kind = ROUND_EVENT_LEAVE, .slot = (s), .returns = true)
 #define OFFERED(c)         EVENT(.kind = ROUND_EVENT_OFFER, .slot = (c).slot, .contribution = (c))
 #define OFFER(s, f, base)  OFFERED(contribution_of(s, f, base))
 #define WHOLE(s, f, base)  EVENT(.kind = ROUND_EVENT_WHOLE, .slot = (s), .fragment = (f), .version = (base))

@@ -1,0 +1,514 @@
+#!/usr/bin/env bash
+# faults_outer.sh ATOLL: what befalls the outer: stopped for a while, killed at every named place, its disk lost, put back from an old copy,
+# full, in error or damaged, its address changed, a second one started. The run goes on and ends with one state everywhere; where nothing was
+# lost, with the very state of a run that was left alone. Supervised restarts: restart.sh. All workers gone: faults_worker.sh.
+source "$(dirname "$0")/lib.sh"
+test_begin faults_outer "$@"
+source "$(dirname "$0")/faults_worker_lib.sh"
+at_cleanup() {
+    local place
+    awk -v work="$WORK/" 'index($2, work) == 1 { print $2 }' /proc/mounts | while read -r place; do umount -l "$place"; done
+}
+
+# ---- an outer, started again and again on one directory ----
+
+# outer [VARIABLE=VALUE...] [OPTION...]: of the run of `begin`. $OUTER_ERR is what this process says.
+outer() {
+    local variables=()
+    while [[ ${1:-} == [A-Z]*=* ]]; do
+        variables+=("$1")
+        shift
+    done
+    OUTER_LIFE=$((${OUTER_LIFE:-0} + 1))
+    OUTER_ERR=$WORK/outer.$OUTER_LIFE.err
+    start "outer.$OUTER_LIFE" env "${variables[@]}" "$ATOLL" outer "$CORPUS/run.yaml" --dir "$RUN/outer" \
+        --listen "${LISTEN:-127.0.0.1:0}" "${OUTER_SETTINGS[@]}" "$@"
+    OUTER_PID=$PID
+}
+# begin WORKERS [KEY=VALUE...] [-- what `outer` takes]: the first of them.
+begin() {
+    OUTER_SETTINGS=(--set "workers=$1")
+    shift
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        OUTER_SETTINGS+=(--set "$1")
+        shift
+    done
+    RUN=$WORK/run OUTER_LOG=$WORK/run/outer/log.jsonl TOKEN=$WORK/run/outer/join.token OUTER_LIFE=0
+    outer "${@:2}"
+    wait_for 20 "the join token" test -s "$TOKEN"
+}
+outer_dies() {
+    kill -KILL "$OUTER_PID"
+    wait_exit "$OUTER_PID" 5 "the outer"
+}
+# outer_is_killed POINT: by its failpoint.
+outer_is_killed() {
+    wait_exit "$OUTER_PID" 30 "the outer"
+    equal "$1: killed" 137 "$EXIT_CODE"
+    says "$1: it died there" "$OUTER_ERR" "^failpoint $1: kill"
+}
+outer_says() { # PATTERN
+    grep -qEi -- "$1" "$OUTER_ERR"
+}
+leads_again() { # SECONDS
+    wait_for "$1" "the outer to lead" outer_says "this outer leads in epoch"
+}
+version_now() { # the lowest
+    run_status '[.fragments[].version] | min'
+}
+goes_on() { # VERSIONS SECONDS
+    wait_for_version $(($(version_now || echo 0) + $1)) "$2"
+}
+control_port() {
+    sed -n 's/.* ports \([0-9]*\) and [0-9]*$/\1/p' "$WORK/outer.1.err"
+}
+
+# A lost disk: all but what PATHS name, and but the log, which the checks below want whole. With a backup: that in its place.
+lose_disk() { # BACKUP or -, PATH...
+    local path
+    mv "$RUN/outer" "$WORK/lost"
+    if [ "$1" = - ]; then mkdir "$RUN/outer"; else cp -r "$1" "$RUN/outer"; fi
+    for path in "${@:2}" log.jsonl; do
+        mkdir -p "$(dirname "$RUN/outer/$path")"
+        cp -r "$WORK/lost/$path" "$RUN/outer/$path"
+    done
+    rm -rf "$WORK/lost"
+}
+# Versions that nobody but the lost disk held were made again: the log keeps the later one. Sets FORGOTTEN.
+forget_lost() {
+    local before
+    before=$(wc -l <"$OUTER_LOG")
+    jq -nR '[inputs | fromjson? | select(. != null)] | (reduce to_entries[] as $e ({}; if $e.value.event == "commit" then .["\($e.value.fragment) \($e.value.version)"] = $e.key else . end)) as $last
+        | to_entries[] | select(.value.event != "commit" or $last["\(.value.fragment) \(.value.version)"] == .key) | .value | tojson' -r "$OUTER_LOG" >"$WORK/kept.jsonl"
+    mv "$WORK/kept.jsonl" "$OUTER_LOG"
+    FORGOTTEN=$((before - $(wc -l <"$OUTER_LOG")))
+    say "made again: $FORGOTTEN versions"
+}
+# is_right: what a run that has ended must have come to.
+is_right() {
+    local log
+    check "ledger adds up" ledger_adds_up "$OUTER_LOG"
+    check "versions rise by one; each state that a worker took is the outer's" states_agree "$RUN"
+    counters_agree
+    for log in "$RUN"/worker-*/log.jsonl; do
+        [ -z "$(final_hash "$log")" ] || equal "$(basename "$(dirname "$log")") ends with the run's state" "$(final_hash "$OUTER_LOG")" "$(final_hash "$log")"
+    done
+    equal "no outer saw another state" "" "$(grep -i 'differs' "$WORK"/outer*.err || true)"
+}
+ends() {
+    end_of_run 60
+    is_right
+}
+ends_calm() {
+    ends
+    equal "the state is that of the undisturbed run" "$CALM" "$(final_hash "$OUTER_LOG")"
+}
+# A kill between disk and log takes a commit's line: that of the undisturbed run stands for it.
+lines_missing() {
+    events "$OUTER_LOG" commit '[.fragment, .version]' | jq -s 'group_by(.[0]) | map((map(.[1]) | max) - length) | add'
+}
+lines_from() { # CALM_LOG
+    jq -cR 'fromjson? | select(.event != "commit")' "$OUTER_LOG" >"$WORK/kept.jsonl"
+    jq -cnR --slurpfile calm "$1" '[inputs | fromjson? | select(.event == "commit")] as $mine | ($mine | map({key: "\(.fragment) \(.version)", value: 1}) | from_entries) as $there
+        | $mine + [$calm[] | select(.event == "commit" and $there["\(.fragment) \(.version)"] == null)] | sort_by([.fragment, .version])[]' "$OUTER_LOG" >>"$WORK/kept.jsonl"
+    mv "$WORK/kept.jsonl" "$OUTER_LOG"
+}
+no_version_twice() {
+    equal "no outer step is applied twice" "" "$(events "$OUTER_LOG" commit '[.fragment, .version]' | sort | uniq -d)"
+}
+loss_is_close() {
+    holds "the loss is that of the undisturbed run, nearly" \
+        "$(events "$OUTER_LOG" end .eval_loss) < 1.05 * $(events "$CALM_LOG" end .eval_loss)"
+}
+
+# ---- SIGSTOP ----
+
+stopped() {
+    begin 2
+    worker 0
+    worker 1
+    wait_for_version 2
+    kill -STOP "$OUTER_PID"
+    sleep 3
+    kill -CONT "$OUTER_PID"
+    wait_for 10 "the outer to see it" outer_says "this process stood still for [3-9]"
+    goes_on 3 20
+    equal "3 s: nobody was missed" "0 0" "$(times_left 0) $(times_left 1)"
+    kill -STOP "$OUTER_PID"
+    sleep "${ATOLL_STOP_SECONDS:-15}"
+    kill -CONT "$OUTER_PID"
+    wait_for 10 "the outer to see it" outer_says "this process stood still for 1[0-9]"
+    goes_on 3 20
+    # Who waited in vain for 10 s has dialled again; no round was closed without it: the state is the undisturbed run's.
+    equal "15 s: nobody is declared dead" "" "$(events "$OUTER_LOG" leave .reason | grep -E 'no answer|silent' || true)"
+    equal "15 s: every round counts both" 2 "$(events "$OUTER_LOG" commit '.counted | length' | sort -u)"
+    ends_calm
+    no_version_twice
+}
+
+# ---- kill -9 ----
+
+# At every durable step of a commit, on one directory; strict, so that the undisturbed run's state tells whether a step was lost or done twice.
+kills() {
+    local point
+    begin 3 inner.steps=240 -- ATOLL_FAILPOINT=outer.start.said=kill
+    worker 0
+    worker 1
+    worker 2
+    outer_is_killed outer.start.said
+    for point in outer.commit.write outer.commit.fsync outer.commit.rename outer.commit.sync_names outer.commit.logged outer.commit.publish; do
+        outer "ATOLL_FAILPOINT=$point=kill@2"
+        outer_is_killed "$point"
+    done
+    outer
+    end_of_run 60
+    equal "two were killed between disk and log line" 2 "$(lines_missing)"
+    lines_from "$WORK/../calm-3/outer/log.jsonl"
+    is_right
+    equal "the state is that of the undisturbed run" "$CALM_OF_THREE" "$(final_hash "$OUTER_LOG")"
+    no_version_twice
+    equal "an epoch each" "1 2 3 4 5 6 7 8" "$(events "$OUTER_LOG" lead .epoch | xargs)"
+    equal "nothing was set aside" "" "$(find "$RUN/outer/commits" -name 'bad.*' -o -name '*.tmp')"
+}
+
+# Around the epoch and START.
+kills_lead() {
+    local point
+    begin 2 -- ATOLL_FAILPOINT=outer.epoch.raise=kill
+    outer_is_killed outer.epoch.raise
+    outer ATOLL_FAILPOINT=outer.start.written=kill
+    worker 0
+    worker 1
+    outer_is_killed outer.start.written
+    for point in outer.epoch.raise outer.epoch.raised; do
+        outer "ATOLL_FAILPOINT=$point=kill"
+        outer_is_killed "$point"
+    done
+    outer
+    goes_on 2 20
+    outer_dies
+    outer ATOLL_FAILPOINT=outer.epoch.raised=kill
+    outer_is_killed outer.epoch.raised
+    outer
+    ends_calm
+    no_version_twice
+}
+
+# begins POINT: from the first start on, an outer dies at the first hit, the next at the second, and so on: keys, tokens, run file, outer.json
+# (epoch, START, members).
+begins() {
+    local n=0 workers=
+    RUN=$WORK/run OUTER_LOG=$WORK/run/outer/log.jsonl TOKEN=$WORK/run/outer/join.token OUTER_LIFE=0 OUTER_SETTINGS=()
+    mkdir "$RUN"
+    under_way() { gone "$OUTER_PID" || version_reached 1; }
+    while true; do
+        n=$((n + 1))
+        outer "ATOLL_FAILPOINT=$1=kill@$n"
+        if [ ! "$workers" ]; then
+            token_or_gone() { gone "$OUTER_PID" || [ -s "$TOKEN" ]; }
+            wait_for 20 "a token or the end" token_or_gone
+            if [ -s "$TOKEN" ]; then
+                worker 0
+                worker 1
+                workers=there
+            fi
+        fi
+        wait_for 40 "a first round or the end" under_way
+        gone "$OUTER_PID" || break
+        outer_is_killed "$1"
+    done
+    holds "it died again and again" "$n > 5"
+    say "$1: $((n - 1)) times"
+    ends_calm
+    no_version_twice
+}
+begins_rename() {
+    begins files.rename
+}
+begins_write() {
+    begins files.write
+}
+
+# ---- the disk is lost, or old ----
+
+# Its key only. It knows its workers by their certificates, and takes the run from them; the newest version, which nobody heard of, is made again.
+empty() {
+    begin 3 inner.steps=240 -- ATOLL_FAILPOINT=outer.commit.publish=kill@13
+    worker 0
+    worker 1
+    worker 2
+    outer_is_killed outer.commit.publish
+    lose_disk - keys/seed
+    LISTEN=127.0.0.1:$(control_port) outer
+    goes_on 2 30
+    equal "it knows each worker by its certificate" 3 "$(grep -c "is known again by its certificate" "$OUTER_ERR")"
+    says "said" "$OUTER_ERR" "fragment [0-9], or|fragment [0-9]: version [0-9]+ taken over from worker"
+    equal "logged" '"empty"' "$(events "$OUTER_LOG" recover 'select(.what == "outer start") | .from' | tail -n 1)"
+    equal "a new epoch" "1 2" "$(events "$OUTER_LOG" lead .epoch | xargs)"
+    forget_lost
+    holds "what nobody held is made again" "$FORGOTTEN >= 1"
+    end_of_run 60
+    equal "no worker is missed" "0 0 0" "$(for k in 0 1 2; do events "$OUTER_LOG" leave 'select(.reason | test("no answer"))' | wc -l; done | xargs)"
+    forget_lost
+    is_right
+    loss_is_close
+}
+
+# A copy of its directory from an hour ago.
+backup() {
+    begin 2 inner.steps=240
+    worker 0
+    worker 1
+    wait_for_version 2
+    cp -r "$RUN/outer" "$WORK/backup"
+    wait_for_version 6
+    outer_dies
+    lose_disk "$WORK/backup"
+    outer
+    goes_on 2 30
+    says "said" "$OUTER_ERR" "taking over fragment [0-9] from worker worker-[01], which holds a newer version than this outer"
+    says "said" "$OUTER_ERR" "fragment [0-9]: version [0-9]+ taken over from worker worker-[01]"
+    holds "from where the workers were" "$(events "$OUTER_LOG" recover 'select(.what == "taken over") | .version' | jq -s min) >= 5"
+    end_of_run 60
+    forget_lost
+    is_right
+    loss_is_close
+}
+
+# The same, while the one who holds what came later is away: the run forks; who comes back with the lost branch takes up the other one.
+fork() {
+    local lost
+    begin 2 inner.steps=480
+    worker 0
+    worker 1
+    wait_for_version 3
+    die 0
+    cp -r "$RUN/outer" "$WORK/backup"
+    goes_on 5 20
+    lost=$(version_now)
+    outer_dies
+    kill -KILL "${WORKER_PIDS[1]}"
+    wait_exit "${WORKER_PIDS[1]}" 5 worker-1
+    rm -rf "$RUN/outer"
+    cp -r "$WORK/backup" "$RUN/outer"
+    outer
+    worker 0
+    counts_again 0 2 30
+    holds "it goes on from before" "$(events "$OUTER_LOG" commit .version | tail -n 1) < $lost"
+    worker 1
+    counts_again 1 2 30
+    check "worker-1 fetched whole what the run has instead" has_event "$(log_of 1)" recover 'select(.what == "snapshot")'
+    says "worker-1 says that its branch is lost" "${ERR[1]}" "lost"
+    # Of the lost branch only worker-1's own log tells.
+    awk '/"event":"header"/ { kept = "" } { kept = kept $0 "\n" } END { printf "%s", kept }' "$(log_of 1)" >"$WORK/kept.jsonl"
+    mv "$WORK/kept.jsonl" "$(log_of 1)"
+    ends
+}
+
+# A flipped byte and a cut record: set aside, the workers bring back what was in them.
+damaged() {
+    local flipped cut
+    begin 2 inner.steps=240
+    worker 0
+    worker 1
+    wait_for_version 4
+    outer_dies
+    newest() { find "$RUN/outer/commits" -name "f00$1-v*" | sort | tail -n 1; }
+    flipped=$(newest 0)
+    cut=$(newest 1)
+    printf '\377\377\377\377' | dd of="$flipped" bs=1 seek=$(($(stat -c %s "$flipped") / 2)) conv=notrunc status=none
+    truncate -s -9 "$cut"
+    outer
+    goes_on 2 30
+    says "flipped: said" "$OUTER_ERR" "fragment 0 is restored to version [0-9]+ of [0-9]+: .*(checksum|damaged).*Set aside as bad.NAME: 1 records. A worker that holds a newer version brings it back"
+    says "cut: said" "$OUTER_ERR" "fragment 1 is restored to version [0-9]+ of [0-9]+: .*Set aside as bad.NAME: 1 records"
+    check "kept to be looked at" test -s "$(dirname "$cut")/bad.$(basename "$cut")"
+    says "taken over" "$OUTER_ERR" "fragment 0: version [0-9]+ taken over from worker"
+    says "taken over" "$OUTER_ERR" "fragment 1: version [0-9]+ taken over from worker"
+    end_of_run 60
+    forget_lost
+    is_right
+    loss_is_close
+}
+
+# ---- --new and --force ----
+
+# One of three is here: without --force that is not enough to go on from, not even when it was asked twice.
+force() {
+    begin 3 inner.steps=240
+    worker 0
+    worker 1
+    worker 2
+    wait_for_version 2
+    outer_dies
+    kill -KILL "${WORKER_PIDS[1]}" "${WORKER_PIDS[2]}"
+    lose_disk - keys/seed
+    LISTEN=127.0.0.1:$(control_port) outer
+    wait_for 20 "worker-0's state" outer_says "version [0-9]+ taken over from worker worker-0"
+    outer_dies
+    outer # it has what it took over
+    wait_for 25 "it to say whom it waits for" outer_says "not leading yet: waiting for the workers that were in the run: slots [0-9] [0-9]"
+    check "it does not lead" test -z "$(events "$OUTER_LOG" lead 'select(.epoch > 1)')"
+    outer_dies
+    outer --force
+    leads_again 50
+    wait_exit "${WORKER_PIDS[1]}" 5 worker-1
+    wait_exit "${WORKER_PIDS[2]}" 5 worker-2
+    worker 1
+    worker 2
+    goes_on 2 30
+    end_of_run 60
+    forget_lost
+    is_right
+}
+
+# ---- where it is, and how often ----
+
+# It comes back at the other address of two that the workers know.
+address() {
+    local port
+    port=$((20000 + RANDOM % 12000))
+    begin 2 -- --advertise 127.0.0.1 --advertise "127.0.0.2:$port"
+    worker 0
+    worker 1
+    wait_for_version 3
+    outer_dies
+    cp -r "$RUN/outer" "$WORK/moved"
+    rm -rf "$RUN/outer"
+    mv "$WORK/moved" "$RUN/outer"
+    LISTEN=127.0.0.2:$port outer --advertise 127.0.0.2 --advertise "127.0.0.1:$(control_port)"
+    goes_on 2 30
+    ends_calm
+    no_version_twice
+}
+
+# A second one on the directory is refused. One on a copy of it, at an address that the workers know, does no harm while the first lives: nobody
+# comes, so it does not lead; and when the first is gone, it takes over what came later.
+two() {
+    local port pid copy copy_err
+    port=$((20000 + RANDOM % 12000))
+    begin 2 inner.steps=320 -- --advertise 127.0.0.1 --advertise "127.0.0.2:$port"
+    worker 0
+    worker 1
+    wait_for_version 2
+    pid=$OUTER_PID
+    refused "a second outer" 75 "run/outer is in use by process $pid" second \
+        "$ATOLL" outer "$CORPUS/run.yaml" --dir "$RUN/outer" --listen 127.0.0.1:0 "${OUTER_SETTINGS[@]}"
+    cp -r "$RUN/outer" "$WORK/copy"
+    refused "a copy at the same address" 74 "in use" same \
+        "$ATOLL" outer "$CORPUS/run.yaml" --dir "$WORK/copy" --listen 127.0.0.1:0 "${OUTER_SETTINGS[@]}"
+    start copy "$ATOLL" outer "$CORPUS/run.yaml" --dir "$WORK/copy" --listen "127.0.0.2:$port" "${OUTER_SETTINGS[@]}"
+    copy=$PID copy_err=$WORK/copy.err
+    goes_on 4 30
+    sleep 1
+    goes_on 1 10
+    equal "the copy does not lead" "" "$(grep "leads in epoch" "$copy_err" || true)"
+    equal "the workers stayed" "0 0" "$(times_left 0) $(times_left 1)"
+    outer_dies
+    # From here on the copy is the run's outer.
+    cp "$OUTER_LOG" "$WORK/first.jsonl"
+    wait_for 30 "the copy to lead" grep -q "leads in epoch 2" "$copy_err"
+    says "it takes over what came later" "$copy_err" "version [0-9]+ taken over from worker"
+    OUTER_PID=$copy
+    end_of_run 60
+    awk 'FNR == 1 { file++ } file == 1 || after { print } file == 2 && /"event":"header"/ && ++headers == 2 { after = 1; print }' \
+        "$WORK/first.jsonl" "$WORK/copy/log.jsonl" >"$OUTER_LOG"
+    forget_lost
+    is_right
+}
+
+# ---- its disk fails ----
+
+# Each step of a commit fails once: the round waits and is logged later. Nothing is lost, nothing done twice.
+errors() {
+    local point
+    begin 2 -- ATOLL_FAILPOINT=outer.commit.write=EIO@3,outer.commit.fsync=EIO@5,outer.commit.rename=EIO@7,outer.commit.sync_names=EIO@9
+    worker 0
+    worker 1
+    wait_for_version 6
+    for point in write fsync rename sync_names; do
+        equal "$point failed once" 1 "$(grep -c "^failpoint outer.commit.$point: " "$OUTER_ERR")"
+    done
+    equal "each is said" 4 "$(grep -c "Input/output error: version [0-9]* of fragment [0-9]* is not logged and was not sent; .*: make room or mend the disk; the round waits, training goes on" "$OUTER_ERR")"
+    outer_dies
+    outer ATOLL_FAILPOINT=outer.commit.write=short@2,files.fsync=EIO@99
+    ends_calm
+    no_version_twice
+    equal "nothing half made is left" "" "$(find "$RUN/outer/commits" -name 'bad.*' -o -name '*.tmp')"
+}
+
+# A real small disk that fills up, and is freed.
+full() {
+    local disk=$WORK/disk step version
+    mkdir "$disk"
+    if ! mount -t tmpfs -o size=8m none "$disk" 2>/dev/null; then
+        say "LEFT OUT: no right to mount a tmpfs; run it as root"
+        return
+    fi
+    mkdir "$WORK/run" "$disk/outer"
+    ln -s "$disk/outer" "$WORK/run/outer"
+    begin 2 inner.steps=320 sync.overlap_steps=auto sync.drift=30
+    worker 0
+    worker 1
+    wait_for_version 3
+    dd if=/dev/zero of="$disk/filler" bs=4k status=none 2>/dev/null || true
+    wait_for 20 "a commit that finds no room" outer_says "No space left on device: version [0-9]+ of fragment [0-9] is not logged and was not sent; a record takes [0-9]+ bytes there: make room or mend the disk; the round waits, training goes on"
+    version=$(run_status '[.fragments[].version]')
+    step=$(run_status '[.workers[].step] | min')
+    wait_for 10 "training to go on" run_status "[.workers[].step] | min | select(. > $step)"
+    wait_for 20 "the workers to wait" run_status '[.workers[] | select(.phase == "waiting")] | length | select(. == 2)'
+    equal "no round closed" "$version" "$(run_status '[.fragments[].version]')"
+    rm "$disk/filler"
+    goes_on 3 20
+    equal "nobody was missed" "0 0" "$(times_left 0) $(times_left 1)"
+    end_of_run 60
+    equal "the state is everywhere" "$(final_hash "$OUTER_LOG")" "$(final_hash "$(log_of 0)")"
+    is_right
+}
+
+# ---- a quorum ----
+
+# Half of the live ones close a round; with fewer than min_workers none closes.
+quorum() {
+    local version
+    begin 4 inner.steps=480 sync.overlap_steps=auto sync.quorum=50% sync.min_workers=2
+    for k in 0 1 2 3; do worker "$k"; done
+    wait_for_version 2
+    kill -STOP "${WORKER_PIDS[2]}" "${WORKER_PIDS[3]}"
+    goes_on 3 20
+    equal "two of four are enough; the others are not given up yet" "0 0" "$(times_left 2) $(times_left 3)"
+    kill -CONT "${WORKER_PIDS[2]}" "${WORKER_PIDS[3]}"
+    kill -KILL "${WORKER_PIDS[2]}" "${WORKER_PIDS[3]}"
+    is_killed 2 10
+    is_killed 3 10
+    goes_on 2 20
+    die 1
+    sleep 0.5 # what was closing is closed
+    version=$(run_status '[.fragments[].version]')
+    sleep 2
+    equal "one is fewer than min_workers: rounds stop" "$version" "$(run_status '[.fragments[].version]')"
+    worker 1
+    counts_again 1 2 20
+    goes_on 2 20
+    unset 'WORKER_PIDS[2]' 'WORKER_PIDS[3]'
+    ends
+}
+
+# The state that three come to.
+calm_of_three() {
+    run_command 60 calm-3 "$ATOLL" train "$CORPUS/run.yaml" --dir "$WORK/calm-3" --workers 3 --set inner.steps=240 --set inner.min_step_time=0ms
+    equal "undisturbed, three: exit code" 0 "$EXIT_CODE"
+    CALM_OF_THREE=$(final_hash "$WORK/calm-3/outer/log.jsonl")
+}
+
+calm_run
+CALM_LOG=$WORK/calm/outer/log.jsonl
+calm_of_three
+if [ $# -gt 1 ]; then
+    side_by_side "${@:2}"
+    test_end
+    exit
+fi
+side_by_side force stopped kills kills_lead begins_rename empty backup fork
+side_by_side begins_write damaged address two errors full quorum
+test_end
