@@ -367,7 +367,8 @@ static void settle_locked(struct sync_thread *sync, enum sync_action_kind kind, 
 static void merge_locked(struct sync_thread *sync, const struct sync_action *action, uint64_t waited_us) {
     uint32_t f = action->fragment;
     bool had_record = sync->machine.fragments[f].record.active;
-    bool jump = sync->machine.fragments[f].ready_jump;
+    const struct sync_fragment *fragment = &sync->machine.fragments[f];
+    bool jump = fragment->ready_version != fragment->version + 1;
     struct sync_actions none = {0};
     pthread_mutex_unlock(&sync->lock);
     merge(sync, action->kind, jump, &sync->options.copy->fragments->list[f], sync->options.copy->offsets[f]);

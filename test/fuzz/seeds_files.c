@@ -207,6 +207,7 @@ static void seeds_checkpoint(void) {
         "\"files\": {\"state.safetensors\": {\"bytes\": %zu, \"xxh3_128\": \"%s\"}}",
         state, count, digest);
     seed_checkpoint("state", 2, state, sizeof state - 1, file, count);
+    seed_checkpoint("state-is-a-list", 2, "[1]", 3, file, count);
     seed_checkpoint("manifest", 1, manifest, (size_t)length, file, count);
     seed_checkpoint("no-hash", 0, manifest, (size_t)length, file, count);
     free(file);
