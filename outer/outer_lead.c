@@ -90,6 +90,10 @@ void outer_recovery_reason(const struct outer_run *outer, char text[MESSAGE_TEXT
         snprintf(text, MESSAGE_TEXT_BYTES, "waiting for a worker of the run");
         return;
     }
+    if (missing == 0 && outer_commit_count(outer) > 0) {
+        snprintf(text, MESSAGE_TEXT_BYTES, "hearing first what the workers of the run hold");
+        return;
+    }
     if (missing == 0) {
         snprintf(text, MESSAGE_TEXT_BYTES,
                  "this outer has led before, but its state is gone and no worker that is here bears any: waiting for "

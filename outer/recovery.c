@@ -80,19 +80,23 @@ static bool holds_anything(const struct recovery *recovery) {
 
 static bool has_heard_enough(const struct recovery *recovery, uint64_t now_us) {
     bool over = window_is_over(recovery, now_us);
-    uint64_t expected = recovery->options.expected_mask;
+    /* All slots of the run, by name: who was away when a backup was written, or is not counted in the newest commit that
+     * others know, may bear what is newer; so may who joined late and is counted there. Who came late and bears nothing
+     * stands for nobody. */
+    uint64_t wanted = newest_mask(recovery), here = wanted & recovery->heard_mask;
+    uint64_t run = first_slots(recovery->options.workers) | recovery->options.expected_mask | wanted;
+    bool all = (run & ~recovery->heard_mask) == 0;
     if (recovery->options.mode == RECOVERY_FRESH)
         return true;
     if (recovery->options.mode == RECOVERY_DISK)
         /* With nobody here there is nothing to lead; and this may be a copy, of an outer that lives elsewhere. */
-        return (over && recovery->heard_mask != 0) || (expected != 0 && (expected & ~recovery->heard_mask) == 0);
+        return all || (over && recovery->heard_mask != 0);
     if (over && recovery->options.force && recovery->heard_mask != 0)
         return true;
-    uint64_t wanted = newest_mask(recovery), here = wanted & recovery->heard_mask;
-    if (wanted == 0) /* by their slots: who came late and bears nothing stands for nobody */
-        return (first_slots(recovery->options.workers) & ~recovery->heard_mask) == 0;
+    if (wanted == 0)
+        return all;
     /* A trained state was seen, and who bore it is gone again: its absence is no reason to begin anew. */
-    return holds_anything(recovery) && (here == wanted || (over && 2 * count_bits(here) >= count_bits(wanted)));
+    return holds_anything(recovery) && (all || (over && 2 * count_bits(here) >= count_bits(wanted)));
 }
 
 static void consider(struct recovery *recovery, uint64_t now_us, struct recovery_actions *actions) {

@@ -6,8 +6,10 @@
  *   EMPTY  has a key that led before, but no state        hears the members until their state is safe to lead from; never begins fresh
  *
  * Workers say which heads they bear (HELLO). Of each fragment the newest head, by (epoch, version), is fetched from its bearer and
- * taken over, until nothing newer is known; then LEAD. In EMPTY mode that takes all members of the newest commit seen, or at the window's
- * end at least half of them; when nobody bears a commit, all `workers` that start the run, since then nothing trained can be lost. */
+ * taken over, until nothing newer is known; then LEAD: when all slots of the run (those that start it, and the members
+ * of the newest commit seen) are heard, or at the window's end. In EMPTY mode at least half of the members of the newest
+ * commit seen must be here then; when nobody bears a commit, all `workers` that start the run, since then nothing
+ * trained can be lost. */
 #ifndef ATOLL_OUTER_RECOVERY_H
 #define ATOLL_OUTER_RECOVERY_H
 

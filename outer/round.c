@@ -338,7 +338,6 @@ static void on_leave(struct round_machine *machine, const struct round_event *ev
         machine->returning_mask |= (uint64_t)1 << event->slot;
         machine->lead_us = event->now_us;
     }
-    member->blocked = false;
     if (member_before)
         member->state = machine->started ? MEMBER_LOST : MEMBER_ABSENT;
     if (member_before && machine->started)

@@ -374,6 +374,8 @@ static void take_first(struct sync_thread *sync, uint32_t f) {
     sync_step(&sync->machine, &ready, &none);
     sync_changed_locked(sync);
     pthread_mutex_unlock(&sync->lock);
+    if (sync->uploads[f].again && sync->uploads[f].active)
+        sync_upload_offer(sync, f);
     drop_first(sync, f);
     follow_event(sync, &(struct follow_event){.kind = FOLLOW_EVENT_APPLIED, .fragment = f}, NULL);
 }
@@ -396,7 +398,10 @@ static bool prepare(struct sync_thread *sync, uint32_t f) {
     return true;
 }
 
+/* From HELLO to STATE what is held stays what HELLO said: an outer that is about to lead counts on it. */
 void sync_download_prepare(struct sync_thread *sync) {
+    if (sync->connected && !sync->follow.stated)
+        return;
     for (uint32_t f = 0; f < sync->follow.fragments; f++)
         while (prepare(sync, f))
             continue;

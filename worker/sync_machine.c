@@ -326,11 +326,16 @@ uint64_t sync_run_clock(const struct sync_machine *machine, bool returning) {
     return !machine->options.lockstep || run_step < open ? run_step : open - 1;
 }
 
+bool sync_record_is_doomed(const struct sync_machine *machine, uint32_t fragment) {
+    CHECK(fragment < machine->options.schedule.fragments);
+    return expires_with_ready(machine, &machine->fragments[fragment]);
+}
+
 uint64_t sync_joined_step(const struct sync_machine *machine) {
     uint64_t step = machine->step;
     for (uint32_t index = 0; index < machine->options.schedule.fragments; index++) {
         const struct sync_record *record = &machine->fragments[index].record;
-        if (record->active && record->step <= step)
+        if (record->active && !sync_record_is_doomed(machine, index) && record->step <= step)
             step = record->step - 1;
     }
     return step;

@@ -155,6 +155,9 @@ void sync_step(struct sync_machine *machine, const struct sync_event *event, str
  * this worker is waited for. Else the own step. */
 uint64_t sync_run_clock(const struct sync_machine *machine, bool returning);
 
+/* The fragment's record in flight can count no more once the ready copy is merged: it is not offered any more. */
+bool sync_record_is_doomed(const struct sync_machine *machine, uint32_t fragment);
+
 /* What JOINED says: expected in rounds of later steps, and in those whose records are still in flight. */
 uint64_t sync_joined_step(const struct sync_machine *machine);
 

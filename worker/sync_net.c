@@ -125,6 +125,7 @@ static void say_hello(struct sync_thread *sync) {
     }
     sync->session = 0;
     sync->hello_us = clock_now_us();
+    sync_download_welcome(sync); /* nothing of an older session counts any more, and nothing is prepared before STATE */
     sync_say(sync, &message);
 }
 
@@ -255,8 +256,12 @@ static void on_offer_refused(struct sync_thread *sync, const struct message_offe
     log_event(sync->options.log, "refuse",
               json_pack("{s:s, s:i, s:I, s:i}", "what", "contribution", "fragment", (int)refused->fragment,
                         "base_version", (json_int_t)refused->base_version, "code", (int)refused->code));
-    if (refused->fragment >= sync->follow.fragments ||
-        (refused->code != OFFER_REFUSED_NOT_FINITE && refused->code != OFFER_REFUSED_NORM))
+    if (refused->fragment >= sync->follow.fragments)
+        return;
+    struct sync_upload *upload = &sync->uploads[refused->fragment];
+    upload->again = refused->code == OFFER_REFUSED_DUPLICATE && upload->active &&
+                    upload->contribution.base_version == refused->base_version;
+    if (refused->code != OFFER_REFUSED_NOT_FINITE && refused->code != OFFER_REFUSED_NORM)
         return;
     struct sync_actions none = {0};
     struct sync_event event = {

@@ -43,6 +43,7 @@ struct sync_entry {
 
 struct sync_upload {
     bool active;
+    bool again; /* refused, since the outer held another of this slot: offered again with the next commit, which settles that one */
     struct contribution contribution;
     struct transfer_sender sender;
     uint8_t *payload;

@@ -15,7 +15,11 @@ enum { IDLE_US = 50000 };
 void sync_upload_offer(struct sync_thread *sync, uint32_t f) {
     struct message message = {.type = MESSAGE_OFFER};
     message.body.offer = sync->uploads[f].contribution;
-    if (sync->session != 0 && sync->follow.joined)
+    pthread_mutex_lock(&sync->lock);
+    bool doomed = sync_record_is_doomed(&sync->machine, f);
+    pthread_mutex_unlock(&sync->lock);
+    sync->uploads[f].again = false;
+    if (sync->session != 0 && sync->follow.joined && !doomed)
         sync_say(sync, &message);
 }
 

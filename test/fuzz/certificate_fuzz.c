@@ -24,6 +24,10 @@ static void try_file(const void *bytes, size_t count) {
         return;
     }
     CHECK(enrolment.address_count >= 1 && enrolment.address_count <= TOKEN_ADDRESSES_MAX);
+    CHECK(memchr(enrolment.run_name, '\0', sizeof enrolment.run_name) != NULL);
+    CHECK(memchr(enrolment.admit.certificate.name, '\0', sizeof enrolment.admit.certificate.name) != NULL);
+    for (uint32_t i = 0; i < enrolment.address_count; i++)
+        CHECK(token_host_is_valid(enrolment.addresses[i].host));
     CHECK(certificate_verify(&enrolment.admit.certificate, enrolment.admit.sign_key, &error) == STATUS_OK);
     CHECK(enrol_file_write(fuzz_directory(), &enrolment, &error) == STATUS_OK);
     CHECK(enrol_file_read(fuzz_directory(), &again, &error) == STATUS_OK);

@@ -94,7 +94,7 @@ static void copy_seed(const char *target, const char *name, const char *path) {
     free(content);
 }
 
-/* The first tensor ends, and the second begins, one float too early: all bytes are used, and yet two sizes are wrong. */
+/* The first tensor ends, and the second begins, one float too early: all bytes are used, two sizes are wrong. */
 static void seed_moved_boundary(const char *path) {
     uint8_t *content;
     size_t count;
@@ -176,6 +176,8 @@ static void seeds_shards(void) {
     seed_shards("raw-uint16", 1 | 8, raw, sizeof raw, raw, sizeof raw / 2);
     seed_shards("raw-uint32", 2 | 16, raw, sizeof raw, raw, sizeof raw / 2);
     seed_shards("text", 4 | 32, (const uint8_t *)"Once upon a time", 16, (const uint8_t *)"there was", 9);
+    bytes_store_u32(narrow + 8, TOKENS + 1);
+    seed_shards("one-too-many", 0, narrow, sizeof narrow, narrow, sizeof narrow);
     seed_shards("cut", 0, narrow, 1000, raw, 3);
 }
 
@@ -263,6 +265,16 @@ static void seeds_keys(void) {
     static const char empty[] = "{\"schema\": 2, \"workers\": [], \"tokens\": []}";
     seed_write("workers_json", "empty", empty, sizeof empty - 1);
     seed_write("certificate", "good", certificate, sizeof certificate - 1);
+    for (size_t length = MESSAGE_NAME_BYTES - 1; length <= MESSAGE_NAME_BYTES;
+         length++) { /* the longest name, and a longer one */
+        static const char name[] = "novels-4";
+        size_t before = (size_t)(strstr(certificate, name) - certificate), after = before + sizeof name - 1;
+        memcpy(bytes, certificate, before);
+        memset(bytes + before, 'n', length);
+        memcpy(bytes + before + length, certificate + after, sizeof certificate - 1 - after);
+        seed_write("certificate", length < MESSAGE_NAME_BYTES ? "longest-name" : "longer-name", bytes,
+                   sizeof certificate - 1 - after + before + length);
+    }
 }
 
 void seeds_files(void) {

@@ -7,7 +7,7 @@
 #include "model/corpus.h"
 #include "model/dataset.h"
 
-enum { WINDOWS_DRAWN = 3, TOKENS_COPIED_MAX = 1 << 16 };
+enum { SHARD_HEADER_BYTES = 1024, WINDOWS_DRAWN = 3, TOKENS_COPIED_MAX = 1 << 16 };
 
 static void check_ids(const int32_t *ids, size_t count, int64_t vocab) {
     for (size_t i = 0; i < count; i++)
@@ -94,6 +94,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz_write("a.bin", input.at, first);
     fuzz_write("b.bin", first < input.left ? input.at + first : NULL, input.left - first);
     uint64_t tokens = try_corpus(&options, shape.vocab, &error);
+    size_t header =
+        options.dtype == SHARD_DTYPE_AUTO ? SHARD_HEADER_BYTES : 0; /* without one only when dtype says so */
+    CHECK(tokens == 0 || tokens == input.left ||
+          (options.tokenizer == TOKENIZER_SHARDS && 2 * header + 2 * tokens <= input.left));
     if (tokens > 0)
         try_dataset(&options, &shape, tokens);
     return 0;

@@ -197,7 +197,7 @@ struct sim_outer {
     /* the process */
     bool alive;
     uint32_t life;
-    uint64_t paused_until_us, turned_us;
+    uint64_t paused_until_us, turned_us, stood_still_us;
     uint64_t next_session;
     struct round_machine machine;
     struct recovery recovery;

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "base/check.h"
 
-enum { PATIENCE_S = 10, TICK_US = 500000, LATE_US = 2000000 };
+enum { PATIENCE_S = 10, TICK_US = 500000, LATE_US = 1000000, LONG_US = 5000000, OUR_FAULT_US = 5000000 };
 
 /* ---- messages ---- */
 
@@ -155,14 +155,16 @@ void sim_outer_feed(struct round_event event) {
 
 /* ---- sessions ---- */
 
+/* Links that end soon after this node stood still for long: their members dial again. */
 void sim_outer_session_lost(uint32_t slot) {
     struct sim_session *session = &world.outer.sessions[slot];
+    bool ours = world.outer.stood_still_us != 0 && world.now_us < world.outer.stood_still_us + OUR_FAULT_US;
     if (!session->connected)
         return;
-    TRACE("outer: worker %llu is gone", slot);
+    TRACE("outer: worker %llu is gone, by this node's own fault: %llu", slot, ours);
     session->connected = session->ready = session->doomed = false;
     sim_recover_lost(slot);
-    sim_outer_feed((struct round_event){.kind = ROUND_EVENT_LEAVE, .slot = slot});
+    sim_outer_feed((struct round_event){.kind = ROUND_EVENT_LEAVE, .slot = slot, .returns = ours});
 }
 
 static void on_hello(uint32_t slot, const struct sim_message *hello) {
@@ -395,7 +397,8 @@ static void turn(void) {
         TRACE("outer: stood still for %llu us", late_us);
         for (uint32_t slot = 0; slot < world.worker_count; slot++)
             outer->sessions[slot].heard_us = world.now_us;
-        outer->turned_us = world.now_us;
+        if (late_us >= LONG_US)
+            outer->stood_still_us = world.now_us;
         sim_outer_feed((struct round_event){.kind = ROUND_EVENT_LATE, .late_us = late_us});
     }
     outer->turned_us = world.now_us;
@@ -406,7 +409,7 @@ static void schedule_tick(void) {
     uint64_t at_us = world.now_us + TICK_US, round_us = round_deadline_us(&outer->machine);
     uint64_t recovery_us = recovery_deadline_us(&outer->recovery);
     at_us = round_us < at_us ? round_us : at_us;
-    at_us = recovery_us < at_us ? recovery_us : at_us;
+    at_us = recovery_us > world.now_us && recovery_us < at_us ? recovery_us : at_us;
     at_us = at_us < world.now_us + 1000 ? world.now_us + 1000 : at_us;
     if (outer->tick_us > world.now_us && outer->tick_us <= at_us)
         return;
@@ -511,7 +514,7 @@ void sim_outer_start(void) {
     outer->paused_until_us = 0;
     outer->turned_us = world.now_us;
     outer->next_session = 0;
-    outer->tick_us = 0;
+    outer->tick_us = outer->stood_still_us = 0;
     outer->full_until_us = 0;
     memset(outer->sessions, 0, sizeof outer->sessions);
     memset(outer->uploads, 0, sizeof outer->uploads);

@@ -57,8 +57,8 @@ static void open_fresh(void) {
     open_from((struct recovery_options){.mode = RECOVERY_FRESH, .workers = 3}, head_of(0, 0));
 }
 
-static void open_disk(uint64_t expected_mask) {
-    open_from((struct recovery_options){.mode = RECOVERY_DISK, .workers = 3, .expected_mask = expected_mask},
+static void open_disk(uint32_t workers, uint64_t expected_mask) {
+    open_from((struct recovery_options){.mode = RECOVERY_DISK, .workers = workers, .expected_mask = expected_mask},
               head_of(2, 10));
 }
 
@@ -118,7 +118,7 @@ static void a_fresh_run_leads_at_once(void **state) {
 
 static void a_disk_hears_the_members_for_a_window(void **state) {
     (void)state;
-    open_disk(0x3), expect("");
+    open_disk(3, 0x3), expect("");
     assert_true(recovery_deadline_us(&recovery) == now_us + WINDOW_US);
     assert_true(recovery_missing_mask(&recovery) == 0x3);
     tick_after(WINDOW_US - 1), expect("");
@@ -131,28 +131,49 @@ static void a_disk_hears_the_members_for_a_window(void **state) {
 
 static void at_the_window_s_end_one_of_them_is_enough(void **state) {
     (void)state;
-    open_disk(0x3);
+    open_disk(3, 0x3);
     bears(1, 2, 10, 70, 7), expect("");
     tick_after(WINDOW_US), expect("LEAD"); /* its own state is the run's */
 }
 
-static void when_all_that_were_live_are_heard_the_window_ends(void **state) {
+static void when_all_of_the_run_are_heard_the_window_ends(void **state) {
     (void)state;
-    open_disk(0x5);
+    open_disk(2, 0x5);
     bears(0, 2, 10, 70, 7), expect("");
     assert_true(recovery_missing_mask(&recovery) == 0x4);
-    bears(1, 2, 10, 70, 7), expect(""); /* not among them */
+    bears(1, 2, 10, 70, 7), expect(""); /* all that started it; slot 2 joined late, and was live */
     bears(2, 2, 9, 69, 7), expect("LEAD");
-    open_disk(0x5);
-    bears(0, 2, 10, 70, 7), gone(0), bears(2, 2, 10, 70, 7),
+    open_disk(2, 0x5);
+    bears(1, 2, 10, 70, 7), bears(0, 2, 10, 70, 7), gone(0), bears(2, 2, 10, 70, 7),
         expect(""); /* not here any more: its state may be newer by now */
     bears(0, 2, 10, 70, 7), expect("LEAD");
+}
+
+/* Version 11 was made without slot 1, after the backup was written without slot 0: who the backup expects knows nothing
+ * of it. */
+static void who_was_away_when_a_backup_was_written_bears_newer(void **state) {
+    (void)state;
+    open_disk(2, 0x2);
+    bears(1, 2, 10, 70, 0x2), expect("");
+    tick_after(WINDOW_US - 1), expect("");
+    bears(0, 2, 11, 80, 0x1), expect("FETCH 0 f0");
+    taken(0, 0, 2, 11), expect("LEAD");
+}
+
+static void who_joined_after_a_backup_was_written_bears_newer(void **state) {
+    (void)state;
+    open_disk(2, 0x3);
+    bears(1, 2, 10, 70, 0x3), expect("");
+    bears(0, 2, 11, 80, 0x5), expect("FETCH 0 f0");
+    taken(0, 0, 2, 11), expect(""); /* all that started it; slot 2 is counted in what one of them bears */
+    bears(2, 2, 12, 90, 0x4), expect("FETCH 2 f0");
+    taken(2, 0, 2, 12), expect("LEAD");
 }
 
 /* A copy of the directory of a stopped run knows of nobody that was live, and may be the oldest of all. */
 static void a_backup_that_expects_nobody_still_listens(void **state) {
     (void)state;
-    open_disk(0), expect("");
+    open_disk(3, 0), expect("");
     bears(3, 2, 14, 90, 0xf), expect("FETCH 3 f0");
     taken(3, 0, 2, 14), expect("");
     tick_after(WINDOW_US), expect("LEAD");
@@ -160,7 +181,7 @@ static void a_backup_that_expects_nobody_still_listens(void **state) {
 
 static void what_members_hold_beyond_the_disk_is_taken_over(void **state) {
     (void)state;
-    open_disk(0x3);
+    open_disk(2, 0x3);
     bears(1, 2, 12, 80, 3), expect("FETCH 1 f0");
     bears(0, 2, 10, 70, 3), expect(""); /* all are heard, and something newer is on its way */
     tick_after(2 * WINDOW_US), expect("");
@@ -170,7 +191,7 @@ static void what_members_hold_beyond_the_disk_is_taken_over(void **state) {
 /* An epoch later than ours: another outer led meanwhile with this key. Ours was left, though its version is higher. */
 static void a_later_epoch_is_newer_than_a_higher_version(void **state) {
     (void)state;
-    open_disk(0x3);
+    open_disk(2, 0x3);
     bears(0, 3, 4, 60, 3), expect("FETCH 0 f0");
     taken(0, 0, 3, 4), expect("");
     bears(1, 2, 11, 75, 3), expect("LEAD");
@@ -180,7 +201,7 @@ static void the_same_version_of_another_branch_is_not_newer(void **state) {
     (void)state;
     struct head head = head_of(2, 10);
     head.hash[0] ^= 1;
-    open_disk(0x1);
+    open_disk(1, 0x1);
     bears_heads(0, &head, 70, 1), expect("LEAD");
 }
 
@@ -212,7 +233,7 @@ static void of_several_the_newest_is_asked(void **state) {
 
 static void a_bearer_that_leaves_takes_its_version_along(void **state) {
     (void)state;
-    open_disk(0x3);
+    open_disk(2, 0x3);
     bears(0, 2, 12, 80, 3), expect("FETCH 0 f0");
     gone(0), expect("");
     bears(1, 2, 11, 75, 3), expect("FETCH 1 f0");
@@ -239,10 +260,10 @@ static void who_does_not_bear_what_it_said_is_heard_no_more(void **state) {
 /* Signed, so it is taken; but older than was said. It is not asked for the same again without end. */
 static void less_than_was_said_is_all_there_is(void **state) {
     (void)state;
-    open_disk(0x1);
+    open_disk(1, 0x1);
     bears(0, 2, 99, 1000, 1), expect("FETCH 0 f0");
     taken(0, 0, 2, 11), expect("LEAD");
-    open_disk(0x3);
+    open_disk(2, 0x3);
     bears(0, 2, 99, 1000, 3), expect("FETCH 0 f0");
     bears(1, 2, 12, 80, 3), expect("");
     taken(0, 0, 2, 11), expect("FETCH 1 f0");
@@ -252,7 +273,7 @@ static void less_than_was_said_is_all_there_is(void **state) {
 /* It says less than before while it is being asked: what is on its way is waited for all the same. */
 static void what_is_under_way_is_waited_for(void **state) {
     (void)state;
-    open_disk(0x1);
+    open_disk(1, 0x1);
     bears(0, 2, 12, 80, 1), expect("FETCH 0 f0");
     bears(0, 2, 10, 70, 1), expect("");
     tick_after(WINDOW_US), expect("");
@@ -261,7 +282,7 @@ static void what_is_under_way_is_waited_for(void **state) {
 
 static void more_than_was_said_is_welcome(void **state) {
     (void)state;
-    open_disk(0x3);
+    open_disk(2, 0x3);
     bears(0, 2, 11, 75, 3), expect("FETCH 0 f0");
     bears(1, 2, 12, 80, 3), expect("");
     taken(0, 0, 2, 13), expect("LEAD"); /* it applied two more after it had said so */
@@ -269,14 +290,51 @@ static void more_than_was_said_is_welcome(void **state) {
 
 /* ---- with a key that led before, and no state ---- */
 
-static void all_members_of_the_newest_commit_are_enough(void **state) {
+static void all_members_of_the_newest_commit_and_of_the_run_are_enough(void **state) {
     (void)state;
-    open_empty(3), expect("");
+    open_empty(2), expect("");
     bears(0, 1, 5, 40, 0x3), expect("FETCH 0 f0");
     taken(0, 0, 1, 5), expect("");
     assert_true(recovery_missing_mask(&recovery) == 0x2);
     bears_nothing(7), expect(""); /* not one of them */
     bears(1, 1, 5, 40, 0x3), expect("LEAD");
+    open_empty(3);
+    bears(0, 1, 5, 40, 0x3), taken(0, 0, 1, 5), bears(1, 1, 5, 40, 0x3), expect("");
+    bears_nothing(2), expect("LEAD"); /* not a member, and now known to bear nothing newer */
+}
+
+static void all_members_of_the_newest_commit_are_enough_when_the_window_ends(void **state) {
+    (void)state;
+    open_empty(3);
+    bears(0, 1, 5, 40, 0x3), taken(0, 0, 1, 5), bears(1, 1, 5, 40, 0x3), expect("");
+    tick_after(WINDOW_US - 1), expect("");
+    tick_after(1), expect("LEAD");
+}
+
+/* Version 1 counts slot 0 only, version 2 slot 1 only: all members of the newest commit that was seen are here, and do
+ * not know the newest. */
+static void who_is_not_in_the_newest_commit_seen_bears_newer(void **state) {
+    (void)state;
+    open_empty(2);
+    bears(0, 1, 1, 10, 0x1), expect("FETCH 0 f0");
+    taken(0, 0, 1, 1), expect("");
+    tick_after(WINDOW_US - 1), expect("");
+    bears(1, 1, 2, 20, 0x2), expect("FETCH 1 f0");
+    taken(1, 0, 1, 2), expect("LEAD");
+}
+
+/* The run was carried on by those that joined late; one of them said so, and is gone. */
+static void all_that_started_the_run_do_not_outweigh_the_newest_commit_seen(void **state) {
+    (void)state;
+    open_empty(2);
+    bears(2, 1, 9, 90, 0xc), expect("FETCH 2 f0");
+    gone(2), expect("");
+    bears(0, 1, 1, 10, 0x3), expect("FETCH 0 f0");
+    taken(0, 0, 1, 1), expect("");
+    bears(1, 1, 1, 10, 0x3), expect("");
+    tick_after(WINDOW_US), expect("");
+    bears(3, 1, 9, 90, 0xc), expect("FETCH 3 f0");
+    taken(3, 0, 1, 9), expect("LEAD");
 }
 
 static void the_newest_commit_says_who_is_waited_for(void **state) {
@@ -286,7 +344,7 @@ static void the_newest_commit_says_who_is_waited_for(void **state) {
     taken(0, 0, 1, 5), expect("");
     bears(2, 1, 6, 50, 0xc), expect("FETCH 2 f0");
     taken(2, 0, 1, 6), expect("");
-    bears(1, 1, 5, 40, 0x3), expect(""); /* all of an older commit: no more */
+    bears(1, 1, 5, 40, 0x3), expect(""); /* all of an older commit, and all that started the run: no more */
     assert_true(recovery_missing_mask(&recovery) == 0x8);
     bears(3, 1, 5, 40, 0x3), expect("LEAD");
 }
@@ -294,7 +352,7 @@ static void the_newest_commit_says_who_is_waited_for(void **state) {
 /* Of two branches the later epoch is the run, whatever step the other had come to. */
 static void a_lost_branch_says_nothing_about_the_members(void **state) {
     (void)state;
-    open_empty(3);
+    open_empty(1);
     bears(0, 1, 10, 100, 0x7), expect("FETCH 0 f0");
     bears(3, 2, 9, 95, 0x18), expect("");
     taken(0, 0, 1, 10), expect("FETCH 3 f0");
@@ -388,7 +446,8 @@ static void force_changes_nothing_where_nothing_is_missing(void **state) {
     open_from((struct recovery_options){.mode = RECOVERY_DISK, .workers = 2, .expected_mask = 1, .force = true},
               head_of(2, 10));
     expect("");
-    tick_after(WINDOW_US), expect("LEAD");
+    tick_after(WINDOW_US), expect("");
+    bears(1, 2, 10, 70, 7), expect("LEAD");
 }
 
 /* ---- random events ---- */
@@ -419,6 +478,10 @@ static void world_feed(struct recovery_event event) {
             continue;
         }
         world.leads = true;
+        if (now_us < recovery.opened_us + WINDOW_US) /* all of the run are here */
+            for (uint32_t s = 0; s < FUZZ_SLOTS; s++)
+                assert_true((world.here[s] && !world.distrusted[s]) ||
+                            (s >= recovery.options.workers && (recovery.options.expected_mask >> s & 1) == 0));
         for (uint32_t f = 0; f < world.fragments; f++) {
             assert_int_equal(world.asked[f], FUZZ_SLOTS);
             for (uint32_t s = 0; s < FUZZ_SLOTS; s++) /* nothing newer is known */
@@ -558,7 +621,9 @@ int main(void) {
         cmocka_unit_test(a_fresh_run_leads_at_once),
         cmocka_unit_test(a_disk_hears_the_members_for_a_window),
         cmocka_unit_test(at_the_window_s_end_one_of_them_is_enough),
-        cmocka_unit_test(when_all_that_were_live_are_heard_the_window_ends),
+        cmocka_unit_test(when_all_of_the_run_are_heard_the_window_ends),
+        cmocka_unit_test(who_was_away_when_a_backup_was_written_bears_newer),
+        cmocka_unit_test(who_joined_after_a_backup_was_written_bears_newer),
         cmocka_unit_test(a_backup_that_expects_nobody_still_listens),
         cmocka_unit_test(what_members_hold_beyond_the_disk_is_taken_over),
         cmocka_unit_test(a_later_epoch_is_newer_than_a_higher_version),
@@ -570,7 +635,10 @@ int main(void) {
         cmocka_unit_test(less_than_was_said_is_all_there_is),
         cmocka_unit_test(what_is_under_way_is_waited_for),
         cmocka_unit_test(more_than_was_said_is_welcome),
-        cmocka_unit_test(all_members_of_the_newest_commit_are_enough),
+        cmocka_unit_test(all_members_of_the_newest_commit_and_of_the_run_are_enough),
+        cmocka_unit_test(all_members_of_the_newest_commit_are_enough_when_the_window_ends),
+        cmocka_unit_test(who_is_not_in_the_newest_commit_seen_bears_newer),
+        cmocka_unit_test(all_that_started_the_run_do_not_outweigh_the_newest_commit_seen),
         cmocka_unit_test(the_newest_commit_says_who_is_waited_for),
         cmocka_unit_test(a_lost_branch_says_nothing_about_the_members),
         cmocka_unit_test(half_of_them_are_enough_when_the_window_ends),

@@ -596,6 +596,42 @@ static void who_has_gone_on_is_not_waited_for(void **state) {
     feed(WHOLE(1, 0, 0)), expect("CLOSE f0 v1 of 0 1");
 }
 
+/* 0 waits for f0, which 1 passed by; 1 waits for f1, which 0 passed by: neither will send before a commit. */
+static void who_is_blocked_is_not_waited_for(void **state) {
+    (void)state;
+    run_of(3, 2);
+    all_join();
+    contributes_at(0, 0, 0, 6), contributes_at(1, 1, 0, 6), contributes_at(2, 0, 0, 6), expect("");
+    struct contribution coming = contribution_of(2, 1, 0);
+    coming.send_step = 6;
+    feed(OFFERED(coming)), expect("GRANT 2 f1 v0");
+    feed(BLOCKED(0)), expect(""); /* what 2 offered is on its way */
+    feed(BLOCKED(1)), expect("CLOSE f0 v1 of 0 2");
+    feed(WHOLE(2, 1, 0)), expect("CLOSE f1 v1 of 1 2");
+    feed(COMMITTED(0, 1)), feed(COMMITTED(1, 1));
+    contributes_at(2, 0, 1, 12), expect(""); /* after a commit they may send again */
+    contributes_at(0, 0, 1, 12), expect("");
+    contributes_at(1, 0, 1, 12), expect("CLOSE f0 v2 of 0 1 2");
+}
+
+static void what_ends_a_block(void **state) {
+    (void)state;
+    run_of(2, 3);
+    all_join();
+    feed(BLOCKED(1)), feed(BLOCKED(1)), expect("");
+    feed(OFFER(1, 1, 0)), expect("GRANT 1 f1 v0"); /* it does send */
+    contributes_at(0, 0, 0, 8), expect("");
+    feed(BLOCKED(1)), expect("CLOSE f0 v1 of 0");
+    feed(COMMITTED(0, 1));
+    contributes_at(0, 2, 0, 8), expect("");
+    feed(BLOCKED(0)), expect("");
+    feed(LEAVE(1)), expect("MEMBERS, CLOSE f2 v1 of 0");
+    feed(BLOCKED(1)), expect(""); /* of an old session */
+    assert_false(machine.members.slot[1].blocked);
+    feed(JOIN_AT(1, 101, 5)), expect("MEMBERS");
+    contributes_at(0, 0, 1, 9), expect("");
+}
+
 /* A worker has one record per fragment: another one means that it gave up what it was sending. */
 static void another_offer_replaces_what_is_on_its_way(void **state) {
     (void)state;
@@ -1527,6 +1563,8 @@ int main(void) {
         cmocka_unit_test(a_second_offer_while_one_is_held),
         cmocka_unit_test(foreign_and_malformed_offers),
         cmocka_unit_test(who_has_gone_on_is_not_waited_for),
+        cmocka_unit_test(who_is_blocked_is_not_waited_for),
+        cmocka_unit_test(what_ends_a_block),
         cmocka_unit_test(another_offer_replaces_what_is_on_its_way),
         cmocka_unit_test(work_that_a_commit_holds_is_not_measured_from_before_it),
         cmocka_unit_test(an_offer_begins_at_the_mark),

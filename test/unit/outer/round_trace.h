@@ -70,6 +70,7 @@ static inline void after(uint64_t us) {
     EVENT(.kind = ROUND_EVENT_BROKEN, .slot = (s), .fragment = (f), .version = (base), .code = (c))
 #define COMMITTED(f, v)  EVENT(.kind = ROUND_EVENT_COMMITTED, .fragment = (f), .version = (v))
 #define TOKENS(s, n)     EVENT(.kind = ROUND_EVENT_TOKENS, .slot = (s), .tokens = (n))
+#define BLOCKED(s)       EVENT(.kind = ROUND_EVENT_BLOCKED, .slot = (s))
 #define REACHED(s)       EVENT(.kind = ROUND_EVENT_REACHED, .slot = (s))
 #define DONE(s)          EVENT(.kind = ROUND_EVENT_DONE, .slot = (s), .tokens = machine.ledger.entries[s][0].mark)
 #define FINAL(s)         EVENT(.kind = ROUND_EVENT_FINAL, .slot = (s), .has_eval = true)

@@ -353,6 +353,19 @@ static void a_restart_whose_send_was_lost_sends_its_work_again(void **state) {
     step(12), expect("SEND f0 v3 tokens 0-165 weight 120");
 }
 
+/* The outer still takes it: given up here, it would be waited for there. */
+static void a_jump_leaves_in_flight_what_may_still_count(void **state) {
+    (void)state;
+    automatic(6, 1);
+    step(8);
+    jump(0, 2, 0), boundary(), expect("SHIFT f0 v2");
+    assert_true(machine.fragments[0].record.active);
+    ready(0, true), boundary(), expect("COUNTED f0 v3");
+    step(12), expect("SEND f0 v3 tokens 60-120");
+    lossless = false; /* another branch, where less is counted */
+    jump(0, 3, 50), boundary(), expect("SHIFT f0 v3, EXPIRE f0 v3");
+}
+
 static void the_counter_never_goes_back(void **state) {
     (void)state;
     automatic(6, 1);
@@ -457,6 +470,7 @@ int main(void) {
         cmocka_unit_test(a_restart_knows_its_own_record_and_what_came_after_it),
         cmocka_unit_test(a_restart_that_finds_only_the_later_commit),
         cmocka_unit_test(a_restart_whose_send_was_lost_sends_its_work_again),
+        cmocka_unit_test(a_jump_leaves_in_flight_what_may_still_count),
         cmocka_unit_test(the_counter_never_goes_back),
         cmocka_unit_test(a_checkpoint_that_contradicts_itself_is_refused),
         cmocka_unit_test(random_commits_at_random_times),
