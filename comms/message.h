@@ -99,7 +99,8 @@ struct contribution {
     uint64_t send_step;
     uint64_t tokens_from; /* exclusive; this slot's mark in the totals of the base version, or of a later one */
     uint64_t tokens_to;   /* inclusive */
-    uint64_t tokens; /* work in it, its weight: 1 .. tokens_to - tokens_from; the rest was lost with a killed process or a lost branch */
+    uint64_t
+        tokens; /* work in it, its weight: 1 .. tokens_to - tokens_from; the rest was lost with a killed process or a lost branch */
     uint64_t payload_bytes;
     uint8_t payload_hash[MESSAGE_HASH_BYTES];
 };
@@ -168,12 +169,12 @@ enum refuse_code {
 };
 
 enum offer_refusal {
-    OFFER_REFUSED_STALE = 1,  /* base version too old or not of this run */
-    OFFER_REFUSED_DUPLICATE,  /* already counted or already held */
-    OFFER_REFUSED_MALFORMED,  /* size or tokens impossible */
-    OFFER_REFUSED_HASH,       /* payload does not match its hash: send again */
+    OFFER_REFUSED_STALE = 1, /* base version too old or not of this run */
+    OFFER_REFUSED_DUPLICATE, /* already counted or already held */
+    OFFER_REFUSED_MALFORMED, /* size or tokens impossible */
+    OFFER_REFUSED_HASH,      /* payload does not match its hash: send again */
     OFFER_REFUSED_NOT_FINITE, /* payload does not decode, or decodes to non-finite values: start the fragment anew from the outer copy */
-    OFFER_REFUSED_NORM,       /* far larger than what the others send (outer.reject_norm): the same */
+    OFFER_REFUSED_NORM, /* far larger than what the others send (outer.reject_norm): the same */
     OFFER_REFUSED_CODE_COUNT
 };
 
@@ -204,7 +205,8 @@ struct message_recover {
 };
 struct message_admit {
     struct certificate certificate;
-    uint8_t recovery_secret[MESSAGE_KEY_BYTES]; /* the recovery key derives from it: heard also by an outer that lost its list */
+    uint8_t recovery_secret
+        [MESSAGE_KEY_BYTES]; /* the recovery key derives from it: heard also by an outer that lost its list */
     uint8_t sign_key[MESSAGE_KEY_BYTES]; /* the outer's Ed25519 public key */
     uint64_t up_bytes_per_s;             /* link: of the outer's run file, a worker's default caps; 0 = none */
     uint64_t down_bytes_per_s;
@@ -224,7 +226,8 @@ struct message_hello {
     bool resuming;             /* this process was welcomed before: link came back */
     uint64_t run_step;         /* of the newest commit that it holds; 0 = none */
     uint64_t members_mask;     /* bit slot: whose work counts in that commit */
-    uint32_t head_count;       /* the outer copies that it holds; 0 = a process without a checkpoint, before its model is built */
+    uint32_t
+        head_count; /* the outer copies that it holds; 0 = a process without a checkpoint, before its model is built */
     struct head heads[MESSAGE_FRAGMENTS_MAX];
 };
 struct message_welcome {
@@ -294,7 +297,14 @@ struct message_applied {
     uint64_t version;
     uint8_t state_hash[MESSAGE_STATE_HASH_BYTES];
 };
-enum worker_phase { WORKER_TRAINING = 1, WORKER_WAITING, WORKER_EVALUATING, WORKER_CATCHING_UP, WORKER_ENDING, WORKER_PHASE_COUNT };
+enum worker_phase {
+    WORKER_TRAINING = 1,
+    WORKER_WAITING,
+    WORKER_EVALUATING,
+    WORKER_CATCHING_UP,
+    WORKER_ENDING,
+    WORKER_PHASE_COUNT
+};
 struct message_telemetry {
     uint32_t phase; /* enum worker_phase */
     uint64_t step;

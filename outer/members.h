@@ -19,7 +19,8 @@ struct member {
     enum member_state state;
     uint64_t incarnation;
     uint64_t joined_step; /* expected in rounds of later steps only */
-    uint64_t offered_step; /* largest since it joined. Sends come in the order of steps: rounds of earlier ones get nothing more from it */
+    /* Largest since it joined. Sends come in the order of steps: rounds of earlier ones get nothing more from it. */
+    uint64_t offered_step;
     bool has_validation;
     bool reached; /* trained to the last step */
     bool blocked; /* it can send nothing before another commit */

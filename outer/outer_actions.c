@@ -204,8 +204,8 @@ static void name_commit(struct outer_run *outer, const struct outer_job *job) {
     memcpy(commit->state_hash, job->state_hash.bytes, sizeof commit->state_hash);
     const struct counted *counted = round_counted(&outer->machine, job->fragment, &commit->counted_count);
     memcpy(commit->counted, counted, commit->counted_count * sizeof *counted);
-    commit->total_count = ledger_totals(&outer->machine.ledger, job->fragment, counted, commit->counted_count,
-                                        commit->totals);
+    commit->total_count =
+        ledger_totals(&outer->machine.ledger, job->fragment, counted, commit->counted_count, commit->totals);
     commit->run_step = outer->machine.fragments[job->fragment].run_step;
     for (uint32_t i = 0; i < commit->counted_count; i++) {
         if (counted[i].send_step > commit->run_step)

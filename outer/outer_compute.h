@@ -13,7 +13,7 @@ enum outer_job_kind {
     OUTER_JOB_COMMIT,   /* parts -> payload; result: payload hash, state hash */
     OUTER_JOB_LOG,      /* commit, payload, the residual (full: g and u too) -> disk; result: status, error */
     OUTER_JOB_SNAPSHOT, /* g and u of the fragment -> payload; result: bytes, payload hash */
-    OUTER_JOB_TAKE,     /* parts[0] is a snapshot of `commit` -> g and u, residual zero, logged in full; result: status, error */
+    OUTER_JOB_TAKE, /* parts[0] is a snapshot of `commit` -> g and u, residual zero, logged in full; result: status, error */
 };
 
 struct outer_job {
@@ -25,7 +25,8 @@ struct outer_job {
     struct commit_part parts[MESSAGE_WORKERS_MAX]; /* payloads borrowed until the job is collected */
     const struct commit *commit;                   /* LOG, TAKE: borrowed */
     bool full;
-    uint8_t *payload; /* COMMIT: caller's, outer_copy_payload_down bytes; SNAPSHOT: snapshot_bound bytes; LOG: borrowed */
+    uint8_t
+        *payload; /* COMMIT: caller's, outer_copy_payload_down bytes; SNAPSHOT: snapshot_bound bytes; LOG: borrowed */
     size_t bytes;
     enum status status;
     struct error error;

@@ -15,8 +15,8 @@ static const char *member_state_name(enum member_state state) {
 }
 
 static const char *phase_name(uint32_t phase) {
-    static const char *const names[WORKER_PHASE_COUNT] = {"", "training", "waiting", "evaluating", "catching up",
-                                                          "ending"};
+    static const char *const names[WORKER_PHASE_COUNT] = {"",           "training",    "waiting",
+                                                          "evaluating", "catching up", "ending"};
     return phase < WORKER_PHASE_COUNT ? names[phase] : "";
 }
 
@@ -49,9 +49,9 @@ static json_t *worker_json(const struct outer_run *outer, uint32_t slot) {
                                      "wire_down", (json_int_t)t->wire_down, "control_up", (json_int_t)t->control_up,
                                      "control_down", (json_int_t)t->control_down, "last_error", session->last_error));
     json_object_update_new(
-        json, json_pack("{s:s, s:I, s:I}", "phase", phase_name(t->phase), "lag", (json_int_t)lag_of(outer, t),
-                        "last_seen_us",
-                        session->heard_us == 0 ? (json_int_t)-1 : (json_int_t)(clock_now_us() - session->heard_us)));
+        json,
+        json_pack("{s:s, s:I, s:I}", "phase", phase_name(t->phase), "lag", (json_int_t)lag_of(outer, t), "last_seen_us",
+                  session->heard_us == 0 ? (json_int_t)-1 : (json_int_t)(clock_now_us() - session->heard_us)));
     if (t->has_eval)
         json_object_update_new(
             json, json_pack("{s:I, s:o}", "eval_step", (json_int_t)t->eval_step, "eval_loss", log_real(t->eval_loss)));
@@ -81,12 +81,11 @@ static json_t *status_json(struct outer_run *outer) {
                                 "rejected_handshakes", (json_int_t)drops.rejected_handshakes, "refused_offers",
                                 (json_int_t)outer->refused_offers);
     json_t *json =
-        json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "run_id", run_id, "name",
-                     outer->run.name, "started", outer->machine.started, "finished", outer->machine.finished,
-                     "run_step", (json_int_t)outer->machine.run_step, "steps", (json_int_t)outer->run.inner.steps,
-                     "commits", (json_int_t)outer_commit_count(outer), "uptime_us",
-                     (json_int_t)(clock_now_us() - outer->opened_us), "fragments", fragments, "workers", workers,
-                     "dropped", dropped);
+        json_pack("{s:s, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "run_id", run_id, "name", outer->run.name,
+                  "started", outer->machine.started, "finished", outer->machine.finished, "run_step",
+                  (json_int_t)outer->machine.run_step, "steps", (json_int_t)outer->run.inner.steps, "commits",
+                  (json_int_t)outer_commit_count(outer), "uptime_us", (json_int_t)(clock_now_us() - outer->opened_us),
+                  "fragments", fragments, "workers", workers, "dropped", dropped);
     json_object_update_new(json, json_pack("{s:b, s:s, s:I, s:I}", "leading", outer->recovery.leading, "recovering",
                                            recovering, "epoch", (json_int_t)outer->disk.state.epoch, "refused_updates",
                                            (json_int_t)outer->refused_updates));

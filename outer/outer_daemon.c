@@ -21,14 +21,15 @@
 enum {
     TURN_US = 50000,
     EVENTS_PER_TURN = 256,
-    LATE_US = 1000000,     /* a turn that comes so much too late: this process was stopped, or the machine slept */
-    LONG_US = 5000000,     /* ... so long that members may have given their links up */
-    ENDED_US = 30000000,   /* the run has ended and nobody is here: how long members may take to come for the final state */
+    LATE_US = 1000000, /* a turn that comes so much too late: this process was stopped, or the machine slept */
+    LONG_US = 5000000, /* ... so long that members may have given their links up */
+    ENDED_US =
+        30000000, /* the run has ended and nobody is here: how long members may take to come for the final state */
     ALONE_SAY_US = 60000000,
     RECOVERY_WINDOW_US = 3000000, /* a restart with its disk: members dial again within 2 s */
     EMPTY_WINDOW_US = 30000000,   /* ... without it: who is slower than that is not waited for, when half are here */
-    FAREWELL_US = 5000000, /* how long members may take to leave */
-    EXPORT_US = 300000000, /* how long a full disk may take to be mended */
+    FAREWELL_US = 5000000,        /* how long members may take to leave */
+    EXPORT_US = 300000000,        /* how long a full disk may take to be mended */
     EXPORT_AGAIN_US = 5000000,
     PROGRESS_US = 10000000,
     TOKEN_TTL_S = 24 * 3600,
@@ -70,10 +71,11 @@ static const struct option_row outer_rows[] = {
     OPTION_LIST(struct outer_values, set, "set", 0, "KEY=VALUE", "change one key of the run file"),
     OPTION_END,
 };
-static const struct option_command outer_options = {
-    "outer", "lead a run: workers dial in, fragments are averaged", outer_rows,
-    "Prints one line that starts a worker anywhere: atoll worker --join TOKEN. The same token is in D/join.token. Given the "
-    "directory of an earlier start, it continues that run."};
+static const struct option_command outer_options = {"outer", "lead a run: workers dial in, fragments are averaged",
+                                                    outer_rows,
+                                                    "Prints one line that starts a worker anywhere: atoll worker "
+                                                    "--join TOKEN. The same token is in D/join.token. Given the "
+                                                    "directory of an earlier start, it continues that run."};
 
 /* ---- set-up ---- */
 
@@ -111,10 +113,10 @@ static enum status open_state(struct outer_run *outer, struct error *error) {
 /* What this directory holds of the run: where it stands, its commits. */
 static enum status open_disk(struct outer_run *outer, bool *found, struct error *error) {
     struct commit_record_shape shapes[MESSAGE_FRAGMENTS_MAX];
-    enum status status =
-        outer_disk_open(&outer->disk, outer->directory, outer->run_id, outer->run.name, found, error);
+    enum status status = outer_disk_open(&outer->disk, outer->directory, outer->run_id, outer->run.name, found, error);
     for (int f = 0; f < outer->fragments.count; f++)
-        shapes[f] = (struct commit_record_shape){outer->fragments.list[f].count, outer_copy_payload_down(&outer->copy, f)};
+        shapes[f] =
+            (struct commit_record_shape){outer->fragments.list[f].count, outer_copy_payload_down(&outer->copy, f)};
     if (status == STATUS_OK)
         status = commit_log_open(&outer->commit_log, outer->directory, shapes, (uint32_t)outer->fragments.count, error);
     return status;
@@ -275,10 +277,11 @@ static void begin(struct outer_run *outer, bool found, bool lost, const struct o
                 (unsigned long long)outer->machine.run_step, (unsigned long long)outer_commit_count(outer));
     log_event(outer->log, "recover",
               json_pack("{s:s, s:s, s:I, s:I}", "what", "outer start", "from",
-                        mode == RECOVERY_FRESH   ? "fresh"
+                        mode == RECOVERY_FRESH  ? "fresh"
                         : mode == RECOVERY_DISK ? "disk"
-                                                 : "empty",
-                        "commits", (json_int_t)outer_commit_count(outer), "run_step", (json_int_t)outer->machine.run_step));
+                                                : "empty",
+                        "commits", (json_int_t)outer_commit_count(outer), "run_step",
+                        (json_int_t)outer->machine.run_step));
     outer_recovery_open(outer, mode, window_us, values->force);
 }
 
@@ -330,10 +333,11 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     if (status == STATUS_OK)
         status = restore(outer, &found, &lost, error);
     if (status == STATUS_OK && values->new_run && outer_commit_count(outer) > 0)
-        status = error_set(error, STATUS_CONFIG,
-                           "--new: %s holds a run with %llu commits; choose another --dir for a new run, or leave --new "
-                           "out to go on with this one",
-                           outer->directory, (unsigned long long)outer_commit_count(outer));
+        status =
+            error_set(error, STATUS_CONFIG,
+                      "--new: %s holds a run with %llu commits; choose another --dir for a new run, or leave --new "
+                      "out to go on with this one",
+                      outer->directory, (unsigned long long)outer_commit_count(outer));
     if (status != STATUS_OK)
         return status;
     status = open_link(outer, host, port, &values->advertise, error);
@@ -414,7 +418,8 @@ static void watch_for_solitude(struct outer_run *outer) {
         outer->alone_since_us = now_us;
     uint64_t alone_us = now_us - outer->alone_since_us;
     if (outer->machine.finished && alone_us >= ENDED_US) {
-        snprintf(outer->end_reason, sizeof outer->end_reason, "the run has ended (inner.steps: more of them continue it)");
+        snprintf(outer->end_reason, sizeof outer->end_reason,
+                 "the run has ended (inner.steps: more of them continue it)");
         outer->leaving = true;
     } else if (alone_us >= outer->patience_us) {
         outer->end_status = STATUS_AGAIN;

@@ -103,10 +103,11 @@ static bool hello_is_welcome(const struct outer_run *outer, const struct message
         hex_prefix(outer->keys_hash, ours);
         hex_prefix(hello->keys_hash, theirs);
         why->code = REFUSE_KEYS_HASH;
-        snprintf(why->text, sizeof why->text,
-                 "run-wide keys differ: hash %s here, %s on the worker; model, inner, sync and outer keys are the run's "
-                 "to set",
-                 ours, theirs);
+        snprintf(
+            why->text, sizeof why->text,
+            "run-wide keys differ: hash %s here, %s on the worker; model, inner, sync and outer keys are the run's "
+            "to set",
+            ours, theirs);
         return false;
     }
     return true;

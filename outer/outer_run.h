@@ -32,8 +32,8 @@ enum {
 /* A contribution on its way in, one place per (slot, fragment). */
 struct outer_upload {
     bool open;
-    bool checking;  /* a CHECK job reads the buffer */
-    bool discarded; /* thrown away while checking: freed when the job is back */
+    bool checking;       /* a CHECK job reads the buffer */
+    bool discarded;      /* thrown away while checking: freed when the job is back */
     struct arena memory; /* pages of its own, so that what is given back is gone */
     uint8_t *buffer;
     struct transfer_receiver receiver;
@@ -152,7 +152,7 @@ struct outer_run {
     struct outer_snapshot snapshots[OUTER_SNAPSHOTS_MAX];
     struct outer_taking takings[MESSAGE_FRAGMENTS_MAX];
     uint64_t asked_us[MESSAGE_FRAGMENTS_MAX]; /* a fragment that is taken over: the last that was said or came of it */
-    struct pace pace; /* outer.link: all that goes down */
+    struct pace pace;                         /* outer.link: all that goes down */
     uint32_t next_pump;
     bool log_again[MESSAGE_FRAGMENTS_MAX]; /* its commit could not be written */
     uint64_t log_again_us;                 /* the next try; 0 = none waits */

@@ -132,8 +132,8 @@ static enum pumped pump_download(struct outer_run *outer, struct outer_session *
     uint64_t shared = pace_delay_us(&outer->pace, chunk.bytes, now_us);
     uint64_t delay = own > shared ? own : shared;
     chunk.session = session->session;
-    if (delay == 0 && outer_link_send_chunk(outer->link, &session->peer, &chunk, download->payload + chunk.offset) !=
-                          STATUS_OK)
+    if (delay == 0 &&
+        outer_link_send_chunk(outer->link, &session->peer, &chunk, download->payload + chunk.offset) != STATUS_OK)
         delay = 10000; /* bulk queue full or its connection not yet up: the control link decides about life */
     if (delay > 0) {
         *download = before;

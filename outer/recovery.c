@@ -119,6 +119,8 @@ static void forget_slot(struct recovery *recovery, uint32_t slot) {
 static void on_bearer(struct recovery *recovery, const struct recovery_event *event) {
     if ((recovery->distrusted_mask & bit(event->slot)) != 0)
         return;
+    if (recovery->options.mode == RECOVERY_DISK && recovery->heard_mask == 0)
+        recovery->opened_us = event->now_us; /* the others may be as late as this one */
     recovery->heard_mask |= bit(event->slot);
     recovery->claims[event->slot] = (struct recovery_claim){0, event->run_step, event->members_mask};
     for (uint32_t fragment = 0; fragment < recovery->options.fragments; fragment++) {

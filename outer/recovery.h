@@ -1,8 +1,8 @@
 /* recovery: how an outer that starts comes to lead. Pure: recovery_step(machine, event, actions); no socket, clock, file or allocation.
  *
  *   FRESH  made its key in this very start (or --new)     leads at once
- *   DISK   restored its commit log                        hears the members for a short window, and one at least: a backup may be older than what
- *                                                         they hold, and a copy may be of an outer that lives
+ *   DISK   restored its commit log                        hears the members for a short window, from the first of them on: a backup may be older than
+ *                                                         what they hold, and a copy may be of an outer that lives: then nobody comes
  *   EMPTY  has a key that led before, but no state        hears the members until their state is safe to lead from; never begins fresh
  *
  * Workers say which heads they bear (HELLO). Of each fragment the newest head, by (epoch, version), is fetched from its bearer and

@@ -436,7 +436,8 @@ static void on_broken(struct round_machine *machine, const struct round_event *e
     act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, &place->contribution, event->code);
     empty_place(machine, place, actions);
     place->state = ROUND_PLACE_EXCUSED;
-    machine->uneven = true; /* what it trained so far is dropped: at the end it may have nothing to send when the others do */
+    /* What it trained so far is dropped: at the end it may have nothing to send when the others do. */
+    machine->uneven = true;
     consider_close(machine, event->fragment, event->now_us, actions);
 }
 

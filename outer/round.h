@@ -155,7 +155,8 @@ struct round_machine {
     /* Slots that LEAD named, or that left because this node stood still, and that have not joined yet: the run does not end without them, nor,
      * quorum all, does a round close, ... */
     uint64_t returning_mask;
-    uint64_t lead_us; /* ... for ROUND_RETURN_PATIENCE_US from here on, so that a restarted outer goes on as if nothing had been */
+    /* ... for ROUND_RETURN_PATIENCE_US from here on, so that a restarted outer goes on as if nothing had been. */
+    uint64_t lead_us;
     bool started;
     bool uneven;    /* a member came back, or its content was refused: not all send at the same steps any more */
     bool ended;     /* END given */

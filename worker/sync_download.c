@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "comms/commit.h"
+#include "outer/recovery.h"
 #include "outer/snapshot.h"
 #include "worker/sync_state.h"
 
@@ -166,9 +167,21 @@ void sync_download_welcome(struct sync_thread *sync) {
     follow_event(sync, &(struct follow_event){.kind = FOLLOW_EVENT_SESSION}, NULL);
 }
 
+/* The run went on from before what this worker holds. */
+static void say_lost_branch(const struct sync_thread *sync, const struct message_state *state) {
+    for (uint32_t f = 0; f < sync->follow.fragments; f++) {
+        const struct head *held = &sync->follow.list[f].held, *wanted = &state->heads[f];
+        if (wanted->version > 0 && held->version >= wanted->version && !recovery_heads_equal(held, wanted))
+            log_say(LOG_LEVEL_WARN,
+                    "fragment %u: version %llu here is of a branch that the run lost; taking up its version %llu", f,
+                    (unsigned long long)held->version, (unsigned long long)wanted->version);
+    }
+}
+
 void sync_download_state(struct sync_thread *sync, const struct message_state *state) {
     if (state->head_count != sync->follow.fragments)
         return;
+    say_lost_branch(sync, state);
     forget_credit(sync);
     follow_event(sync, &(struct follow_event){.kind = FOLLOW_EVENT_STATE, .heads = state->heads}, NULL);
     ask_for_bytes(sync);

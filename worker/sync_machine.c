@@ -224,7 +224,8 @@ static void on_merged(struct sync_machine *machine, const struct sync_event *eve
     CHECK(fragment->merging && fragment->ready);
     if (counts_record(fragment)) {
         fragment->work -= record->tokens;
-        fragment->orphaned -= less(fragment->orphaned, record->tokens); /* what is behind it may still be in a later one */
+        /* What is behind it may still be in a later one. */
+        fragment->orphaned -= less(fragment->orphaned, record->tokens);
         record->active = false;
     } else {
         uint64_t covered = covers(fragment) ? less(fragment->orphaned, fragment->work) : 0;

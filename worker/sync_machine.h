@@ -47,8 +47,9 @@ struct sync_machine_options {
     uint64_t overlap_steps; /* strict only, 0 .. every_steps - 1 */
     uint64_t drift;         /* not strict: steps past a send after which training waits for its commit */
     uint64_t stale;         /* 0 in strict mode, else 2 */
-    bool lockstep; /* quorum all: a due step is one round for all; who comes back behind the others does not send for those
-                    * that have passed, or it would wait for others who wait for it */
+    /* Quorum all: a due step is one round for all; who comes back behind the others does not send for those that have
+     * passed, or it would wait for others who wait for it. */
+    bool lockstep;
 };
 
 enum sync_phase {
@@ -83,12 +84,12 @@ enum sync_action_kind {
     SYNC_ACTION_SEND, /* fragment, version = base, tokens_from, tokens_to, tokens: difference g - theta, then off to the sync thread */
     SYNC_ACTION_COUNTED, /* fragment: theta = alpha theta + (1 - alpha) g_new; e = (1 - alpha) e' */
     SYNC_ACTION_COVERED, /* fragment: theta = g_new + alpha (theta - g); e = 0, since what the codec lost in that send is not known here */
-    SYNC_ACTION_SHIFT,   /* fragment: theta += g_new - g */
-    SYNC_ACTION_TAKE,    /* fragment: g = g_new, theta untouched */
-    SYNC_ACTION_EXPIRE,  /* fragment: the record in flight will never count; e as before that send */
-    SYNC_ACTION_RESET,   /* fragment: theta = g, e = 0, non-finite moments = 0 */
-    SYNC_ACTION_WAIT,    /* fragment: stand still until its commit is ready */
-    SYNC_ACTION_DONE,    /* everything is sent and applied */
+    SYNC_ACTION_SHIFT,  /* fragment: theta += g_new - g */
+    SYNC_ACTION_TAKE,   /* fragment: g = g_new, theta untouched */
+    SYNC_ACTION_EXPIRE, /* fragment: the record in flight will never count; e as before that send */
+    SYNC_ACTION_RESET,  /* fragment: theta = g, e = 0, non-finite moments = 0 */
+    SYNC_ACTION_WAIT,   /* fragment: stand still until its commit is ready */
+    SYNC_ACTION_DONE,   /* everything is sent and applied */
 };
 
 struct sync_action {

@@ -43,7 +43,8 @@ struct sync_entry {
 
 struct sync_upload {
     bool active;
-    bool again; /* refused, since the outer held another of this slot: offered again with the next commit, which settles that one */
+    bool
+        again; /* refused, since the outer held another of this slot: offered again with the next commit, which settles that one */
     struct contribution contribution;
     struct transfer_sender sender;
     uint8_t *payload;
@@ -89,13 +90,13 @@ struct sync_thread {
     struct worker_image *image; /* to be filled by SAVE; NULL once it is */
 
     /* ---- the sync thread's own ---- */
-    uint64_t session;               /* 0 = not welcomed on this connection */
-    bool connected;                 /* the link stands, welcomed or not */
-    uint64_t heard_us, hello_us;    /* newest message from the outer; newest HELLO */
-    uint64_t bulk_bytes, bulk_us;   /* that came on the bulk link; when the number last grew, or nothing was asked for */
-    uint64_t relink_us;             /* the link has given up: a new one then; 0 = it has not */
-    bool recover;                   /* before that, show the certificate: the outer does not list this worker */
-    uint64_t nobody_said_us;        /* when a person was told last that nobody answers */
+    uint64_t session;             /* 0 = not welcomed on this connection */
+    bool connected;               /* the link stands, welcomed or not */
+    uint64_t heard_us, hello_us;  /* newest message from the outer; newest HELLO */
+    uint64_t bulk_bytes, bulk_us; /* that came on the bulk link; when the number last grew, or nothing was asked for */
+    uint64_t relink_us;           /* the link has given up: a new one then; 0 = it has not */
+    bool recover;                 /* before that, show the certificate: the outer does not list this worker */
+    uint64_t nobody_said_us;      /* when a person was told last that nobody answers */
     struct link_bytes bytes_before; /* of links that were given up */
     struct pace pace;
     uint32_t chunk_bytes;

@@ -11,7 +11,7 @@
         seed_write(target, name, bytes, sizeof bytes);                                                                 \
     } while (0)
 
-/* ---- round: workers, fragments, quorum, min_workers, stale, grace, restored; then kind, slot + 6 * fragment, more ---- */
+/* ---- round: workers, fragments, quorum, min_workers, stale, grace, restored; then kind, slot + 6 * fragment, ... ---- */
 
 enum { SCENE_ADOPT = ROUND_EVENT_FINAL + 1, SCENE_OFFER_ALL, SCENE_OFFER_WHOLE, SCENE_TICK_AT_DEADLINE };
 #define LEAD(mask)         ROUND_EVENT_LEAD, 0, mask

@@ -1,5 +1,5 @@
-/* A worker's two machines, sync and follow, joined as sync_download.c joins them, against a model of the run: a tree
- * of commits that an outer makes, loses and makes anew, and a link that is lost. Input: 4 bytes of options (strict: 5), then
+/* A worker's two machines, sync and follow, joined as sync_download.c joins them, against a model of the run: a tree of
+ * commits that an outer makes, loses and makes anew, and a link that is lost. Input: 4 bytes of options (strict: 5), then
  * steps of the world: u8 kind, its bytes.
  *
  * What must hold, whatever happens: work is neither lost nor doubled by a merge; a send begins at the mark of the

@@ -204,6 +204,7 @@ begins() {
     local n=0 workers=
     RUN=$WORK/run OUTER_LOG=$WORK/run/outer/log.jsonl TOKEN=$WORK/run/outer/join.token OUTER_LIFE=0 OUTER_SETTINGS=()
     mkdir "$RUN"
+    under_way() { gone "$OUTER_PID" || version_reached 1; }
     while true; do
         n=$((n + 1))
         outer "ATOLL_FAILPOINT=$1=kill@$n"
@@ -216,11 +217,13 @@ begins() {
                 workers=there
             fi
         fi
-        wait_exit "$OUTER_PID" 60 "the outer"
-        [ "$EXIT_CODE" = 137 ] || break
+        wait_for 40 "a first round or the end" under_way
+        gone "$OUTER_PID" || break
         says "$1, life $n: it died there" "$OUTER_ERR" "^failpoint $1: kill"
     done
     holds "it died again and again" "$n > 6"
+    outer_dies
+    outer
     ends_calm
     no_version_twice
 }
@@ -287,6 +290,8 @@ fork() {
     wait_for_version 3
     die 0
     cp -r "$RUN/outer" "$WORK/backup"
+    sleep 0.2
+    cp "$OUTER_LOG" "$WORK/backup" # a line for each record at least
     goes_on 5 20
     lost=$(version_now)
     outer_dies
@@ -301,11 +306,13 @@ fork() {
     worker 1
     counts_again 1 2 30
     check "worker-1 fetched whole what the run has instead" has_event "$(log_of 1)" recover 'select(.what == "snapshot")'
-    says "worker-1 says that its branch is lost" "${ERR[1]}" "lost"
+    says "worker-1 says that its branch is lost" "${ERR[1]}" "fragment 0: version [0-9]+ here is of a branch that the run lost; taking up its version [0-9]+"
     # Of the lost branch only worker-1's own log tells.
     awk '/"event":"header"/ { kept = "" } { kept = kept $0 "\n" } END { printf "%s", kept }' "$(log_of 1)" >"$WORK/kept.jsonl"
     mv "$WORK/kept.jsonl" "$(log_of 1)"
-    ends
+    end_of_run 60
+    forget_lost
+    is_right
 }
 
 # A flipped byte and a cut record: set aside, the workers bring back what was in them.
@@ -365,6 +372,34 @@ force() {
     end_of_run 60
     forget_lost
     is_right
+}
+
+# --new is for a key without its state; with it, or when workers bring that state, it is refused.
+new_run() {
+    local LISTEN
+    LISTEN=$(some_address)
+    begin 2 inner.steps=240
+    worker 0
+    worker 1
+    wait_for_version 2
+    outer_dies
+    refused "--new with the state" 78 "--new: .*run/outer holds a run with [0-9]+ commits; choose another --dir for a new run, or leave --new out to go on with this one" \
+        new "$ATOLL" outer "$CORPUS/run.yaml" --dir "$RUN/outer" --listen "$LISTEN" "${OUTER_SETTINGS[@]}" --new
+    cp -r "$RUN/outer" "$WORK/kept"
+    lose_disk - keys/seed
+    outer --new
+    leads_again 20
+    wait_exit "${WORKER_PIDS[0]}" 20 worker-0
+    equal "a worker that bears the old state does not give it up: exit code" 78 "$EXIT_CODE"
+    says "it says so" "${ERR[0]}" "the run stands at its beginning, this worker bears version [0-9]+ of fragment [0-9], which is not given up for it: start the outer with its own state, or this worker with another --dir"
+    wait_exit "${WORKER_PIDS[1]}" 20 worker-1
+    outer_dies
+    rm -rf "$RUN/outer"
+    cp -r "$WORK/kept" "$RUN/outer"
+    outer
+    worker 0
+    worker 1
+    ends
 }
 
 # ---- where it is, and how often ----
@@ -515,5 +550,5 @@ if [ $# -gt 1 ]; then
     exit
 fi
 side_by_side force stopped kills kills_lead begins_rename empty backup fork
-side_by_side begins_write damaged address two errors full quorum
+side_by_side begins_write new_run damaged address two errors full quorum
 test_end

@@ -33,7 +33,7 @@ enum {
     SIM_SPANS = 24,
     SIM_TRACED = 50,
     SIM_TRACE_VALUES = 6,
-    SIM_OUTER = SIM_WORKERS, /* as a node beside the workers' slots */
+    SIM_OUTER = SIM_WORKERS,  /* as a node beside the workers' slots */
     SIM_PAYLOAD_BYTES = 1000, /* what a contribution of fragment 0 is said to weigh; fragment f: f more */
 };
 
@@ -52,11 +52,11 @@ struct sim_config {
     int32_t quorum;
     uint32_t min_workers;
     int64_t grace_us;
-    uint32_t intensity;  /* 0 no faults .. 3 wild */
-    uint64_t faults_us;  /* faults happen until then */
+    uint32_t intensity; /* 0 no faults .. 3 wild */
+    uint64_t faults_us; /* faults happen until then */
     uint64_t fault_every_us;
-    uint64_t step_us;    /* of the fastest worker */
-    uint32_t spread;     /* the slowest is so many times slower */
+    uint64_t step_us; /* of the fastest worker */
+    uint32_t spread;  /* the slowest is so many times slower */
     uint64_t latency_us;
     uint64_t transfer_us; /* of one payload */
     uint64_t window_us;   /* recovery */
@@ -103,8 +103,8 @@ struct sim_commit {
     uint64_t residual_before, residual_after; /* of the way down */
     bool published;
     uint32_t counted_count;
-    uint32_t counted[SIM_WORKERS];  /* contents */
-    uint32_t newest[SIM_WORKERS];   /* per slot: the newest commit of the chain that counts it, or SIM_NOBODY */
+    uint32_t counted[SIM_WORKERS]; /* contents */
+    uint32_t newest[SIM_WORKERS];  /* per slot: the newest commit of the chain that counts it, or SIM_NOBODY */
 };
 
 /* ---- messages and links (sim_net.c) ---- */
@@ -133,8 +133,8 @@ struct sim_lane {
 };
 
 struct sim_link {
-    bool up;            /* a connection stands */
-    uint32_t number;    /* of the connection */
+    bool up;               /* a connection stands */
+    uint32_t number;       /* of the connection */
     uint32_t dials;        /* only the newest counts */
     uint64_t cut_until_us; /* no connection can be made */
     struct sim_lane lanes[LANES];
@@ -142,8 +142,9 @@ struct sim_link {
 
 void sim_net_open(void);
 void sim_net_send(uint32_t worker, uint32_t lane, const struct sim_message *message);
-void sim_net_dial(uint32_t worker);   /* in a while */
-void sim_net_cut(uint32_t worker, bool outer_sees, bool worker_sees); /* what is on its way is lost, arrives, or arrives late */
+void sim_net_dial(uint32_t worker); /* in a while */
+void sim_net_cut(uint32_t worker, bool outer_sees,
+                 bool worker_sees); /* what is on its way is lost, arrives, or arrives late */
 void sim_net_clog(uint32_t worker, bool up, bool down, uint64_t until_us);
 void sim_net_forget(uint32_t worker, uint32_t lane); /* what is on its way there is lost */
 void sim_net_on_lane(uint32_t worker, uint32_t lane);
@@ -206,11 +207,14 @@ struct sim_outer {
     struct sim_log kept[SIM_FRAGMENTS];
     struct sim_session sessions[SIM_WORKERS];
     struct sim_upload uploads[SIM_WORKERS][SIM_FRAGMENTS];
-    struct { bool open, unpacking; uint32_t slot, commit; } takings[SIM_FRAGMENTS];
+    struct {
+        bool open, unpacking;
+        uint32_t slot, commit;
+    } takings[SIM_FRAGMENTS];
     struct sim_job jobs[SIM_JOBS];
     uint32_t job_next;
     uint64_t full_until_us; /* its disk takes no writes */
-    uint64_t tick_us; /* of the next scheduled tick; only the newest counts */
+    uint64_t tick_us;       /* of the next scheduled tick; only the newest counts */
     uint32_t tick;
     uint64_t next_ping_us;
     bool left;
@@ -253,20 +257,21 @@ struct sim_entry {
 struct sim_piece {
     uint32_t g_commit; /* merged */
     uint64_t g_state;
-    bool damaged;      /* a wrong bit is in it: found out when the next commit is applied, or never */
+    bool damaged;         /* a wrong bit is in it: found out when the next commit is applied, or never */
     uint32_t next_commit; /* prepared, while the machine says ready */
     uint64_t next_state;
-    struct sim_work work;              /* theta - g */
-    struct sim_work orphans;           /* of it, what may be in a send that this process has no record of */
+    struct sim_work work;    /* theta - g */
+    struct sim_work orphans; /* of it, what may be in a send that this process has no record of */
     uint64_t residual, residual_pending;
     bool uploading;
     bool encoding; /* not offered yet */
+    bool again;    /* refused, since the outer held another of this slot: offered again with the next commit */
     struct contribution offer;
     uint32_t content;
-    uint64_t trained;                  /* steps since the send of the record that is unresolved */
+    uint64_t trained; /* steps since the send of the record that is unresolved */
     struct sim_entry queue[FOLLOW_QUEUED_MAX];
     uint32_t queue_count;
-    uint32_t differed;                 /* in a row */
+    uint32_t differed; /* in a row */
 };
 
 struct sim_checkpoint {
@@ -280,10 +285,10 @@ enum sim_mode { MODE_CATCH_UP, MODE_TRAIN, MODE_WAIT, MODE_END, MODE_FINAL };
 
 struct sim_worker {
     uint32_t slot;
-    uint64_t true_tokens;  /* of all its processes: the oracle's count */
+    uint64_t true_tokens;   /* of all its processes: the oracle's count */
     uint64_t logged_tokens; /* the highest in its log */
     uint64_t step_us, tokens_per_step;
-    bool has_validation, invited; /* invited: a late worker's time has come */
+    bool has_validation, invited;         /* invited: a late worker's time has come */
     struct sim_checkpoint checkpoints[2]; /* newest first */
     struct sim_checkpoint writing;
     bool is_writing;
@@ -292,7 +297,7 @@ struct sim_worker {
     uint32_t life;
     uint64_t incarnation, paused_until_us;
     enum sim_mode mode;
-    bool scheduled; /* a COMPUTE event is on its way */
+    bool scheduled;      /* a COMPUTE event is on its way */
     uint64_t encoded_us; /* when all that it sent is encoded */
     struct sync_machine machine;
     struct follow follow;
@@ -302,7 +307,11 @@ struct sim_worker {
     bool connected, joined, returning, started, ended, finished, done_said, final_said, farewell;
     uint64_t final_versions[SIM_FRAGMENTS];
     uint64_t newest_step, newest_mask; /* of the newest commit held */
-    struct { bool open; uint32_t commit; uint64_t state; } serves[SIM_FRAGMENTS]; /* for an outer that takes over */
+    struct {
+        bool open;
+        uint32_t commit;
+        uint64_t state;
+    } serves[SIM_FRAGMENTS]; /* for an outer that takes over */
 };
 
 void sim_worker_start(uint32_t slot);
@@ -311,6 +320,7 @@ void sim_worker_on_compute(uint32_t slot, uint64_t life);
 void sim_worker_on_tick(uint32_t slot, uint64_t life);
 void sim_worker_wake(uint32_t slot);
 void sim_worker_feed(uint32_t slot, struct sync_event event, bool *wait);
+void sim_worker_tell(uint32_t slot, struct sync_event event); /* what is answered by no action */
 
 void sim_sync_connected(uint32_t slot);
 void sim_sync_lost(uint32_t slot);
@@ -350,8 +360,8 @@ struct sim_event {
 };
 
 struct sim_counts {
-    uint64_t events, steps, commits, kills, outer_kills, cuts, clogs, pauses, rollbacks, snapshots, replays, covered, resets, expired, differs,
-        taken, refused, finished;
+    uint64_t events, steps, commits, kills, outer_kills, cuts, clogs, pauses, rollbacks, snapshots, replays, covered,
+        resets, expired, differs, taken, refused, finished;
 };
 
 struct sim_world {
@@ -395,8 +405,8 @@ bool sim_effect(uint32_t node);
 
 /* One line of the trace: `format` takes only %llu, in the order of the values. Cheap: formatted when it is printed. */
 #define TRACE(...) TRACE_OF(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
-#define TRACE_OF(format, a, b, c, d, e, f, ...)                                                                                             \
-    sim_trace(format, (const uint64_t[SIM_TRACE_VALUES]){(uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d),     \
+#define TRACE_OF(format, a, b, c, d, e, f, ...)                                                                        \
+    sim_trace(format, (const uint64_t[SIM_TRACE_VALUES]){(uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d),   \
                                                          (uint64_t)(e), (uint64_t)(f)})
 void sim_trace(const char *format, const uint64_t values[SIM_TRACE_VALUES]);
 void sim_trace_print(void); /* the last SIM_TRACED lines */

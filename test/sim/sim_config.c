@@ -49,7 +49,11 @@ void sim_config_draw(struct sim_config *config, uint64_t seed, uint32_t workers,
     config->transfer_us = draw(0, 3) == 0 ? draw(100000, 1000000) : draw(1000, 100000);
     config->window_us = draw(2, 10) * SIM_SECOND;
     uint32_t strength = (uint32_t)draw(0, 7);
-    config->intensity = intensity >= 0 ? (uint32_t)intensity : strength == 0 ? 0 : strength < 3 ? 1 : strength < 6 ? 2 : 3;
+    config->intensity = intensity >= 0  ? (uint32_t)intensity
+                        : strength == 0 ? 0
+                        : strength < 3  ? 1
+                        : strength < 6  ? 2
+                                        : 3;
     config->faults_us = draw(5, 60) * SIM_SECOND;
     static const uint64_t every[] = {0, 8, 3, 1};
     config->fault_every_us = every[config->intensity] * draw(SIM_SECOND / 4, SIM_SECOND);
@@ -57,12 +61,14 @@ void sim_config_draw(struct sim_config *config, uint64_t seed, uint32_t workers,
     config->rollbacks = draw(0, 3) == 0 && faulty;
     config->forgetful = draw(0, 2) == 0 && faulty;
     config->refusals = draw(0, 3) == 0 && faulty;
-    if (draw(0, 3) == 0) { /* who lags is waited for at once, by few, for many fragments: where members wait for each other in a ring */
+    if (draw(0, 3) ==
+        0) { /* who lags is waited for at once, by few, for many fragments: where members wait for each other in a ring */
         config->workers = workers > 0 ? workers : (uint32_t)draw(2, 5);
         config->fragments = (uint32_t)draw(4, SIM_FRAGMENTS);
         config->quorum = 0;
         config->overlap_steps = config->drift = config->every_steps - 1;
         config->min_workers = 1;
     }
-    config->corruption = draw(0, 3) == 0 && faulty && !config->rollbacks; /* else the only copy of a version may be broken */
+    config->corruption =
+        draw(0, 3) == 0 && faulty && !config->rollbacks; /* else the only copy of a version may be broken */
 }

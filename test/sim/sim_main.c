@@ -18,7 +18,8 @@ struct options {
 };
 
 static int usage(void) {
-    fprintf(stderr, "sim: --seed N | --seeds A..B, [--workers N] [--intensity 0..3] [--hours H] [--events N] [--print] [--statistics]\n"
+    fprintf(stderr, "sim: --seed N | --seeds A..B, [--workers N] [--intensity 0..3] [--hours H] [--events N] [--print] "
+                    "[--statistics]\n"
                     "     [--expect-failure]  [--regressions FILE]\n");
     return 64;
 }
@@ -58,10 +59,11 @@ static bool run_seed(uint64_t seed, const struct options *options, char problem[
 }
 
 static void print_config(const struct sim_config *c) {
-    printf("seed %llu: %u workers (+%u late), %u fragments, H %llu, T %llu, %s %llu, quorum %d, min %u, stale %llu, intensity %u%s%s%s%s\n",
+    printf("seed %llu: %u workers (+%u late), %u fragments, H %llu, T %llu, %s %llu, quorum %d, min %u, stale %llu, "
+           "intensity %u%s%s%s%s\n",
            (unsigned long long)c->seed, c->workers, c->late_workers, c->fragments, (unsigned long long)c->every_steps,
-           (unsigned long long)c->last_step, c->strict ? "strict" : "auto, drift", (unsigned long long)c->drift, c->quorum,
-           c->min_workers, (unsigned long long)c->stale, c->intensity, c->rollbacks ? ", rollbacks" : "",
+           (unsigned long long)c->last_step, c->strict ? "strict" : "auto, drift", (unsigned long long)c->drift,
+           c->quorum, c->min_workers, (unsigned long long)c->stale, c->intensity, c->rollbacks ? ", rollbacks" : "",
            c->forgetful ? ", forgetful" : "", c->refusals ? ", refusals" : "", c->corruption ? ", corruption" : "");
 }
 
@@ -71,9 +73,10 @@ static void print_state(void) {
     static const char *const members[] = {"absent", "live", "done", "final", "lost"};
     static const char places[] = {'.', 'r', 'W', 'C', 'x'};
     const struct sim_outer *outer = &world.outer;
-    printf("outer: %s, %s%s%s%s, run step %llu\n", outer->alive ? "alive" : "dead", outer->machine.leading ? "leads" : "does not lead",
-           outer->machine.started ? ", started" : "", outer->machine.ended ? ", ended" : "",
-           outer->machine.finished ? ", finished" : "", (unsigned long long)outer->machine.run_step);
+    printf("outer: %s, %s%s%s%s, run step %llu\n", outer->alive ? "alive" : "dead",
+           outer->machine.leading ? "leads" : "does not lead", outer->machine.started ? ", started" : "",
+           outer->machine.ended ? ", ended" : "", outer->machine.finished ? ", finished" : "",
+           (unsigned long long)outer->machine.run_step);
     for (uint32_t f = 0; f < world.config.fragments; f++) {
         const struct round_fragment *fragment = &outer->machine.fragments[f];
         printf("  fragment %u version %llu%s, places ", f, (unsigned long long)fragment->version,
@@ -92,7 +95,8 @@ static void print_state(void) {
         for (uint32_t f = 0; f < world.config.fragments; f++) {
             const struct sync_fragment *fragment = &worker->machine.fragments[f];
             const struct follow_fragment *follow = &worker->follow.list[f];
-            printf("  fragment %u version %llu (held %llu, epoch %llu), work %llu%s%s%s, record base %llu step %llu tokens %llu..%llu, "
+            printf("  fragment %u version %llu (held %llu, epoch %llu), work %llu%s%s%s, record base %llu step %llu "
+                   "tokens %llu..%llu, "
                    "queue %u (%u)%s%s\n",
                    f, (unsigned long long)fragment->version, (unsigned long long)follow->held.version,
                    (unsigned long long)follow->held.epoch, (unsigned long long)fragment->work,
@@ -130,7 +134,8 @@ static void print_statistics(const struct sim_counts *c, uint64_t seeds, double 
 #define SHOW(name) printf("%12llu " #name "\n", (unsigned long long)c->name)
     printf("%12llu seeds, %.0f per minute\n", (unsigned long long)seeds, (double)seeds * 60 / seconds);
     SHOW(events), SHOW(steps), SHOW(commits), SHOW(finished), SHOW(kills), SHOW(outer_kills), SHOW(cuts), SHOW(clogs);
-    SHOW(pauses), SHOW(rollbacks), SHOW(snapshots), SHOW(replays), SHOW(taken), SHOW(covered), SHOW(resets), SHOW(expired);
+    SHOW(pauses), SHOW(rollbacks), SHOW(snapshots), SHOW(replays), SHOW(taken), SHOW(covered), SHOW(resets),
+        SHOW(expired);
     SHOW(differs), SHOW(refused);
 #undef SHOW
 }

@@ -147,7 +147,8 @@ void sim_net_clog(uint32_t worker, bool up, bool down, uint64_t until_us) {
 }
 
 void sim_net_dial(uint32_t worker) {
-    sim_schedule(world.now_us + sim_between(SIM_SECOND / 10, 2 * SIM_SECOND), EVENT_DIAL, worker, ++world.links[worker].dials, 0);
+    sim_schedule(world.now_us + sim_between(SIM_SECOND / 10, 2 * SIM_SECOND), EVENT_DIAL, worker,
+                 ++world.links[worker].dials, 0);
 }
 
 void sim_net_on_dial(uint32_t worker, uint32_t dial) {

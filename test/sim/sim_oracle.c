@@ -79,8 +79,8 @@ void sim_oracle_step(uint32_t slot, uint64_t tokens) {
         if (!piece->uploading)
             continue;
         piece->trained++;
-        DEMAND(piece->trained <= limit, "[5] worker %u trained %llu steps past its send of fragment %u, at most %llu", slot,
-               (unsigned long long)piece->trained, f, (unsigned long long)limit);
+        DEMAND(piece->trained <= limit, "[5] worker %u trained %llu steps past its send of fragment %u, at most %llu",
+               slot, (unsigned long long)piece->trained, f, (unsigned long long)limit);
     }
     worker->true_tokens += tokens;
 }
@@ -100,8 +100,8 @@ uint32_t sim_oracle_sent(uint32_t slot, uint32_t f, const struct sync_action *ac
     DEMAND(sim_work_size(&piece->work) == action->tokens,
            "[1] worker %u says that fragment %u holds %llu tokens of work, and it holds %llu", slot, f,
            (unsigned long long)action->tokens, (unsigned long long)sim_work_size(&piece->work));
-    DEMAND(!holds_applied(slot, base_commit, &piece->work), "[1] worker %u sends work of fragment %u that is in its outer copy",
-           slot, f);
+    DEMAND(!holds_applied(slot, base_commit, &piece->work),
+           "[1] worker %u sends work of fragment %u that is in its outer copy", slot, f);
     return world.content_count++;
 }
 
@@ -138,8 +138,8 @@ void sim_oracle_merged(uint32_t slot, uint32_t f, enum sync_action_kind kind) {
 
 void sim_oracle_reset(uint32_t slot, uint32_t f, uint64_t tokens) {
     struct sim_piece *piece = &world.workers[slot].pieces[f];
-    DEMAND(sim_work_size(&piece->work) == tokens, "[3] worker %u drops %llu tokens of fragment %u, and it holds %llu", slot,
-           (unsigned long long)tokens, f, (unsigned long long)sim_work_size(&piece->work));
+    DEMAND(sim_work_size(&piece->work) == tokens, "[3] worker %u drops %llu tokens of fragment %u, and it holds %llu",
+           slot, (unsigned long long)tokens, f, (unsigned long long)sim_work_size(&piece->work));
     piece->work.count = piece->orphans.count = 0;
 }
 
@@ -147,7 +147,8 @@ void sim_oracle_waits(uint32_t slot, uint32_t f) {
     const struct sim_worker *worker = &world.workers[slot];
     uint64_t limit = world.config.strict ? world.config.overlap_steps : world.config.drift;
     DEMAND(worker->machine.phase != SYNC_PHASE_TRAINING || worker->step >= worker->pieces[f].offer.send_step + limit,
-           "[5] worker %u waits for fragment %u at step %llu, before it is due", slot, f, (unsigned long long)worker->step);
+           "[5] worker %u waits for fragment %u at step %llu, before it is due", slot, f,
+           (unsigned long long)worker->step);
 }
 
 void sim_oracle_worker(uint32_t slot) {
@@ -175,14 +176,15 @@ static void check_counted(const struct sim_commit *commit, uint32_t i) {
     const struct sim_content *content = &world.contents[commit->counted[i]];
     uint32_t slot = counted->slot, f = commit->commit.fragment;
     DEMAND(content->slot == slot && content->fragment == f, "[1] a payload of another worker or fragment counts");
-    DEMAND(counted->tokens == sim_work_size(&content->work), "[1] worker %u counts in fragment %u with %llu tokens, its work is %llu",
-           slot, f, (unsigned long long)counted->tokens, (unsigned long long)sim_work_size(&content->work));
+    DEMAND(counted->tokens == sim_work_size(&content->work),
+           "[1] worker %u counts in fragment %u with %llu tokens, its work is %llu", slot, f,
+           (unsigned long long)counted->tokens, (unsigned long long)sim_work_size(&content->work));
     DEMAND(!holds_applied(slot, commit->parent, &content->work),
            "[1] fragment %u version %llu counts work of worker %u that an earlier version holds", f,
            (unsigned long long)commit->commit.version, slot);
     DEMAND(commit->commit.version - 1 - counted->base_version <= world.config.stale,
-           "fragment %u version %llu counts a contribution of base %llu: stale", f, (unsigned long long)commit->commit.version,
-           (unsigned long long)counted->base_version);
+           "fragment %u version %llu counts a contribution of base %llu: stale", f,
+           (unsigned long long)commit->commit.version, (unsigned long long)counted->base_version);
     for (uint32_t j = 0; j < i; j++)
         DEMAND(commit->commit.counted[j].slot != slot, "[1] a worker counts twice in one commit");
 }
@@ -201,12 +203,13 @@ static void check_totals(uint32_t index) {
         const struct total *before = total_of(&world.commits[commit->parent].commit, slot);
         uint64_t applied = applied_tokens(slot, index);
         DEMAND((total == NULL ? 0 : total->applied) == applied,
-               "[3] fragment %u version %llu says that %llu tokens of worker %u are applied, and %llu are", commit->commit.fragment,
-               (unsigned long long)commit->commit.version, (unsigned long long)(total == NULL ? 0 : total->applied), slot,
-               (unsigned long long)applied);
+               "[3] fragment %u version %llu says that %llu tokens of worker %u are applied, and %llu are",
+               commit->commit.fragment, (unsigned long long)commit->commit.version,
+               (unsigned long long)(total == NULL ? 0 : total->applied), slot, (unsigned long long)applied);
         if (total == NULL)
             continue;
-        DEMAND(total->mark == total->applied + total->dropped, "[3] worker %u: mark, applied and dropped do not add up", slot);
+        DEMAND(total->mark == total->applied + total->dropped, "[3] worker %u: mark, applied and dropped do not add up",
+               slot);
         DEMAND(before == NULL || (total->mark >= before->mark && total->dropped >= before->dropped),
                "[3] worker %u: a mark of fragment %u went back", slot, commit->commit.fragment);
     }
@@ -219,9 +222,9 @@ void sim_oracle_committed(uint32_t index) {
     world.counts.commits++;
     DEMAND(commit->counted_count > 0, "a commit without contributions");
     DEMAND(commit->head.version == parent->head.version + 1 && commit->head.epoch >= parent->head.epoch,
-           "[4] fragment %u: version %llu epoch %llu on top of version %llu epoch %llu", f, (unsigned long long)commit->head.version,
-           (unsigned long long)commit->head.epoch, (unsigned long long)parent->head.version,
-           (unsigned long long)parent->head.epoch);
+           "[4] fragment %u: version %llu epoch %llu on top of version %llu epoch %llu", f,
+           (unsigned long long)commit->head.version, (unsigned long long)commit->head.epoch,
+           (unsigned long long)parent->head.version, (unsigned long long)parent->head.epoch);
     /* What the next encoding adds must be what this one left out, unless the version was taken over or the disk was changed. */
     DEMAND(commit->residual_before == parent->residual_after || commit->residual_before == 0 || oracle.rolled_back,
            "fragment %u version %llu starts from another residual than its parent left", f,
@@ -245,11 +248,13 @@ void sim_oracle_published(uint32_t index) {
     bool durable = false;
     for (uint32_t i = 0; i < log->count; i++)
         durable = durable || log->commits[i] == index;
-    DEMAND(durable, "[4] fragment %u version %llu is published before it is durable", f, (unsigned long long)commit->head.version);
+    DEMAND(durable, "[4] fragment %u version %llu is published before it is durable", f,
+           (unsigned long long)commit->head.version);
     DEMAND(oracle.rolled_back || is_newer(&commit->head, &oracle.newest_published[f]),
            "[4] fragment %u: version %llu epoch %llu is published after version %llu epoch %llu", f,
            (unsigned long long)commit->head.version, (unsigned long long)commit->head.epoch,
-           (unsigned long long)oracle.newest_published[f].version, (unsigned long long)oracle.newest_published[f].epoch);
+           (unsigned long long)oracle.newest_published[f].version,
+           (unsigned long long)oracle.newest_published[f].epoch);
     commit->published = true;
     if (is_newer(&commit->head, &oracle.newest_published[f]))
         oracle.newest_published[f] = commit->head;
@@ -276,8 +281,8 @@ void sim_oracle_leads(void) {
         const struct head *ours = &world.commits[outer->heads[f]].head;
         fresh = fresh && ours->version == 0;
         DEMAND(oracle.rolled_back || !is_newer(&oracle.newest_published[f], ours),
-               "[4] the outer leads fragment %u at version %llu, though %llu was published", f, (unsigned long long)ours->version,
-               (unsigned long long)oracle.newest_published[f].version);
+               "[4] the outer leads fragment %u at version %llu, though %llu was published", f,
+               (unsigned long long)ours->version, (unsigned long long)oracle.newest_published[f].version);
         for (uint32_t slot = 0; slot < world.worker_count; slot++) {
             const struct sim_session *session = &outer->sessions[slot];
             bool trusted = (outer->recovery.distrusted_mask >> slot & 1) == 0;

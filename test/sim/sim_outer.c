@@ -60,10 +60,11 @@ static void grant(uint32_t slot, uint32_t fragment) {
 static void refuse_offer(const struct round_action *action) {
     struct sim_message message = {
         .type = MESSAGE_OFFER_REFUSED, .fragment = action->fragment, .version = action->version, .code = action->code};
-    TRACE("outer refuses worker %llu fragment %llu base %llu, code %llu", action->slot, action->fragment, action->version,
-          action->code);
+    TRACE("outer refuses worker %llu fragment %llu base %llu, code %llu", action->slot, action->fragment,
+          action->version, action->code);
     sim_outer_send(action->slot, &message);
-    if (action->code == OFFER_REFUSED_MALFORMED && member_is_expected(&world.outer.machine.members.slot[action->slot])) {
+    if (action->code == OFFER_REFUSED_MALFORMED &&
+        member_is_expected(&world.outer.machine.members.slot[action->slot])) {
         DEMAND(!world.calm, "without any fault worker %u is refused as malformed", action->slot);
         world.outer.sessions[action->slot].doomed = true;
     }
@@ -357,8 +358,7 @@ static void make_commit(const struct sim_job *job) {
         payload = sim_hash(payload, world.contents[upload->content].identity);
         commit->run_step = counted[i].send_step > commit->run_step ? counted[i].send_step : commit->run_step;
     }
-    commit->total_count =
-        ledger_totals(&outer->machine.ledger, f, counted, commit->counted_count, commit->totals);
+    commit->total_count = ledger_totals(&outer->machine.ledger, f, counted, commit->counted_count, commit->totals);
     made->payload = payload;
     made->residual_after = sim_hash(payload, 3);
     made->state = sim_hash(parent->state, payload);
@@ -383,8 +383,8 @@ static void on_logged(const struct sim_job *job) {
     sim_disk_append(&outer->kept[job->fragment], job->commit, true);
     outer->heads[job->fragment] = job->commit;
     outer->making[job->fragment] = SIM_NOBODY;
-    sim_outer_feed((struct round_event){
-        .kind = ROUND_EVENT_COMMITTED, .fragment = job->fragment, .version = job->version});
+    sim_outer_feed(
+        (struct round_event){.kind = ROUND_EVENT_COMMITTED, .fragment = job->fragment, .version = job->version});
 }
 
 /* ---- the process ---- */

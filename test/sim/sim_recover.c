@@ -29,9 +29,8 @@ void sim_recover_write_state(void) {
 
 static void say_state(uint32_t slot) {
     struct sim_outer *outer = &world.outer;
-    struct sim_message message = {.type = MESSAGE_STATE,
-                                  .started = outer->machine.started,
-                                  .step = outer->machine.run_step};
+    struct sim_message message = {
+        .type = MESSAGE_STATE, .started = outer->machine.started, .step = outer->machine.run_step};
     for (uint32_t f = 0; f < world.config.fragments; f++) {
         uint64_t processed = outer->machine.ledger.entries[slot][f].processed;
         message.tokens = processed > message.tokens ? processed : message.tokens;
@@ -52,7 +51,8 @@ static void lead(void) {
     if (!sim_effect(SIM_OUTER))
         return;
     outer->disk.epoch = seen + 1;
-    TRACE("outer leads in epoch %llu, fragment 0 at version %llu", outer->disk.epoch, outer->machine.fragments[0].version);
+    TRACE("outer leads in epoch %llu, fragment 0 at version %llu", outer->disk.epoch,
+          outer->machine.fragments[0].version);
     sim_oracle_leads();
     for (uint32_t slot = 0; slot < world.worker_count; slot++)
         if (outer->sessions[slot].connected && outer->sessions[slot].ready)
@@ -97,7 +97,9 @@ void sim_recover_open(void) {
         }
         heads[f] = world.commits[outer->heads[f]].head;
     }
-    struct recovery_options options = {.mode = !outer->disk.has_key ? RECOVERY_FRESH : any ? RECOVERY_DISK : RECOVERY_EMPTY,
+    struct recovery_options options = {.mode = !outer->disk.has_key ? RECOVERY_FRESH
+                                               : any                ? RECOVERY_DISK
+                                                                    : RECOVERY_EMPTY,
                                        .fragments = world.config.fragments,
                                        .workers = world.config.workers,
                                        .window_us = world.config.window_us,
@@ -116,10 +118,12 @@ void sim_recover_tick(void) {
         for (uint32_t f = 0; session->connected && f < world.config.fragments; f++)
             if (session->wants_snapshot[f] && !world.outer.machine.fragments[f].closing) {
                 session->wants_snapshot[f] = false;
-                sim_outer_submit(
-                    (struct sim_job){
-                        .kind = JOB_SNAPSHOT, .slot = slot, .fragment = f, .commit = world.outer.heads[f], .version = session->number},
-                    sim_between(100, world.config.step_us));
+                sim_outer_submit((struct sim_job){.kind = JOB_SNAPSHOT,
+                                                  .slot = slot,
+                                                  .fragment = f,
+                                                  .commit = world.outer.heads[f],
+                                                  .version = session->number},
+                                 sim_between(100, world.config.step_us));
             }
     }
 }
@@ -227,7 +231,8 @@ void sim_recover_snapshot_made(const struct sim_job *job) {
     session->serving[job->fragment] = job->commit;
     struct sim_message message = {
         .type = MESSAGE_SNAPSHOT, .fragment = job->fragment, .version = commit->head.version, .commit = job->commit};
-    TRACE("outer: snapshot of fragment %llu version %llu for worker %llu", job->fragment, commit->head.version, job->slot);
+    TRACE("outer: snapshot of fragment %llu version %llu for worker %llu", job->fragment, commit->head.version,
+          job->slot);
     sim_outer_send(job->slot, &message);
     replay(job->slot, job->fragment, commit->head.version + 1);
 }
@@ -273,12 +278,10 @@ void sim_recover_bulk(uint32_t slot, const struct sim_message *message) {
         world.commits[outer->takings[f].commit].head.version != message->version)
         return;
     outer->takings[f].unpacking = true;
-    sim_outer_submit((struct sim_job){.kind = JOB_TAKE,
-                                      .slot = slot,
-                                      .fragment = f,
-                                      .commit = outer->takings[f].commit,
-                                      .state = message->state},
-                     sim_between(100, world.config.step_us));
+    sim_outer_submit(
+        (struct sim_job){
+            .kind = JOB_TAKE, .slot = slot, .fragment = f, .commit = outer->takings[f].commit, .state = message->state},
+        sim_between(100, world.config.step_us));
 }
 
 void sim_recover_taken(const struct sim_job *job) {
@@ -295,8 +298,8 @@ void sim_recover_taken(const struct sim_job *job) {
     }
     if (!sim_effect(SIM_OUTER))
         return;
-    TRACE("outer takes fragment %llu version %llu epoch %llu over from worker %llu", job->fragment, commit->head.version,
-          commit->head.epoch, job->slot);
+    TRACE("outer takes fragment %llu version %llu epoch %llu over from worker %llu", job->fragment,
+          commit->head.version, commit->head.epoch, job->slot);
     world.counts.taken++;
     sim_disk_append(&outer->disk.logs[job->fragment], job->commit, false);
     sim_disk_append(&outer->kept[job->fragment], job->commit, false);

@@ -70,7 +70,7 @@ static void open_from_checkpoint(struct sim_worker *worker, const struct sync_ma
         struct sim_piece *piece = &worker->pieces[f];
         const struct commit *commit = &world.commits[piece->g_commit].commit;
         piece->queue_count = 0;
-        piece->encoding = false; /* saved with its payload */
+        piece->encoding = piece->again = false; /* saved with its payload */
         piece->orphans = piece->work;
         piece->offer.incarnation = worker->incarnation;
         if (commit->version == 0 || commit->run_step < worker->newest_step)
@@ -85,7 +85,6 @@ static void open_from_checkpoint(struct sim_worker *worker, const struct sync_ma
 void sim_worker_start(uint32_t slot) {
     struct sim_worker *worker = &world.workers[slot];
     struct head held[SIM_FRAGMENTS];
-    struct sync_actions none = {0};
     if (worker->alive)
         return;
     const struct sync_machine_options options = {.schedule = {world.config.fragments, world.config.every_steps},
@@ -109,8 +108,7 @@ void sim_worker_start(uint32_t slot) {
         open_from_seed(worker, &options);
     TRACE("worker %llu starts, step %llu, fragment 0 at version %llu", slot, worker->step,
           worker->machine.fragments[0].version);
-    sync_step(&worker->machine,
-              &(struct sync_event){.kind = SYNC_EVENT_COUNTER, .tokens = worker->logged_tokens}, &none);
+    sim_worker_tell(slot, (struct sync_event){.kind = SYNC_EVENT_COUNTER, .tokens = worker->logged_tokens});
     for (uint32_t f = 0; f < world.config.fragments; f++) {
         worker->pieces[f].next_commit = SIM_NOBODY;
         held[f] = world.commits[worker->pieces[f].g_commit].head;

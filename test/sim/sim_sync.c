@@ -13,7 +13,8 @@ void sim_sync_say(uint32_t slot, struct sim_message *message) {
 
 static void offer(struct sim_worker *worker, uint32_t f) {
     struct sim_message message = {.type = MESSAGE_OFFER, .offer = worker->pieces[f].offer};
-    if (worker->joined && !worker->pieces[f].encoding)
+    worker->pieces[f].again = false;
+    if (worker->joined && !worker->pieces[f].encoding && !sync_record_is_doomed(&worker->machine, f))
         sim_sync_say(worker->slot, &message);
 }
 
@@ -45,8 +46,7 @@ void sim_sync_on_encoded(uint32_t slot, uint32_t content, uint64_t life) {
 
 void sim_sync_say_done(uint32_t slot) {
     struct sim_worker *worker = &world.workers[slot];
-    struct sim_message message = {
-        .type = MESSAGE_DONE, .step = worker->machine.step, .tokens = worker->machine.tokens};
+    struct sim_message message = {.type = MESSAGE_DONE, .step = worker->machine.step, .tokens = worker->machine.tokens};
     if (worker->joined)
         sim_sync_say(slot, &message);
 }
@@ -107,8 +107,8 @@ static void ask_again(struct sim_worker *worker, uint32_t f) {
 /* The daemon stops and says so; the person whom it tells starts it in a new directory. */
 static void lost(struct sim_worker *worker, uint32_t f) {
     TRACE("worker %llu: the run stands at its beginning, and this worker bears more of fragment %llu", worker->slot, f);
-    DEMAND(world.config.rollbacks, "[4] worker %u bears a trained fragment %u, and the run stands at its beginning", worker->slot,
-           f);
+    DEMAND(world.config.rollbacks, "[4] worker %u bears a trained fragment %u, and the run stands at its beginning",
+           worker->slot, f);
     sim_worker_kill(worker->slot);
     worker->checkpoints[0].valid = worker->checkpoints[1].valid = false;
     worker->logged_tokens = 0;
@@ -179,7 +179,8 @@ static void note_newest(struct sim_worker *worker, const struct commit *commit) 
 static bool differs(struct sim_worker *worker, uint32_t f) {
     TRACE("worker %llu: the state of fragment %llu differs", worker->slot, f);
     world.counts.differs++;
-    DEMAND(worker->pieces[f].damaged, "[2] worker %u: the state of fragment %u differs, though its copy is sound", worker->slot, f);
+    DEMAND(worker->pieces[f].damaged, "[2] worker %u: the state of fragment %u differs, though its copy is sound",
+           worker->slot, f);
     if (++worker->pieces[f].differed == DIFFERS_MAX) {
         sim_worker_kill(worker->slot);
         sim_schedule(world.now_us + SIM_SECOND, EVENT_START_WORKER, worker->slot, 0, 0);
@@ -192,9 +193,10 @@ static bool differs(struct sim_worker *worker, uint32_t f) {
 /* The oldest entry that is whole is prepared aside when its place is free. */
 static bool prepare(struct sim_worker *worker, uint32_t f) {
     struct sim_piece *piece = &worker->pieces[f];
-    struct sync_actions none = {0};
     if (piece->queue_count == 0 || !piece->queue[0].complete || worker->machine.fragments[f].ready)
         return false;
+    if (worker->connected && !worker->follow.stated)
+        return false; /* what is held stays what HELLO said: an outer that is about to lead counts on it */
     struct sim_entry entry = piece->queue[0];
     const struct sim_commit *commit = &world.commits[entry.commit];
     uint64_t state = entry.snapshot ? entry.bytes : sim_hash(piece->g_state, entry.bytes);
@@ -207,15 +209,15 @@ static bool prepare(struct sim_worker *worker, uint32_t f) {
     memmove(piece->queue, piece->queue + 1, piece->queue_count * sizeof piece->queue[0]);
     sim_oracle_prepared(worker->slot, f);
     note_newest(worker, &commit->commit);
-    sync_step(&worker->machine,
-              &(struct sync_event){.kind = SYNC_EVENT_READY,
-                                   .fragment = f,
-                                   .version = commit->head.version,
-                                   .mark = mark_of(&commit->commit, worker->slot),
-                                   .run_step = commit->commit.run_step,
-                                   .jump = entry.snapshot},
-              &none);
+    sim_worker_tell(worker->slot, (struct sync_event){.kind = SYNC_EVENT_READY,
+                                                      .fragment = f,
+                                                      .version = commit->head.version,
+                                                      .mark = mark_of(&commit->commit, worker->slot),
+                                                      .run_step = commit->commit.run_step,
+                                                      .jump = entry.snapshot});
     follow_feed(worker, (struct follow_event){.kind = FOLLOW_EVENT_APPLIED, .fragment = f}, SIM_NOBODY);
+    if (piece->again && piece->uploading)
+        offer(worker, f);
     get_next(worker, f);
     sim_worker_wake(worker->slot);
     return true;
@@ -233,7 +235,8 @@ static void on_bulk(struct sim_worker *worker, const struct sim_message *message
     for (uint32_t i = 0; i < piece->queue_count; i++) {
         struct sim_entry *entry = &piece->queue[i];
         const struct sim_commit *commit = &world.commits[entry->commit];
-        bool named = entry->snapshot == (message->kind == TRANSFER_SNAPSHOT) && commit->head.version == message->version;
+        bool named =
+            entry->snapshot == (message->kind == TRANSFER_SNAPSHOT) && commit->head.version == message->version;
         if (!named || entry->complete)
             continue;
         entry->granted = false;
@@ -290,6 +293,7 @@ void sim_sync_connected(uint32_t slot) {
     worker->connected = true;
     worker->session = 0;
     worker->heard_us = world.now_us;
+    follow_feed(worker, (struct follow_event){.kind = FOLLOW_EVENT_SESSION}, SIM_NOBODY);
     sim_sync_say(slot, &hello);
 }
 
@@ -306,20 +310,19 @@ static void on_welcome(struct sim_worker *worker, const struct sim_message *welc
     worker->returning = true;
     memset(worker->serves, 0, sizeof worker->serves);
     follow_feed(worker, (struct follow_event){.kind = FOLLOW_EVENT_SESSION}, SIM_NOBODY);
-    struct sim_message ready = {.type = MESSAGE_READY,
-                                .has_validation = worker->has_validation,
-                                .tokens = worker->machine.tokens};
+    struct sim_message ready = {
+        .type = MESSAGE_READY, .has_validation = worker->has_validation, .tokens = worker->machine.tokens};
     sim_sync_say(worker->slot, &ready);
 }
 
 static void on_state(struct sim_worker *worker, const struct sim_message *state) {
-    struct sync_actions none = {0};
     worker->started = worker->started || state->started;
-    worker->finished = worker->final_said = false; /* said again when it is still so: this outer may have lost the end */
+    worker->finished = worker->final_said =
+        false; /* said again when it is still so: this outer may have lost the end */
     if (worker->mode == MODE_FINAL)
         worker->mode = MODE_END;
     memset(worker->serves, 0, sizeof worker->serves);
-    sync_step(&worker->machine, &(struct sync_event){.kind = SYNC_EVENT_COUNTER, .tokens = state->tokens}, &none);
+    sim_worker_tell(worker->slot, (struct sync_event){.kind = SYNC_EVENT_COUNTER, .tokens = state->tokens});
     for (uint32_t f = 0; f < world.config.fragments; f++)
         ask_again(worker, f);
     follow_feed(worker, (struct follow_event){.kind = FOLLOW_EVENT_STATE, .heads = state->heads}, SIM_NOBODY);
@@ -336,8 +339,17 @@ static void on_commit(struct sim_worker *worker, const struct sim_message *messa
         ask_again(worker, message->fragment); /* the same one again: who says it has forgotten what was granted */
 }
 
+static void on_offer_refused(struct sim_worker *worker, const struct sim_message *refused) {
+    struct sim_piece *piece = &worker->pieces[refused->fragment];
+    piece->again =
+        refused->code == OFFER_REFUSED_DUPLICATE && piece->uploading && piece->offer.base_version == refused->version;
+    if (refused->code == OFFER_REFUSED_NOT_FINITE || refused->code == OFFER_REFUSED_NORM)
+        sim_worker_tell(worker->slot, (struct sync_event){.kind = SYNC_EVENT_REFUSED,
+                                                          .fragment = refused->fragment,
+                                                          .version = refused->version});
+}
+
 static void on_message(struct sim_worker *worker, const struct sim_message *message) {
-    struct sync_actions none = {0};
     switch (message->type) {
     case MESSAGE_STATE:
         on_state(worker, message);
@@ -356,11 +368,7 @@ static void on_message(struct sim_worker *worker, const struct sim_message *mess
         serve(worker, message->fragment);
         break;
     case MESSAGE_OFFER_REFUSED:
-        if (message->code == OFFER_REFUSED_NOT_FINITE || message->code == OFFER_REFUSED_NORM)
-            sync_step(&worker->machine,
-                      &(struct sync_event){
-                          .kind = SYNC_EVENT_REFUSED, .fragment = message->fragment, .version = message->version},
-                      &none);
+        on_offer_refused(worker, message);
         break;
     case MESSAGE_START:
         worker->started = true;

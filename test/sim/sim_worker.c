@@ -4,6 +4,13 @@
 
 /* ---- actions of the sync machine ---- */
 
+void sim_worker_tell(uint32_t slot, struct sync_event event) {
+    static struct sync_actions none; /* large: not zeroed for every event */
+    none.count = 0;
+    sync_step(&world.workers[slot].machine, &event, &none);
+    DEMAND(none.count == 0, "worker %u: event %d was answered by an action", slot, (int)event.kind);
+}
+
 static void send(struct sim_worker *worker, const struct sync_action *action) {
     uint32_t f = action->fragment;
     struct sim_piece *piece = &worker->pieces[f];
@@ -22,8 +29,8 @@ static void send(struct sim_worker *worker, const struct sync_action *action) {
                                          .tokens = action->tokens,
                                          .payload_bytes = SIM_PAYLOAD_BYTES + f};
     memcpy(piece->offer.payload_hash, &content->identity, sizeof content->identity);
-    TRACE("worker %llu sends fragment %llu step %llu base %llu tokens_to %llu weight %llu", worker->slot, f, action->step,
-          action->version, action->tokens_to, action->tokens);
+    TRACE("worker %llu sends fragment %llu step %llu base %llu tokens_to %llu weight %llu", worker->slot, f,
+          action->step, action->version, action->tokens_to, action->tokens);
     sim_sync_send(worker->slot, f);
 }
 
@@ -31,7 +38,6 @@ static void merge(struct sim_worker *worker, const struct sync_action *action) {
     uint32_t f = action->fragment;
     struct sim_piece *piece = &worker->pieces[f];
     const struct sync_fragment *fragment = &worker->machine.fragments[f];
-    struct sync_actions none = {0};
     TRACE("worker %llu merges fragment %llu version %llu, kind %llu, at step %llu", worker->slot, f, action->version,
           action->kind, worker->step);
     DEMAND(piece->next_commit != SIM_NOBODY, "worker %u merges fragment %u: nothing is prepared", worker->slot, f);
@@ -40,7 +46,7 @@ static void merge(struct sim_worker *worker, const struct sync_action *action) {
     piece->damaged = false;
     piece->next_commit = SIM_NOBODY;
     bool was_active = fragment->record.active && !fragment->record.behind_ready;
-    sync_step(&worker->machine, &(struct sync_event){.kind = SYNC_EVENT_MERGED, .fragment = f}, &none);
+    sim_worker_tell(worker->slot, (struct sync_event){.kind = SYNC_EVENT_MERGED, .fragment = f});
     sim_oracle_merged(worker->slot, f, action->kind);
     if (action->kind == SYNC_ACTION_COVERED) {
         piece->residual = 0;

@@ -101,7 +101,8 @@ static bool is_before(const struct sim_event *a, const struct sim_event *b) {
 
 void sim_schedule(uint64_t due_us, enum sim_event_kind kind, uint32_t worker, uint32_t a, uint64_t b) {
     DEMAND(world.heap_count < SIM_EVENTS, "simulator: too many events");
-    struct sim_event event = {due_us < world.now_us ? world.now_us : due_us, world.sequence++, (uint8_t)kind, worker, a, b};
+    struct sim_event event = {
+        due_us < world.now_us ? world.now_us : due_us, world.sequence++, (uint8_t)kind, worker, a, b};
     uint32_t i = world.heap_count++;
     for (; i > 0 && is_before(&event, &world.heap[(i - 1) / 2]); i = (i - 1) / 2)
         world.heap[i] = world.heap[(i - 1) / 2];
@@ -221,8 +222,8 @@ bool sim_world_run(const struct sim_config *config, uint64_t events_max) {
         struct sim_event event = take_next();
         world.now_us = event.due_us;
         if (world.healed && world.now_us > world.deadline_us)
-            sim_violation("no progress: healed at %.3f s, and the run has not ended by %.3f s", (double)world.heal_us / 1e6,
-                          (double)world.now_us / 1e6);
+            sim_violation("no progress: healed at %.3f s, and the run has not ended by %.3f s",
+                          (double)world.heal_us / 1e6, (double)world.now_us / 1e6);
         if (world.counts.events++ == events_max)
             sim_violation("no end after %llu events", (unsigned long long)events_max);
         handle(&event);
