@@ -121,14 +121,14 @@ static const uint8_t *take(struct reader *reader, size_t count) {
     return bytes;
 }
 
-/* room counts the NUL; false: does not fit. */
+/* room counts the NUL; false: does not fit, or holds a NUL. */
 static bool take_text(struct reader *reader, char *text, size_t room) {
     size_t count = *take(reader, 1);
     if (count >= room)
         return false;
     memcpy(text, take(reader, count), count);
     text[count] = '\0';
-    return true;
+    return strlen(text) == count;
 }
 
 /* Fills `token`; false: the content is not what token_format makes. */

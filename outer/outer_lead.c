@@ -115,12 +115,34 @@ static void drop_taking(struct outer_taking *taking) {
     memset(taking, 0, sizeof *taking);
 }
 
+static bool is_unpacking_from(const struct outer_run *outer, uint32_t slot) {
+    for (int f = 0; f < outer->fragments.count; f++)
+        if (outer->takings[f].open && outer->takings[f].slot == slot &&
+            (outer->takings[f].unpacking || outer->takings[f].again_us != 0))
+            return true;
+    return false;
+}
+
+/* The bearer is gone, or has failed us; but what of it is being unpacked will be ours: nothing is decided before. */
+static void consider_gone(struct outer_run *outer, uint32_t slot) {
+    const struct outer_session *session = &outer->sessions[slot];
+    uint64_t bit = (uint64_t)1 << slot;
+    if (outer->recovery.leading || is_unpacking_from(outer, slot))
+        return;
+    if ((outer->failed_mask & bit) != 0) {
+        outer->failed_mask &= ~bit;
+        outer_recovery_feed(outer, (struct recovery_event){.kind = RECOVERY_EVENT_FAILED, .slot = slot});
+    } else if (!session->connected || !session->ready) {
+        outer_recovery_feed(outer, (struct recovery_event){.kind = RECOVERY_EVENT_GONE, .slot = slot});
+    }
+}
+
 static void taking_failed(struct outer_run *outer, uint32_t slot, uint32_t fragment, const char *why) {
     log_say(LOG_LEVEL_WARN, "fragment %u cannot be taken over from worker %s: %s", fragment, outer->sessions[slot].name,
             why);
     snprintf(outer->sessions[slot].last_error, sizeof outer->sessions[slot].last_error, "%.500s", why);
-    outer_recovery_feed(outer,
-                        (struct recovery_event){.kind = RECOVERY_EVENT_FAILED, .slot = slot, .fragment = fragment});
+    outer->failed_mask |= (uint64_t)1 << slot;
+    consider_gone(outer, slot);
 }
 
 void outer_on_snapshot(struct outer_run *outer, uint32_t slot, const struct message_snapshot *snapshot) {
@@ -182,21 +204,6 @@ static void unpack_again(struct outer_run *outer, uint64_t now_us) {
     for (int f = 0; f < outer->fragments.count; f++)
         if (outer->takings[f].again_us != 0 && now_us >= outer->takings[f].again_us)
             unpack(outer, &outer->takings[f]);
-}
-
-static bool is_unpacking_from(const struct outer_run *outer, uint32_t slot) {
-    for (int f = 0; f < outer->fragments.count; f++)
-        if (outer->takings[f].open && outer->takings[f].slot == slot &&
-            (outer->takings[f].unpacking || outer->takings[f].again_us != 0))
-            return true;
-    return false;
-}
-
-/* The bearer is gone; but what of it is being unpacked will be ours: nothing is decided before. */
-static void consider_gone(struct outer_run *outer, uint32_t slot) {
-    const struct outer_session *session = &outer->sessions[slot];
-    if (!outer->recovery.leading && !(session->connected && session->ready) && !is_unpacking_from(outer, slot))
-        outer_recovery_feed(outer, (struct recovery_event){.kind = RECOVERY_EVENT_GONE, .slot = slot});
 }
 
 void outer_on_snapshot_chunk(struct outer_run *outer, uint32_t slot, const struct chunk *chunk,

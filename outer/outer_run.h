@@ -151,6 +151,7 @@ struct outer_run {
     struct outer_commit commits[MESSAGE_FRAGMENTS_MAX][OUTER_COMMITS_KEPT]; /* at version mod OUTER_COMMITS_KEPT */
     struct outer_snapshot snapshots[OUTER_SNAPSHOTS_MAX];
     struct outer_taking takings[MESSAGE_FRAGMENTS_MAX];
+    uint64_t failed_mask; /* slots that gave something wrong, while more of them is being unpacked */
     uint64_t asked_us[MESSAGE_FRAGMENTS_MAX]; /* a fragment that is taken over: the last that was said or came of it */
     struct pace pace;                         /* outer.link: all that goes down */
     uint32_t next_pump;

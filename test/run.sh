@@ -22,7 +22,7 @@ run() {
     ctest --preset "$preset" --no-tests=error "$@" | tee -a "$results"
 }
 
-run release all -- -j 2
+run release all -- -j 3 # most process tests wait
 run asan all -- -j 2 -LE process
 run tsan atoll -- -R process.two_workers_tsan
 

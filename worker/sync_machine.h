@@ -23,6 +23,9 @@
  * the local copy holds and no applied commit does: the weight of the next send. It may be less than tokens - mark: what died with an
  * earlier process, or was counted on a branch that the run does not contain, is in the counter but not in the copy.
  *
+ * A process that starts from an older checkpoint and has trained nothing since may send with the very numbers of an earlier process's last
+ * send. Which of the two a commit counts makes no difference for the tokens: all of the record may be in the other one, and is settled.
+ *
  * A READY may jump over versions (a fetched snapshot), also to another branch. A record stays in flight as long as the outer would take it,
  * and keeps what it has of it: it begins at the mark of the ready version, and is not stale.
  *

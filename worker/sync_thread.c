@@ -192,6 +192,8 @@ uint64_t sync_thread_run_clock(struct sync_thread *sync) {
     if (sync->options.run->inner.pace == INNER_PACE_TIME && !sync->returning)
         clock = step_pace_next(&sync->step_pace, sync->machine.step, open_due(&sync->machine), clock_now_us());
     sync->returning = false;
+    if (clock > sync->telemetry.step)
+        sync->telemetry.step = clock; /* also where no step follows: at the end of the run */
     pthread_mutex_unlock(&sync->lock);
     return clock;
 }

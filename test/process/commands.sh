@@ -199,7 +199,7 @@ run_command 20 token-json "$ATOLL" token create live --json
 check "token create --json" jq -e '.token | startswith("atoll1.")' token-json.out >/dev/null
 run_command 20 token-list "$ATOLL" token list live
 says "token list: a token that is used up" token-list.out "^[0-9a-f]{16}  used up  2 of 2 +-$"
-says "token list: a token that is not used" token-list.out "^[0-9a-f]{16}  live +0 of 1 +[0-9]+m [0-9]+s$"
+says "token list: a token that is not used" token-list.out "^[0-9a-f]{16}  live +0 of 1 +[0-9]+[hm]( [0-9]+[ms])?$"
 token_id=$("$ATOLL" token list live --json | jq -r '.tokens[] | select(.uses == 1) | .id')
 run_command 20 token-revoke "$ATOLL" token revoke "$token_id" live
 says "token revoke: the token" token-revoke.out "^token $token_id is revoked; who registered with it stays \(0 of 1 uses\)$"

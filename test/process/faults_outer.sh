@@ -56,8 +56,11 @@ leads_again() { # SECONDS
 version_now() { # the lowest
     run_status '[.fragments[].version] | min'
 }
-goes_on() { # VERSIONS SECONDS
-    wait_for_version $(($(version_now || echo 0) + $1)) "$2"
+goes_on() { # VERSIONS SECONDS: or to the end of the run, when that is nearer
+    wait_for "$2" "$1 versions more" is_further $(($(version_now || echo 0) + $1))
+}
+is_further() { # VERSION
+    version_reached "$1" || has_event "$OUTER_LOG" end
 }
 # Ports of its own choice are in the token that a lost disk held.
 some_address() {
@@ -128,25 +131,27 @@ loss_is_close() {
 # ---- SIGSTOP ----
 
 stopped() {
-    begin 2
+    begin 3 inner.steps=240
     worker 0
     worker 1
+    worker 2
     wait_for_version 2
     kill -STOP "$OUTER_PID"
     sleep 3
     kill -CONT "$OUTER_PID"
     wait_for 10 "the outer to see it" outer_says "this process stood still for [3-9]"
-    goes_on 3 20
-    equal "3 s: nobody was missed" "0 0" "$(times_left 0) $(times_left 1)"
+    goes_on 1 20
+    equal "3 s: nobody was missed" "0 0 0" "$(times_left 0) $(times_left 1) $(times_left 2)"
     kill -STOP "$OUTER_PID"
     sleep "${ATOLL_STOP_SECONDS:-15}"
     kill -CONT "$OUTER_PID"
     wait_for 10 "the outer to see it" outer_says "this process stood still for 1[0-9]"
-    goes_on 3 20
     # Who waited in vain for 10 s has dialled again; no round was closed without it: the state is the undisturbed run's.
     equal "15 s: nobody is declared dead" "" "$(events "$OUTER_LOG" leave .reason | grep -E 'no answer|silent' || true)"
-    equal "15 s: every round counts both" 2 "$(events "$OUTER_LOG" commit '.counted | length' | sort -u)"
-    ends_calm
+    end_of_run 60
+    equal "15 s: every round counts all" 3 "$(events "$OUTER_LOG" commit '.counted | length' | sort -u)"
+    is_right
+    equal "the state is that of the undisturbed run" "$CALM_OF_THREE" "$(final_hash "$OUTER_LOG")"
     no_version_twice
 }
 

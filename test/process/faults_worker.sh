@@ -489,7 +489,7 @@ memory() {
     worker 0 ATOLL_FAILPOINT=worker.download.memory=ENOMEM@2
     wait_exit "${WORKER_PIDS[0]}" 20 worker-0
     equal "no room for a snapshot: exit code" 71 "$EXIT_CODE"
-    says "no room for a snapshot: said" "${ERR[0]}" "^atoll worker: no memory for the [0-9]+ bytes of a snapshot of fragment [0-9], version [0-9]+"
+    says "no room for a snapshot: said" "${ERR[0]}" "^atoll worker: no memory for the [0-9]+ bytes of a (commit|snapshot) of fragment [0-9], version [0-9]+"
     worker 0
     counts_again 0 2 15
     ends_right

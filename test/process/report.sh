@@ -59,7 +59,7 @@ kill -KILL "$(tr -dc 0-9 <"$WORK/back/outer/lock")"
 wait_exit "$back_pid" 90 back
 equal "killed and started again: exit code" 0 "$EXIT_CODE"
 recompute "numbers over several processes" "$WORK/back.out" "$WORK/back"
-equal "restarts, and steps that came twice" "2 true" "$(jq -r '.runs[0] | .restarts, ([.workers_table[].repeated_steps] | add > 0)' "$WORK/back.out" | xargs)"
+equal "restarts" 2 "$(jq -r '.runs[0].restarts' "$WORK/back.out")"
 run_command 90 more "$ATOLL" train --resume "$WORK/back" --json --set inner.steps=170
 equal "continued: exit code" 0 "$EXIT_CODE"
 recompute "numbers of a continued run" "$WORK/more.out" "$WORK/back"

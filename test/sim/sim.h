@@ -436,6 +436,9 @@ void sim_oracle_published(uint32_t index);
 /* A worker's outer copy is the one of this commit now. */
 void sim_oracle_prepared(uint32_t slot, uint32_t fragment);
 void sim_oracle_merged(uint32_t slot, uint32_t fragment, enum sync_action_kind kind);
+/* The commit counts a send of an earlier process with the same numbers as the record: nothing was trained in between, so that all of the
+ * record may be in that one, and is settled. */
+void sim_oracle_same_numbers(uint32_t slot, uint32_t fragment);
 /* Is this payload in the chain of this commit? */
 bool sim_oracle_is_applied(uint32_t slot, uint32_t commit, uint32_t content);
 void sim_oracle_reset(uint32_t slot, uint32_t fragment, uint64_t tokens);

@@ -136,6 +136,16 @@ void sim_oracle_merged(uint32_t slot, uint32_t f, enum sync_action_kind kind) {
     }
 }
 
+void sim_oracle_same_numbers(uint32_t slot, uint32_t f) {
+    struct sim_piece *piece = &world.workers[slot].pieces[f];
+    struct sim_work rest = piece->work, record = piece->work;
+    sim_work_remove(&rest, &world.contents[piece->content].work);
+    sim_work_remove(&record, &rest);
+    sim_work_remove(&record, &piece->orphans);
+    DEMAND(record.count == 0, "[3] worker %u takes its send of fragment %u for counted, and another one is", slot, f);
+    piece->work = rest;
+}
+
 void sim_oracle_reset(uint32_t slot, uint32_t f, uint64_t tokens) {
     struct sim_piece *piece = &world.workers[slot].pieces[f];
     DEMAND(sim_work_size(&piece->work) == tokens, "[3] worker %u drops %llu tokens of fragment %u, and it holds %llu",

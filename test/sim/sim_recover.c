@@ -284,6 +284,16 @@ void sim_recover_bulk(uint32_t slot, const struct sim_message *message) {
         sim_between(100, world.config.step_us));
 }
 
+/* The bearer is gone; but what of it is being unpacked will be ours: nothing is decided before. */
+static void consider_gone(uint32_t slot) {
+    const struct sim_outer *outer = &world.outer;
+    bool gone = !(outer->sessions[slot].connected && outer->sessions[slot].ready);
+    for (uint32_t f = 0; f < world.config.fragments; f++)
+        gone = gone && !(outer->takings[f].unpacking && outer->takings[f].slot == slot);
+    if (gone && !outer->recovery.leading)
+        feed((struct recovery_event){.kind = RECOVERY_EVENT_GONE, .slot = slot});
+}
+
 void sim_recover_taken(const struct sim_job *job) {
     struct sim_outer *outer = &world.outer;
     const struct sim_commit *commit = &world.commits[job->commit];
@@ -307,6 +317,7 @@ void sim_recover_taken(const struct sim_job *job) {
     round_adopt(&outer->machine, &commit->commit);
     feed((struct recovery_event){
         .kind = RECOVERY_EVENT_TAKEN, .slot = job->slot, .fragment = job->fragment, .heads = &commit->head});
+    consider_gone(job->slot);
 }
 
 void sim_recover_lost(uint32_t slot) {
@@ -317,6 +328,5 @@ void sim_recover_lost(uint32_t slot) {
     for (uint32_t f = 0; f < world.config.fragments; f++)
         if (outer->takings[f].slot == slot && !outer->takings[f].unpacking)
             outer->takings[f].open = false;
-    if (!outer->recovery.leading)
-        feed((struct recovery_event){.kind = RECOVERY_EVENT_GONE, .slot = slot});
+    consider_gone(slot);
 }

@@ -405,7 +405,7 @@ void sim_sync_hears(uint32_t slot, const struct sim_message *message) {
 /* WAITING is taken for: it can send nothing. So not while a send is still to be offered. */
 static void report(struct sim_worker *worker) {
     struct sim_message message = {.type = MESSAGE_TELEMETRY,
-                                  .step = worker->machine.step,
+                                  .step = worker->step, /* also where it jumped to */
                                   .tokens = worker->machine.tokens,
                                   .waiting = worker->mode == MODE_WAIT};
     for (uint32_t f = 0; f < world.config.fragments; f++) {

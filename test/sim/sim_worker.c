@@ -55,7 +55,11 @@ static void merge(struct sim_worker *worker, const struct sync_action *action) {
     if (!was_active || fragment->record.active)
         return;
     piece->uploading = false;
-    if (sim_oracle_is_applied(worker->slot, piece->g_commit, piece->content))
+    bool applied = sim_oracle_is_applied(worker->slot, piece->g_commit, piece->content);
+    bool counted = action->kind == SYNC_ACTION_COUNTED || action->kind == SYNC_ACTION_TAKE;
+    if (counted && !applied)
+        sim_oracle_same_numbers(worker->slot, f);
+    if (counted || applied)
         piece->residual = action->kind == SYNC_ACTION_COVERED ? 0 : sim_hash(piece->residual_pending, 6);
     else /* on another branch it may count all the same */
         sim_work_unite(&piece->orphans, &world.contents[piece->content].work);

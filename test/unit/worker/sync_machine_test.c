@@ -1,4 +1,4 @@
-/* sync_machine: traces, each a named case of DESIGN.md section 3. The machine together with round machines: together_test. */
+/* sync_machine: traces, each a named case of DESIGN.md section 3. The machine together with round machines: test/sim. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
