@@ -18,6 +18,7 @@
 #include "base/settings_text.h"
 #include "base/settings_value.h"
 #include "comms/message.h"
+#include "outer/round.h"
 #include "outer/run_keys.h"
 
 /* shape_validate's text begins with the key that it is about. */
@@ -391,14 +392,11 @@ char *run_file_defaults_text(void) {
 /* The schedule in numbers */
 
 uint32_t run_sync_quorum(const struct run_file *run, uint32_t live) {
-    int64_t quorum = run->sync.quorum;
-    if (quorum == SYNC_QUORUM_ALL)
+    struct round_options options = {.quorum = (int32_t)run->sync.quorum};
+    if (run->sync.quorum == SYNC_QUORUM_ALL)
         return 0;
-    if (quorum < 0)
-        quorum = ((int64_t)live * -quorum + 99) / 100;
-    if (quorum > live)
-        quorum = live;
-    return quorum < 1 ? 1 : (uint32_t)quorum;
+    uint32_t need = round_quorum(&options, live);
+    return need > 0 ? need : 1;
 }
 
 uint64_t run_sync_stale(const struct run_file *run) {

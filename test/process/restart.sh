@@ -75,7 +75,7 @@ begin_long() { # NAME OPTION...: a run that is under way. Sets directory, run_pi
 }
 
 # A worker.
-begin_long worker-again
+begin_long worker-again --set inner.min_step_time=25ms # beyond the second progress line
 sleep "0.$((RANDOM % 10))" # the random moment itself
 kill -KILL "$(worker_pid "$directory/worker-1")"
 wait_exit "$run_pid" 90 worker-again
