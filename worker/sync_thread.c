@@ -465,7 +465,8 @@ bool sync_thread_catch_up(struct sync_thread *sync) {
         sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_BOUNDARY}, &actions);
         wait = carry_out_locked(sync, &actions, waited_us);
         waited_us = 0;
-        if (!wait && anything_ready_locked(sync))
+        /* Not for one that came while others were merged: only for a copy whose merge is due at a later step. */
+        if (!wait && actions.count == 0 && sync->changes == seen && anything_ready_locked(sync))
             break;
         if (!sync->joined || wait)
             waited_us = stand_still_locked(sync, seen);

@@ -307,7 +307,9 @@ fork() {
     outer
     worker 0
     counts_again 0 2 30
-    holds "it goes on from before" "$(events "$OUTER_LOG" commit .version | tail -n 1) < $lost"
+    holds "it goes on from before" "$(jq -nR '[inputs | fromjson?] as $all
+        | ([$all | to_entries[] | select(.value.event == "lead")] | last.key) as $led
+        | [$all[$led:][] | select(.event == "commit") | .version] | first' "$OUTER_LOG") < $lost"
     worker 1
     counts_again 1 2 30
     check "worker-1 fetched whole what the run has instead" has_event "$(log_of 1)" recover 'select(.what == "snapshot")'
