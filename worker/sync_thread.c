@@ -466,7 +466,7 @@ bool sync_thread_catch_up(struct sync_thread *sync) {
         wait = carry_out_locked(sync, &actions, waited_us);
         waited_us = 0;
         /* Not for one that came while others were merged: only for a copy whose merge is due at a later step. */
-        if (!wait && actions.count == 0 && sync->changes == seen && anything_ready_locked(sync))
+        if (!wait && sync->changes == seen && anything_ready_locked(sync))
             break;
         if (!sync->joined || wait)
             waited_us = stand_still_locked(sync, seen);
