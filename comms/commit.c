@@ -107,6 +107,12 @@ void commit_hash(const struct commit *commit, uint8_t hash[MESSAGE_HASH_BYTES]) 
     canon_hash(&canon, hash);
 }
 
+struct head commit_head(const struct commit *commit) {
+    struct head head = {.epoch = commit->epoch, .version = commit->version};
+    commit_hash(commit, head.hash);
+    return head;
+}
+
 void commit_genesis(const uint8_t run_id[MESSAGE_HASH_BYTES], uint32_t fragment,
                     const uint8_t state_hash[MESSAGE_STATE_HASH_BYTES], uint8_t hash[MESSAGE_HASH_BYTES]) {
     struct canon canon;

@@ -16,6 +16,8 @@ enum { SIGN_SECRET_BYTES = 64 };
 
 /* The version's identity: covers every field but the signature. CHECKs the counts of its lists. */
 void commit_hash(const struct commit *commit, uint8_t hash[MESSAGE_HASH_BYTES]);
+/* What a node holds of the fragment after this commit. */
+struct head commit_head(const struct commit *commit);
 /* The parent of version 1: of a fragment's initial state. */
 void commit_genesis(const uint8_t run_id[MESSAGE_HASH_BYTES], uint32_t fragment,
                     const uint8_t state_hash[MESSAGE_STATE_HASH_BYTES], uint8_t hash[MESSAGE_HASH_BYTES]);

@@ -214,14 +214,14 @@ static void name_commit(struct outer_run *outer, const struct outer_job *job) {
                            counted[i].tokens);
     }
     commit_sign(commit, outer->keys.sign_secret);
-    place->head = (struct head){.epoch = commit->epoch, .version = commit->version};
-    commit_hash(commit, place->head.hash);
+    place->head = commit_head(commit);
     submit_log(outer, job->fragment, job->version);
 }
 
 enum { LOG_AGAIN_US = 2000000 };
 
-void outer_on_logged(struct outer_run *outer, const struct outer_job *job) {
+/* The commit in the making is durable, or the write failed: tried again after a while. */
+static void on_logged(struct outer_run *outer, const struct outer_job *job) {
     const struct outer_commit *place = outer_commit_place(outer, job->fragment, job->version);
     if (job->status != STATUS_OK) {
         log_say(LOG_LEVEL_ERROR, "%s; the round waits, training goes on", job->error.text);
@@ -370,7 +370,7 @@ void outer_on_job(struct outer_run *outer, const struct outer_job *job) {
         name_commit(outer, job);
         break;
     case OUTER_JOB_LOG:
-        outer_on_logged(outer, job);
+        on_logged(outer, job);
         break;
     case OUTER_JOB_SNAPSHOT:
         outer_on_snapshot_made(outer, job);

@@ -134,8 +134,7 @@ static struct outer_snapshot *find_snapshot(struct outer_run *outer, uint32_t fr
         struct outer_snapshot *snapshot = &outer->snapshots[i];
         if (!snapshot->used || snapshot->fragment != fragment)
             continue;
-        struct head head = {.version = snapshot->message.commit.version};
-        commit_hash(&snapshot->message.commit, head.hash);
+        struct head head = commit_head(&snapshot->message.commit);
         if (!snapshot->made || recovery_answer(&head, kept, count) != RECOVERY_ANSWER_SNAPSHOT)
             return snapshot;
     }

@@ -166,8 +166,7 @@ static void load_recent_commits(struct outer_run *outer) {
                 break;
             }
             place->has_payload = holds.payload;
-            place->head = (struct head){.epoch = place->commit.epoch, .version = version};
-            commit_hash(&place->commit, place->head.hash);
+            place->head = commit_head(&place->commit);
         }
 }
 

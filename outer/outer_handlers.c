@@ -233,7 +233,6 @@ static void on_ready(struct outer_run *outer, uint32_t slot, const struct messag
     }
     session->ready = true;
     session->has_validation = ready->has_validation;
-    session->tokens = ready->tokens;
     log_say(LOG_LEVEL_INFO, "worker %s (slot %u) is ready%s", session->name, slot,
             ready->has_validation ? "" : ", without held-out text");
     outer_greet(outer, slot);

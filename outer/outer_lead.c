@@ -247,8 +247,7 @@ void outer_on_taken(struct outer_run *outer, const struct outer_job *job) {
     }
     place->commit = taking->message.commit;
     place->has_payload = false;
-    place->head = (struct head){.epoch = place->commit.epoch, .version = place->commit.version};
-    commit_hash(&place->commit, place->head.hash);
+    place->head = commit_head(&place->commit);
     outer->heads[job->fragment] = place->head;
     round_adopt(&outer->machine, &place->commit);
     log_say(LOG_LEVEL_WARN,

@@ -82,9 +82,7 @@ static void take_next(struct restore *restore, int f, struct outer_restored *res
     memcpy(restore->copy->u + at, restore->next_u, bytes);
     memcpy(restore->residual + at, restore->next_residual, bytes);
     restored->commit = restore->commit;
-    restored->head.epoch = restore->commit.epoch;
-    restored->head.version = restore->commit.version;
-    commit_hash(&restore->commit, restored->head.hash);
+    restored->head = commit_head(&restore->commit);
 }
 
 /* STATUS_DATA, STATUS_NOT_FOUND: this full record is no start. */

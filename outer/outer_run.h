@@ -83,7 +83,6 @@ struct outer_session {
     bool stated; /* STATE said */
     bool joined; /* it holds the run's heads: a member of rounds */
     bool has_validation;
-    uint64_t tokens;            /* its counter, as READY said */
     struct message_hello hello; /* what it bears */
     struct { /* another process says HELLO with this key while this one is believed to live: held until that is known */
         bool waits;
@@ -184,8 +183,7 @@ void outer_feed(struct outer_run *outer, struct round_event event);
 void outer_admit_waiting(struct outer_run *outer, uint64_t now_us);
 void outer_close_uploads(struct outer_run *outer);
 
-/* The commit in the making is durable (or the write failed: tried again after a while). */
-void outer_on_logged(struct outer_run *outer, const struct outer_job *job);
+/* Commits that could not be written are tried again when it is time. */
 void outer_log_again(struct outer_run *outer, uint64_t now_us);
 
 /* outer_lead.c */

@@ -188,10 +188,7 @@ void sync_download_state(struct sync_thread *sync, const struct message_state *s
 }
 
 static struct follow_event event_of(const struct commit *commit, enum follow_event_kind kind) {
-    struct follow_event event = {.kind = kind, .fragment = commit->fragment};
-    event.head.epoch = commit->epoch;
-    event.head.version = commit->version;
-    commit_hash(commit, event.head.hash);
+    struct follow_event event = {.kind = kind, .fragment = commit->fragment, .head = commit_head(commit)};
     memcpy(event.parent, commit->parent, sizeof event.parent);
     return event;
 }
@@ -375,7 +372,7 @@ static void take_first(struct sync_thread *sync, uint32_t f) {
                                .jump = entry->is_snapshot};
     sync->differs[f] = 0;
     sync->merged[f] = sync->held[f];
-    sync->held[f].head = event_of(commit, FOLLOW_EVENT_COMMIT).head;
+    sync->held[f].head = commit_head(commit);
     sync->held[f].has_commit = true;
     sync->held[f].commit = *commit;
     log_applied(sync, entry);
