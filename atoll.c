@@ -5,6 +5,7 @@
 #include "base/failpoint.h"
 #include "base/status.h"
 #include "base/suggest.h"
+#include "experiments/bench.h"
 #include "experiments/check.h"
 #include "experiments/eval.h"
 #include "experiments/local_run.h"
@@ -33,6 +34,7 @@ static const struct command commands[] = {
     {"eval", eval_command, "held-out loss of a model"},
     {"sample", sample_command, "text from a model"},
     {"report", report_command, "plots and tables of runs: bandwidth versus loss first"},
+    {"bench", bench_command, "measure this machine, each figure beside its limit"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

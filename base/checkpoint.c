@@ -196,18 +196,27 @@ static enum status remove_old(const char *root, int (*filter)(const struct diren
 static enum status next_generation(const char *root, uint64_t *generation, struct error *error) {
     struct names names;
     int (*const filters[])(const struct dirent *) = {is_generation, is_bad};
+    static const char *const prefixes[] = {"", "bad."};
+    const char *prefix = "";
     uint64_t highest = 0;
     for (size_t i = 0; i < sizeof filters / sizeof filters[0]; i++) {
         enum status status = names_list(root, filters[i], &names, error);
         if (status != STATUS_OK)
             return status;
-        if (names.count > 0 && number_of(names.entries[names.count - 1]) > highest)
+        if (names.count > 0 && number_of(names.entries[names.count - 1]) > highest) {
             highest = number_of(names.entries[names.count - 1]);
+            prefix = prefixes[i];
+        }
         names_free(&names);
     }
-    if (highest == GENERATION_MAX)
-        return error_set(error, STATUS_DATA, "%s: no number is left above %d: remove that directory", root,
-                         GENERATION_MAX);
+    if (highest == GENERATION_MAX) {
+        char last[PATH_BYTES];
+        name_generation(last, root, prefix, highest);
+        return error_set(error, STATUS_DATA,
+                         "%s: no checkpoint can have a larger number: move this directory out of the way, not those "
+                         "beside it",
+                         last);
+    }
     *generation = highest + 1;
     return STATUS_OK;
 }

@@ -63,6 +63,12 @@ void log_close(struct log *log) {
     free(log);
 }
 
+static void lose_record(struct log *log, int reason) {
+    if (log->lost++ == 0)
+        log_say(LOG_LEVEL_ERROR, "cannot write to the log %s: %s (records are being lost; said once)", log->path,
+                strerror(reason));
+}
+
 static void write_record(struct log *log, const char *line, size_t length) {
     ssize_t put;
     do
@@ -75,9 +81,7 @@ static void write_record(struct log *log, const char *line, size_t length) {
     int reason = put < 0 ? errno : ENOSPC;
     if (put > 0)
         log->torn = line[put - 1] != '\n';
-    if (log->lost++ == 0)
-        log_say(LOG_LEVEL_ERROR, "cannot write to the log %s: %s (records are being lost; said once)", log->path,
-                strerror(reason));
+    lose_record(log, reason);
 }
 
 void log_event(struct log *log, const char *event, json_t *fields) {
@@ -86,8 +90,7 @@ void log_event(struct log *log, const char *event, json_t *fields) {
         return;
     }
     char wall[CLOCK_WALL_TEXT_BYTES];
-    json_t *record = json_object();
-    CHECK(record != NULL);
+    json_t *record = json_object(); /* NULL without memory: then so is the text */
     pthread_mutex_lock(&log->mutex);
     clock_wall_text(wall); /* inside the lock: times never go back from line to line */
     json_object_set_new(record, "event", json_string(event));
@@ -98,12 +101,12 @@ void log_event(struct log *log, const char *event, json_t *fields) {
     else /* a json_pack that failed, as with "f" and a NaN: the event itself is still worth a line */
         json_object_set_new(record, "fields_lost", json_true());
     char *text = json_dumps(record, JSON_COMPACT);
-    CHECK(text != NULL);
-    size_t length = strlen(text);
-    char *line = malloc(length + 3); /* a newline before a record that follows half a line, one behind, a NUL */
-    CHECK(line != NULL);
-    size_t total = (size_t)sprintf(line, "%s%s\n", log->torn ? "\n" : "", text);
-    write_record(log, line, total);
+    /* A newline before a record that follows half a line, one behind, a NUL. */
+    char *line = text != NULL ? malloc(strlen(text) + 3) : NULL;
+    if (line != NULL)
+        write_record(log, line, (size_t)sprintf(line, "%s%s\n", log->torn ? "\n" : "", text));
+    else
+        lose_record(log, ENOMEM);
     pthread_mutex_unlock(&log->mutex);
     free(line);
     free(text);

@@ -10,4 +10,8 @@
 #define HOT_LOOP
 #endif
 
+/* The variant of HOT_LOOP that this machine runs: "x86-64-v4" (AVX-512), "x86-64-v3" (AVX2), "default"; "plain" where there is but one.
+ * Static text. */
+const char *vector_level(void);
+
 #endif

@@ -163,8 +163,24 @@ static void make_certificate(struct admission *admission, const uint8_t key[MESS
 
 /* ---- REGISTER ---- */
 
+static uint64_t slots_ever_given(const struct admission_list *list) {
+    uint64_t mask = 0;
+    for (uint32_t i = 0; i < list->worker_count; i++)
+        mask |= UINT64_C(1) << list->workers[i].slot;
+    return mask;
+}
+
+/* The lowest that nobody has and `not_mask` does not name; MESSAGE_WORKERS_MAX: there is none. */
+static uint32_t free_slot(struct admission_list *list, uint64_t not_mask) {
+    uint32_t slot = 0;
+    while (slot < MESSAGE_WORKERS_MAX && (admission_list_by_slot(list, slot) != NULL || (not_mask >> slot & 1) != 0))
+        slot++;
+    return slot;
+}
+
 static bool register_new(struct admission_list *list, const struct token_row *token,
-                         const struct message_register *request, uint64_t wall_s, struct message_refuse *refuse) {
+                         const struct message_register *request, uint64_t named_mask, uint64_t wall_s,
+                         struct message_refuse *refuse) {
     char ago[UNITS_TEXT_BYTES];
     if (token->revoked)
         return refuse_with(refuse, REFUSE_TOKEN_UNKNOWN,
@@ -180,9 +196,9 @@ static bool register_new(struct admission_list *list, const struct token_row *to
         return refuse_with(refuse, REFUSE_TOKEN_USED,
                            "this token has been used %u of %u times; ask for a new one: atoll token create", used,
                            token->uses);
-    uint32_t slot = 0;
-    while (slot < MESSAGE_WORKERS_MAX && admission_list_by_slot(list, slot) != NULL)
-        slot++;
+    uint32_t slot = free_slot(list, named_mask & ~slots_ever_given(list));
+    if (slot == MESSAGE_WORKERS_MAX)
+        slot = free_slot(list, 0);
     if (slot == MESSAGE_WORKERS_MAX)
         return refuse_with(refuse, REFUSE_FULL,
                            "all %d places of this run are taken; to free one: atoll drain WORKER DIR --revoke",
@@ -191,7 +207,8 @@ static bool register_new(struct admission_list *list, const struct token_row *to
 }
 
 static bool register_key(struct admission_list *list, const uint8_t enrolment_key[KEYS_CURVE_BYTES],
-                         const struct message_register *request, uint64_t wall_s, struct message_refuse *refuse) {
+                         const struct message_register *request, uint64_t named_mask, uint64_t wall_s,
+                         struct message_refuse *refuse) {
     if (!same_version(request->protocol_version, refuse))
         return false;
     const struct token_row *token = admission_list_token(list, enrolment_key);
@@ -206,15 +223,16 @@ static bool register_key(struct admission_list *list, const uint8_t enrolment_ke
     }
     if (known)
         return true; /* again: free, whatever became of the token */
-    return fit_for_worker(list, request->worker_key, refuse) && register_new(list, token, request, wall_s, refuse);
+    return fit_for_worker(list, request->worker_key, refuse) &&
+           register_new(list, token, request, named_mask, wall_s, refuse);
 }
 
 bool admission_register(struct admission *admission, const uint8_t enrolment_key[KEYS_CURVE_BYTES],
-                        const struct message_register *request, uint64_t wall_s, struct certificate *certificate,
-                        struct message_refuse *refuse) {
+                        const struct message_register *request, uint64_t named_mask, uint64_t wall_s,
+                        struct certificate *certificate, struct message_refuse *refuse) {
     pthread_mutex_lock(&admission->mutex);
     CHECK(admission->has_run_id);
-    bool admitted = register_key(&admission->list, enrolment_key, request, wall_s, refuse);
+    bool admitted = register_key(&admission->list, enrolment_key, request, named_mask, wall_s, refuse);
     if (admitted)
         make_certificate(admission, request->worker_key, certificate);
     pthread_mutex_unlock(&admission->mutex);
@@ -400,6 +418,19 @@ static void copy_token(const struct admission_list *list, const struct token_row
                                       .used = admission_list_uses(list, row),
                                       .revoked = row->revoked};
     memcpy(token->id, row->id, sizeof token->id);
+}
+
+bool admission_find_token(struct admission *admission, const uint8_t secret[TOKEN_SECRET_BYTES],
+                          struct admission_token *found) {
+    struct curve_pair pair;
+    keys_enrolment_pair(secret, &pair);
+    pthread_mutex_lock(&admission->mutex);
+    const struct token_row *row = admission_list_token(&admission->list, pair.public_key);
+    if (row != NULL)
+        copy_token(&admission->list, row, found);
+    pthread_mutex_unlock(&admission->mutex);
+    sodium_memzero(&pair, sizeof pair);
+    return row != NULL;
 }
 
 uint32_t admission_list_tokens(struct admission *admission, struct admission_token tokens[ADMISSION_TOKENS_MAX]) {

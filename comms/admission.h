@@ -33,11 +33,12 @@ enum peer_role admission_role(struct admission *admission, const uint8_t key[KEY
 
 /* admission_register: enrol request.worker_key under the token of the enrolment key it came with. Registering again is free and gives the same
  * slot and name, whatever became of the token. A new key takes the lowest free slot below MESSAGE_WORKERS_MAX and one use of the token; its
- * name is made unique (island, island-2). On refusal returns false and fills `refuse`; a list that cannot be stored now is refused with
- * REFUSE_FULL and says so. wall_s: now, for the expiry. */
+ * name is made unique (island, island-2). named_mask: slots that the run's commits and members name; those that this list never gave are a
+ * lost list's, kept for who comes back with its certificate, and given only when no other is free. On refusal returns false and fills
+ * `refuse`; a list that cannot be stored now is refused with REFUSE_FULL and says so. wall_s: now, for the expiry. */
 bool admission_register(struct admission *admission, const uint8_t enrolment_key[KEYS_CURVE_BYTES],
-                        const struct message_register *request, uint64_t wall_s, struct certificate *certificate,
-                        struct message_refuse *refuse);
+                        const struct message_register *request, uint64_t named_mask, uint64_t wall_s,
+                        struct certificate *certificate, struct message_refuse *refuse);
 
 /* admission_recover: list the key of a certificate that this outer once signed, at its slot and under its name: for an outer that lost its list,
  * with it the revocations. A listed key gets the certificate of its row. The bearer need not own the key: listing it helps only who
@@ -82,6 +83,9 @@ struct admission_token {
  * listed, one that is expired, used up or revoked makes room; STATUS_USAGE: there is none. STATUS_IO. */
 MUST_USE enum status admission_add_token(struct admission *admission, const struct token *token, uint64_t wall_s,
                                          struct error *error);
+/* admission_find_token: the row of this secret. false: there is none. */
+bool admission_find_token(struct admission *admission, const uint8_t secret[TOKEN_SECRET_BYTES],
+                          struct admission_token *found);
 /* All tokens, oldest first; returns how many. */
 uint32_t admission_list_tokens(struct admission *admission, struct admission_token tokens[ADMISSION_TOKENS_MAX]);
 /* admission_revoke_token: id = the first hex digits of one token's id. Workers that registered with it stay. STATUS_NOT_FOUND, STATUS_USAGE (not

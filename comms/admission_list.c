@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/bytes.h"
-#include "base/check.h"
 #include "base/files.h"
 
 enum { FILE_BYTES_MAX = 1 << 20, FILE_SCHEMA = 2 };
@@ -182,14 +181,16 @@ static json_t *token_json(const struct token_row *row) {
 
 enum status admission_list_store(const struct admission_list *list, struct error *error) {
     json_t *workers = json_array(), *tokens = json_array();
+    bool whole = true;
     for (uint32_t i = 0; i < list->worker_count; i++)
-        CHECK(json_array_append_new(workers, worker_json(&list->workers[i])) == 0);
+        whole = json_array_append_new(workers, worker_json(&list->workers[i])) == 0 && whole;
     for (uint32_t i = 0; i < list->token_count; i++)
-        CHECK(json_array_append_new(tokens, token_json(&list->tokens[i])) == 0);
+        whole = json_array_append_new(tokens, token_json(&list->tokens[i])) == 0 && whole;
     json_t *root = json_pack("{s:i, s:o, s:o}", "schema", FILE_SCHEMA, "workers", workers, "tokens", tokens);
-    char *text = json_dumps(root, JSON_INDENT(1));
-    CHECK(text != NULL);
+    char *text = whole ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
+    if (text == NULL)
+        return error_set(error, STATUS_NO_MEMORY, "no memory to write %s", list->path);
     enum status status = files_write_atomic(list->path, text, strlen(text), 0600, error);
     free(text);
     return status;

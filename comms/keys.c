@@ -98,7 +98,7 @@ static enum status sync_directory(const char *directory, struct error *error) {
 }
 
 /* A whole seed appears at `path` or none: written under a name of its own (O_EXCL), synced, then linked to `path`, which fails when another
- * process was first: STATUS_AGAIN, read that one. */
+ * process was first: STATUS_AGAIN, read that one. The name is left to sync. */
 static enum status write_seed(const char *directory, const char *path, const uint8_t seed[KEYS_SEED_BYTES],
                               struct error *error) {
     char name[64];
@@ -125,7 +125,7 @@ static enum status write_seed(const char *directory, const char *path, const uin
     }
     if (unlink(temporary) != 0 && errno != ENOENT && status == STATUS_OK)
         status = error_set(error, STATUS_IO, "cannot remove %s: %s", temporary, strerror(errno));
-    return status == STATUS_OK ? sync_directory(directory, error) : status;
+    return status;
 }
 
 enum status keys_open(const char *directory, struct node_keys *keys, struct error *error) {
@@ -146,6 +146,10 @@ enum status keys_open(const char *directory, struct node_keys *keys, struct erro
                 status = read_seed(path, seed, error);
         }
     }
+    if (status == STATUS_OK) /* also of a process that was killed before it could */
+        status = sync_directory(folder, error);
+    if (status == STATUS_OK)
+        status = sync_directory(directory, error);
     if (status == STATUS_OK) {
         *keys = (struct node_keys){.created = created};
         derive_curve(seed, context_curve, &keys->curve);
@@ -155,6 +159,16 @@ enum status keys_open(const char *directory, struct node_keys *keys, struct erro
     }
     sodium_memzero(seed, sizeof seed);
     return status;
+}
+
+enum status keys_check_node(const char *directory, enum keys_node node, struct error *error) {
+    char path[PATH_MAX];
+    files_join(path, sizeof path, directory, node == KEYS_NODE_OUTER ? "keys/certificate.json" : "keys/workers.json");
+    if (!files_exists(path))
+        return STATUS_OK;
+    return error_set(error, STATUS_CONFIG, "%s is %s directory (it holds %s), not %s: choose another --dir", directory,
+                     node == KEYS_NODE_OUTER ? "a worker's" : "an outer's", path,
+                     node == KEYS_NODE_OUTER ? "an outer's" : "a worker's");
 }
 
 void keys_enrolment_pair(const uint8_t secret[32], struct curve_pair *pair) {

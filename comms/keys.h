@@ -27,9 +27,15 @@ struct node_keys {
 void keys_init(void);
 
 /* keys_open: read DIRECTORY/keys/seed, or make it when there is none (directory 0700, file 0600). The file appears
- * whole or not at all. STATUS_CONFIG when it is open to group or others or has the wrong size: the text says how to mend it. STATUS_IO,
- * STATUS_NOT_FOUND: the directory cannot be read or made. */
+ * whole or not at all. Whatever keys/ holds, also the certificate or the list of workers, outlives a power cut from then on. STATUS_CONFIG
+ * when it is open to group or others or has the wrong size: the text says how to mend it. STATUS_IO, STATUS_NOT_FOUND: the directory cannot
+ * be read or made. */
 MUST_USE enum status keys_open(const char *directory, struct node_keys *keys, struct error *error);
+
+/* keys_check_node: a directory is an outer's or a worker's, never both: each would overwrite what the other keeps there. STATUS_CONFIG: DIRECTORY
+ * is the other's, as the list (keys/workers.json) or the certificate (keys/certificate.json) in it tells. Touches nothing. */
+enum keys_node { KEYS_NODE_OUTER, KEYS_NODE_WORKER };
+MUST_USE enum status keys_check_node(const char *directory, enum keys_node node, struct error *error);
 
 /* A pair derived from a token's secret, equal on both sides; for enrolment only. */
 void keys_enrolment_pair(const uint8_t secret[32], struct curve_pair *pair);

@@ -94,6 +94,8 @@ MUST_USE enum status outer_link_send(struct outer_link *link, const struct link_
                                      const struct message *message);
 MUST_USE enum status outer_link_send_chunk(struct outer_link *link, const struct link_peer *peer,
                                            const struct chunk *chunk, const uint8_t *payload);
+/* Of the newest message that outer_link_send encoded: what comms/pace charges for it. */
+size_t outer_link_encoded_bytes(const struct outer_link *link);
 /* Bytes of all connections, or of one worker's when peer is not NULL. Reads the kernel: call it a few times a second at most. */
 void outer_link_bytes(struct outer_link *link, const struct link_peer *peer, struct link_bytes *bytes);
 void outer_link_drops(const struct outer_link *link, struct link_drops *drops);
@@ -121,6 +123,8 @@ void worker_link_wake(struct worker_link *link);
 void worker_link_redial(struct worker_link *link);
 /* STATUS_AGAIN: queue full or not connected. */
 MUST_USE enum status worker_link_send(struct worker_link *link, const struct message *message);
+/* Of the newest message that worker_link_send encoded: what comms/pace charges for it. */
+size_t worker_link_encoded_bytes(const struct worker_link *link);
 MUST_USE enum status worker_link_send_chunk(struct worker_link *link, const struct chunk *chunk,
                                             const uint8_t *payload);
 void worker_link_bytes(struct worker_link *link, struct link_bytes *bytes);

@@ -254,6 +254,10 @@ enum status outer_link_send(struct outer_link *link, const struct link_peer *pee
     return link_send_message(link->lanes[LINK_CONTROL].socket, peer, &link->buffers, message);
 }
 
+size_t outer_link_encoded_bytes(const struct outer_link *link) {
+    return link->buffers.encoded_bytes;
+}
+
 enum status outer_link_send_chunk(struct outer_link *link, const struct link_peer *peer, const struct chunk *chunk,
                                   const uint8_t *payload) {
     return link_send_chunk(link->lanes[LINK_BULK].socket, peer, chunk, payload);

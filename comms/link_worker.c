@@ -29,12 +29,12 @@
 enum {
     PAUSE_MIN_US = 100000,
     PAUSE_MAX_US = 2000000,
-    CONNECT_US = 3000000,       /* until TCP answers, when there is another address to try */
-    CONNECT_LONG_US = 10000000, /* the same with one address only: loss makes SYNs slow */
-    HANDSHAKE_US = 15000000,    /* TCP and CURVE: six round trips on a link that may be full */
-    ADDRESS_US = 3000000,       /* failing this long on one address: the next */
-    STEADY_US = 2000000,        /* up for this long: the next pause is the shortest again */
-    OTHER_KEY_PROOFS = 5,       /* failures that prove an address wrong */
+    CONNECT_US = 3000000,      /* until TCP answers, when there is another address to try */
+    CONNECT_LONG_US = 5000000, /* the same with one address only: the kernel says SYN at 0, 1, 3 and 7 s */
+    HANDSHAKE_US = 15000000,   /* TCP and CURVE: six round trips on a link that may be full */
+    ADDRESS_US = 3000000,      /* failing this long on one address: the next */
+    STEADY_US = 2000000,       /* up for this long: the next pause is the shortest again */
+    OTHER_KEY_PROOFS = 5,      /* failures that prove an address wrong */
     NOT_ATOLL_PROOFS = 3,
     GREETING_BYTES = 64,         /* ZMTP 3: all that a CURVE server says to a box that it cannot open */
     AT_ONCE_US = 4000000,        /* an end before this is no handshake time-out of the far end (5 s) */
@@ -182,11 +182,15 @@ static void enter(struct worker_link *link, enum phase phase, uint64_t now_us) {
     link->since_us = now_us;
 }
 
-/* Pause, longer each time, with jitter so that many workers do not return in step. */
+/* Pause, longer each time, with jitter so that many workers do not return in step. A line that swallowed the attempt without a word was pause enough:
+ * when it is back, that is to be found soon. */
 static void retry_later(struct worker_link *link, uint64_t now_us) {
+    bool swallowed =
+        link->phase == PHASE_DIALLING && !link->ended && !link->connected[LINK_CONTROL] && !link->connected[LINK_BULK];
+    uint64_t from_us = swallowed ? link->since_us : now_us;
     hang_up(link, 0);
     enter(link, PHASE_WAITING, now_us);
-    link->retry_us = now_us + link->pause_us * 3 / 4 + randombytes_uniform((uint32_t)link->pause_us / 4 + 1);
+    link->retry_us = from_us + link->pause_us * 3 / 4 + randombytes_uniform((uint32_t)link->pause_us / 4 + 1);
     link->pause_us = link->pause_us * 2 > PAUSE_MAX_US ? PAUSE_MAX_US : link->pause_us * 2;
 }
 
@@ -489,6 +493,10 @@ enum status worker_link_send(struct worker_link *link, const struct message *mes
     if (link->phase != PHASE_UP || link->ended)
         return STATUS_AGAIN;
     return link_send_message(link->lanes[LINK_CONTROL].socket, NULL, &link->buffers, message);
+}
+
+size_t worker_link_encoded_bytes(const struct worker_link *link) {
+    return link->buffers.encoded_bytes;
 }
 
 enum status worker_link_send_chunk(struct worker_link *link, const struct chunk *chunk, const uint8_t *payload) {

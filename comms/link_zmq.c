@@ -184,7 +184,7 @@ static enum status send_frame(void *socket, const void *bytes, size_t count, int
 
 enum status link_send_message(void *socket, const struct link_peer *peer, struct link_buffers *buffers,
                               const struct message *message) {
-    size_t bytes = wire_encode(message, buffers->encoded);
+    size_t bytes = buffers->encoded_bytes = wire_encode(message, buffers->encoded);
     enum status status = STATUS_OK;
     if (peer)
         status = send_frame(socket, peer->routing, peer->routing_bytes, ZMQ_SNDMORE);

@@ -58,6 +58,7 @@ struct link_buffers {
     struct link_frames frames;
     uint8_t scratch[WIRE_SCRATCH_BYTES];
     uint8_t encoded[MESSAGE_CONTROL_BYTES_MAX];
+    size_t encoded_bytes; /* of the newest message sent */
 };
 
 /* Decode frames [first, count) of the lane into `event`. false: malformed. */

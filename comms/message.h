@@ -13,7 +13,8 @@
  *   JOINED   W>O I hold what STATE named, expect me        START O>W all are here, train            MEMBERS O>W who lives, who evaluates
  *   OFFER    W>O a contribution wants to be sent           GRANT either way: receiver asks for bytes of a transfer
  *   OFFER_REFUSED O>W it will not count, and why           COMMIT O>W a new version; its payload is fetched by GRANT
- *   APPLIED  W>O I hold this version, with this hash       TELEMETRY W>O numbers for people
+ *   APPLIED  W>O I came to this version, with this hash: I hold it, or fetch it when the hash is not the commit's
+ *   TELEMETRY W>O numbers for people
  *   PING O>W, PONG W>O every 250 ms; a PING of session 0: yours was given up, dial anew
  *   DONE     W>O trained to the end, nothing unsent
  *   END      O>W quorum mode: enough workers have trained to the end, stop training and send what is unsent

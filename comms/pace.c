@@ -1,4 +1,5 @@
-/* pace: see the header. Invariant: level_bytes + remainder / 1e6 = min(burst, what it was + cap * time - charges), exactly. */
+/* pace: see the header. Invariant: level_bytes + remainder / 1e6 = min(burst, what it was + cap * time - charges), exactly. Over any time
+ * 2 * (control charges) <= cap * time + 2 bursts. */
 #include "comms/pace.h"
 
 #include "base/check.h"
@@ -6,9 +7,8 @@
 enum { US_PER_S = 1000000 };
 enum {
     HEADER_BYTES = 48,
-    FRAMES = 2,
-    CURVE_BYTES = 33,
-    ZMTP_BYTES = 9,
+    CHUNK_FRAMES = 2,
+    FRAME_BYTES = 33 + 9, /* CURVE and ZMTP: see pace_wire_bytes */
     SEGMENT_BYTES = 1448,
     SEGMENT_HEADER_BYTES = 66
 };
@@ -16,10 +16,17 @@ enum {
 /* cap * microseconds passes 64 bits after five hours at 1 GB/s. */
 __extension__ typedef unsigned __int128 u128;
 
+static uint64_t in_segments(uint64_t stream_bytes) {
+    uint64_t segments = (stream_bytes + SEGMENT_BYTES - 1) / SEGMENT_BYTES;
+    return stream_bytes + segments * SEGMENT_HEADER_BYTES;
+}
+
 uint64_t pace_wire_bytes(uint64_t bytes) {
-    uint64_t stream = bytes + HEADER_BYTES + FRAMES * (CURVE_BYTES + ZMTP_BYTES);
-    uint64_t segments = (stream + SEGMENT_BYTES - 1) / SEGMENT_BYTES;
-    return stream + segments * SEGMENT_HEADER_BYTES;
+    return in_segments(bytes + HEADER_BYTES + CHUNK_FRAMES * FRAME_BYTES);
+}
+
+uint64_t pace_control_wire_bytes(uint64_t bytes) {
+    return in_segments(bytes + FRAME_BYTES);
 }
 
 void pace_open(struct pace *pace, uint64_t cap_bytes_per_s, uint32_t chunk_bytes, uint64_t now_us) {
@@ -34,6 +41,7 @@ static void refill(struct pace *pace, uint64_t now_us) {
     u128 earned = (u128)pace->cap_bytes_per_s * (now_us - pace->updated_us) + pace->remainder;
     pace->updated_us = now_us;
     int64_t room = pace->burst_bytes - pace->level_bytes;
+    pace->unpaid_bytes -= earned / US_PER_S < pace->unpaid_bytes ? (uint64_t)(earned / US_PER_S) : pace->unpaid_bytes;
     if (earned / US_PER_S >= (u128)room) {
         pace->level_bytes = pace->burst_bytes;
         pace->remainder = 0;
@@ -49,18 +57,23 @@ static int64_t level_needed(const struct pace *pace, uint64_t wire_bytes) {
 }
 
 bool pace_take(struct pace *pace, uint64_t bytes, uint64_t now_us) {
+    CHECK(bytes <= UINT32_MAX);
     if (pace_delay_us(pace, bytes, now_us) > 0)
         return false;
-    pace_charge(pace, bytes, now_us);
+    if (pace->cap_bytes_per_s != 0)
+        pace->level_bytes -= (int64_t)pace_wire_bytes(bytes);
     return true;
 }
 
-void pace_charge(struct pace *pace, uint64_t bytes, uint64_t now_us) {
-    CHECK(bytes <= UINT32_MAX);
+void pace_charge_control(struct pace *pace, uint64_t bytes, uint64_t now_us) {
     if (pace->cap_bytes_per_s == 0)
         return;
     refill(pace, now_us);
-    pace->level_bytes -= (int64_t)pace_wire_bytes(bytes);
+    uint64_t wire_bytes = pace_control_wire_bytes(bytes);
+    uint64_t room = (2 * (uint64_t)pace->burst_bytes - pace->unpaid_bytes) / 2;
+    uint64_t charged = wire_bytes < room ? wire_bytes : room;
+    pace->level_bytes -= (int64_t)charged;
+    pace->unpaid_bytes += 2 * charged;
 }
 
 uint64_t pace_delay_us(struct pace *pace, uint64_t bytes, uint64_t now_us) {

@@ -19,11 +19,11 @@
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 export LC_ALL=C
+source "$HERE/run_processes.sh"
+source "$HERE/header_text.sh"
 
 MINUTES= WORKERS= EVERY= OUTER_KILLS= SEED=1 DOWN=5 DIRECTORY= KEEP= JSON= SCALE=
 SETTINGS=()
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"; }
-wrong() { echo "chaos.sh: $*" >&2; exit 64; }
 while [ $# -gt 0 ]; do
     case $1 in
     --minutes | --workers | --every | --outer-kills | --seed | --down | --dir | --json)
@@ -54,45 +54,13 @@ TAIL=20
 STEPS=$(awk "BEGIN { print int(($MINUTES * 60 + $TAIL) * 1000 / $PACE_MS) }")
 SETTINGS=(--set "workers=$WORKERS" --set "inner.steps=$STEPS" ${SETTINGS[@]+"${SETTINGS[@]}"})
 
-for tool in jq python3; do
-    command -v "$tool" > /dev/null || { echo "chaos.sh: $tool is missing (apt-get install $tool)" >&2; exit 1; }
-done
-if [ -z "${ATOLL:-}" ]; then
-    echo "== building"
-    cd "$HERE/.."
-    [ -f build/release/build.ninja ] || cmake --preset release -DBUILD_TESTING=OFF > /dev/null
-    cmake --build --preset release --target atoll > /dev/null
-    ATOLL=build/release/atoll
-fi
-ATOLL=$(realpath "$ATOLL")
-cd "$HERE/.."
-unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
-
-source "$HERE/header_text.sh"
+need_tools jq python3
+find_atoll
 make_header_text runs/chaos-text
+choose_directory chaos
 
-if [ -z "$DIRECTORY" ]; then
-    for ((n = 1; ; n++)); do
-        DIRECTORY=runs/chaos-$n
-        [ -e "$DIRECTORY" ] || break
-    done
-fi
-mkdir -p "$DIRECTORY"
-
-declare -A PIDS=() # node -> pid of what runs now
-cleanup() {
-    trap - EXIT
-    local pid
-    for pid in "${PIDS[@]}"; do kill -KILL "$pid" 2> /dev/null; done
-    wait 2> /dev/null
-}
-trap cleanup EXIT
+trap end_processes EXIT
 trap 'exit 130' INT TERM
-
-now() { date -u +%Y-%m-%dT%H:%M:%S.%3NZ; }
-note() { # WHAT NODE [FIELDS]
-    echo "{\"event\":\"$1\",\"node\":\"$2\",\"t_wall\":\"$(now)\"${3:+,$3}}" >> "$RUN/kills.jsonl"
-}
 
 # The same command in the same directory each time.
 launch() { # NODE
@@ -107,8 +75,8 @@ launch() { # NODE
 
 kill_node() {
     kill -KILL "${PIDS[$1]}" 2> /dev/null || return 0 # it has ended
+    wait "${PIDS[$1]}" 2> /dev/null || true # before anything else: bash says "Killed" when it finds out by itself
     note kill "$1"
-    wait "${PIDS[$1]}" 2> /dev/null || true
     unset "PIDS[$1]"
 }
 
@@ -136,32 +104,13 @@ plan() {
         }' | sort -n
 }
 
-has_event() { grep -qs "\"event\":\"$2\"" "$1"; }
-
-wait_until() { # SECONDS TEXT COMMAND...
-    local until=$((SECONDS + $1)) text=$2
-    shift 2
-    until "$@"; do
-        [ "$SECONDS" -lt "$until" ] || { echo "chaos.sh: waited in vain for $text; see $RUN" >&2; exit 1; }
-        sleep 0.1
-    done
-}
-
-all_ended() {
-    local node
-    for node in "${!PIDS[@]}"; do
-        kill -0 "${PIDS[$node]}" 2> /dev/null && return 1
-    done
-    return 0
-}
-
 # one_run NAME: $DIRECTORY/NAME/{outer,worker-K}; with kills when NAME is chaos.
 one_run() {
-    local k second verb node began code
+    local k second verb node began
     RUN=$DIRECTORY/$1
-    [ ! -e "$RUN" ] || { echo "chaos.sh: $RUN exists already: choose another --dir" >&2; exit 1; }
+    FAULTS=$RUN/kills.jsonl
+    [ ! -e "$RUN" ] || { complain "$RUN exists already: choose another --dir"; exit 1; }
     mkdir -p "$RUN"
-    RUN=$(realpath "$RUN")
     PIDS=()
     launch outer
     wait_until 30 "the join token" test -s "$RUN/outer/join.token"
@@ -176,13 +125,7 @@ one_run() {
         done < <(plan)
     fi
     # Steps may take a little longer than they are paced to; then the final evaluation.
-    wait_until "$(awk "BEGIN { print int($MINUTES * 60 * 1.2) + $TAIL + 120 }")" "the end of the run" all_ended
-    for node in "${!PIDS[@]}"; do
-        code=0
-        wait "${PIDS[$node]}" || code=$?
-        note ended "$node" "\"exit_code\":$code"
-        unset "PIDS[$node]"
-    done
+    wait_for_end "$(awk "BEGIN { print int($MINUTES * 60 * 1.2) + $TAIL + 120 }")"
     [ "$KEEP" ] || rm -rf "$RUN"/*/checkpoint "$RUN"/outer/commits "$RUN"/*/model
 }
 

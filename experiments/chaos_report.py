@@ -38,11 +38,13 @@ def of(log, event, **fields):
 
 
 class Run:
-    def __init__(self, directory):
+    """faults: the file in `directory` that says what was done to the run."""
+
+    def __init__(self, directory, faults="kills.jsonl"):
         self.outer = records(os.path.join(directory, "outer", "log.jsonl"))
         self.workers = {os.path.basename(os.path.dirname(p)): records(p)
                         for p in sorted(glob.glob(os.path.join(directory, "worker-*", "log.jsonl")))}
-        self.kills = records(os.path.join(directory, "kills.jsonl"))
+        self.kills = records(os.path.join(directory, faults))
         if not self.outer or not of(self.outer, "start"):
             sys.exit(f"chaos_report: {directory}: the training never started")
         self.header = of(self.outer, "header")[0]
@@ -239,6 +241,8 @@ def checkpoints(run):
 
 
 class Table:
+    """A row per number, with the bound beside it where there is one."""
+
     def __init__(self):
         self.rows = []
 
@@ -265,6 +269,25 @@ class Table:
             if len(r["why"]) > 5:
                 print(f"    ... and {len(r['why']) - 5} more")
 
+    def add_state(self, run, which=""):
+        """What must hold of any run, whatever was done to it."""
+        wrong = ledger_errors(run)
+        self.add(f"ledger{which}", not wrong, "exact" if not wrong else "WRONG", "exact", not wrong, wrong)
+        wrong, compared = hash_errors(run)
+        self.add(f"state hashes{which}", compared, f"{compared} agree" if not wrong else "WRONG", "all", not wrong, wrong)
+        wrong = exits(run)
+        self.add(f"all processes end normally{which}", not wrong, "yes" if not wrong else "NO", "yes", not wrong, wrong)
+
+    def finish(self, json_path):
+        """Print it, write it where asked, and exit: 0 when all bounds hold."""
+        self.print()
+        holds = all(r["holds"] for r in self.rows)
+        if json_path:
+            with open(json_path, "w", encoding="utf-8") as file:
+                json.dump({"holds": holds, "rows": self.rows}, file, indent=2)
+                file.write("\n")
+        sys.exit(0 if holds else 1)
+
 
 def report(chaos, calm, scale):
     table = Table()
@@ -281,12 +304,7 @@ def report(chaos, calm, scale):
     table.add("commit rate against undisturbed", round(change, 4), f"{100 * change:+.1f} %", f"within {100 * COMMIT_RATE:g} %" if scale else None,
               not scale or abs(change) <= COMMIT_RATE)
     for name, run in (("", chaos), (", undisturbed", calm)):
-        wrong = ledger_errors(run)
-        table.add(f"ledger{name}", not wrong, "exact" if not wrong else "WRONG", "exact", not wrong, wrong)
-        wrong, compared = hash_errors(run)
-        table.add(f"state hashes{name}", compared, f"{compared} agree" if not wrong else "WRONG", "all", not wrong, wrong)
-        wrong = exits(run)
-        table.add(f"all processes end normally{name}", not wrong, "yes" if not wrong else "NO", "yes", not wrong, wrong)
+        table.add_state(run, name)
     losses = [run.ends[-1].get("eval_loss") if run.ends else None for run in (chaos, calm)]
     if None in losses:
         table.add("final held-out loss", None, "missing", "within 1 %", False)
@@ -324,13 +342,7 @@ def main():
     table = report(chaos, calm, values.scale)
     print(f"{len(chaos.workers)} workers, {chaos.wall:.0f} s, {len([k for k in chaos.kills if k['event'] == 'kill' and k['node'] != 'outer'])} kills "
           f"of workers, {len(of(chaos.kills, 'kill', node='outer'))} of the outer, {len(chaos.commits)} commits")
-    table.print()
-    holds = all(r["holds"] for r in table.rows)
-    if values.json:
-        with open(values.json, "w", encoding="utf-8") as file:
-            json.dump({"holds": holds, "rows": table.rows}, file, indent=2)
-            file.write("\n")
-    sys.exit(0 if holds else 1)
+    table.finish(values.json)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@
 #include "comms/message.h"
 #include "experiments/local_resume.h"
 #include "experiments/progress.h"
+#include "experiments/said.h"
 #include "experiments/summary.h"
 #include "model/dataset.h"
 #include "outer/run_file.h"
@@ -91,6 +92,9 @@ struct local_run {
     bool gave_up;  /* a worker ended before the first step, and not by a kill: the run cannot start */
     char token[RUN_PATH_BYTES];
     struct progress progress;
+    struct said outer_said;
+    int waits_said; /* so often this process of the outer said that it waits */
+    char wait_shown[SAID_LINE_BYTES];
 };
 
 /* ---- set-up ---- */
@@ -330,6 +334,8 @@ static void restart_children(struct local_run *local) {
             continue;
         }
         fprintf(stderr, "%s is started again\n", child->name);
+        if (i < local->first_worker)
+            local->waits_said = 0;
         progress_restarted(&local->progress);
         if (i >= local->first_worker)
             progress_gone(&local->progress, i - local->first_worker, false);
@@ -351,6 +357,17 @@ static int count_there(const struct local_run *local, int first) {
     return there;
 }
 
+/* An outer that waits for what may never come, such as state that is gone, must not look like one that is about to begin. What it says once
+ * only is over within seconds. */
+static void show_why_it_waits(struct local_run *local) {
+    const char *why = said_newest(&local->outer_said, "not leading yet: ");
+    if (why == NULL || ++local->waits_said < 2 || strcmp(why, local->wait_shown) == 0)
+        return;
+    snprintf(local->wait_shown, sizeof local->wait_shown, "%s", why);
+    progress_clear(&local->progress);
+    fprintf(stderr, "outer: %s\n", why);
+}
+
 /* One turn of waiting: signals passed on, ended children noted and started again, progress. */
 static void turn(struct local_run *local) {
     usleep(TURN_US);
@@ -362,6 +379,8 @@ static void turn(struct local_run *local) {
     }
     reap(local);
     restart_children(local);
+    if (local->first_worker > 0)
+        show_why_it_waits(local);
     progress_tick(&local->progress, clock_now_us());
 }
 
@@ -381,6 +400,9 @@ static void show_tail(const struct local_run *local, const char *name) {
 /* ---- the run ---- */
 
 static enum status start_outer(struct local_run *local, struct error *error) {
+    char path[RUN_PATH_BYTES];
+    files_join(path, sizeof path, local->directory, "outer/stderr.log");
+    said_open(&local->outer_said, path);
     enum status status = add_child(local, "outer", error);
     uint64_t until_us = clock_now_us() + TOKEN_US;
     while (status == STATUS_OK && stop_signals == 0 && !files_exists(local->token)) {

@@ -223,6 +223,8 @@ static bool take_record(struct node_load *load, const struct run_log_record *rec
         break;
     case RUN_LOG_RECOVER:
         run_recoveries_add(&node->recoveries, record->recover.what, 1);
+        if (record->recover.steps > 0)
+            node->planned_steps = record->recover.steps;
         break;
     case RUN_LOG_OUTER_RECOVER:
         if (strcmp(record->outer_recover.from, "fresh") != 0) /* every run begins so */

@@ -286,10 +286,11 @@ static const struct field_row checkpoint_rows[] = {
 };
 static const struct field_row recover_rows[] = {
     NEED(run_log_recover, what, FIELD_TEXT,
-         "restart, run clock, snapshot, gave snapshot, state hash, reset, listed again, checkpoint failed"),
+         "restart, run clock, snapshot, gave snapshot, state hash, reset, listed again, checkpoint failed, run file"),
     MAY(run_log_recover, generation, FIELD_COUNT, "restart: of the checkpoint, 0 = none"),
     MAY(run_log_recover, step, FIELD_COUNT,
-        "restart, run clock: training goes on from here; reset, checkpoint failed: at it"),
+        "restart, run clock: training goes on from here; reset, checkpoint failed, run file: at it"),
+    MAY(run_log_recover, steps, FIELD_COUNT, "run file: inner.steps from here on, as an outer started again says"),
     MAY(run_log_recover, from_step, FIELD_COUNT, "run clock: the worker's own step"),
     MAY(run_log_recover, tokens, FIELD_COUNT, "restart: highest ever counted; reset: dropped"),
     MAY(run_log_recover, fragment, FIELD_COUNT, "snapshot, gave snapshot, state hash, reset: index"),
@@ -341,15 +342,20 @@ static const struct field_row outer_end_rows[] = {
     MAY(run_log_outer_end, foreign_sessions, FIELD_COUNT, "messages of ended sessions that were dropped"),
 };
 static const struct field_row outer_recover_rows[] = {
-    NEED(run_log_outer_recover, what, FIELD_TEXT, "outer start, snapshot (given to a worker), taken over (from one)"),
+    NEED(run_log_outer_recover, what, FIELD_TEXT,
+         "outer start, snapshot (given to a worker), taken over (from one), outer differs (its state was wrong)"),
     MAY(run_log_outer_recover, from, FIELD_TEXT,
         "outer start: fresh (a new run), disk (this directory's commits), empty (what the workers hold)"),
     MAY(run_log_outer_recover, commits, FIELD_COUNT, "outer start: of all fragments"),
     MAY(run_log_outer_recover, run_step, FIELD_COUNT, "outer start: the run's step"),
     MAY(run_log_outer_recover, slot, FIELD_COUNT, "snapshot, taken over: of the worker"),
-    MAY(run_log_outer_recover, fragment, FIELD_COUNT, "snapshot, taken over: index"),
-    MAY(run_log_outer_recover, version, FIELD_COUNT, "snapshot, taken over: of the fragment"),
+    MAY(run_log_outer_recover, fragment, FIELD_COUNT, "snapshot, taken over, outer differs: index"),
+    MAY(run_log_outer_recover, version, FIELD_COUNT,
+        "snapshot, taken over: of the fragment; outer differs: it and later ones are dropped"),
     MAY(run_log_outer_recover, bytes, FIELD_COUNT, "snapshot: to travel"),
+    MAY(run_log_outer_recover, here, FIELD_TEXT, "outer differs: hex, state hash as it came out here"),
+    MAY(run_log_outer_recover, workers, FIELD_TEXT, "outer differs: hex, as it came out at most workers"),
+    MAY(run_log_outer_recover, slots, FIELD_LIST, "outer differs: of those workers"),
 };
 static const struct field_row lead_rows[] = {
     NEED(run_log_lead, epoch, FIELD_COUNT, "raised at each start of the outer"),

@@ -192,6 +192,7 @@ struct run_log_recover {
     char what[RUN_LOG_WORD_BYTES];
     int64_t generation;
     int64_t step;
+    int64_t steps;
     int64_t from_step;
     int64_t tokens;
     int64_t fragment;
@@ -254,6 +255,9 @@ struct run_log_outer_recover {
     int64_t fragment;
     int64_t version;
     int64_t bytes;
+    char here[RUN_LOG_HASH_BYTES];
+    char workers[RUN_LOG_HASH_BYTES];
+    int64_t slots; /* how many */
 };
 
 struct run_log_lead {

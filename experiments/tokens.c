@@ -86,13 +86,15 @@ static const struct option_command create_options = {"token create", "make a fre
                                                      create_rows, NULL};
 
 static int create(int argc, char **argv) {
-    struct create_values values = {0};
+    const uint64_t none = UINT64_MAX; /* 0s was given, and is refused by the outer */
+    struct create_values values = {.ttl_us = none};
     int exit_code;
     if (!options_or_exit(&create_options, argc, argv, &values, &exit_code))
         return exit_code;
     json_t *arguments = json_object();
-    if (values.ttl_us > 0)
-        json_object_set_new(arguments, "ttl_s", json_integer((json_int_t)((values.ttl_us + 999999) / 1000000)));
+    if (values.ttl_us != none)
+        json_object_set_new(arguments, "ttl_s",
+                            json_integer((json_int_t)(values.ttl_us / 1000000 + (values.ttl_us % 1000000 > 0))));
     if (values.uses > 0)
         json_object_set_new(arguments, "uses", json_integer(values.uses));
     return ask_and_print("token create", values.directory, "token-create", arguments, values.json,

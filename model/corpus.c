@@ -7,25 +7,35 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/failpoint.h"
 
-enum { SHARD_HEADER_BYTES = 1024, SHARD_MAGIC_UINT16 = 20240520, SHARD_MAGIC_UINT32 = 20240801, PATH_BYTES = 4096 };
+enum {
+    SHARD_HEADER_BYTES = 1024,
+    SHARD_MAGIC_UINT16 = 20240520,
+    SHARD_MAGIC_UINT32 = 20240801,
+    PATH_BYTES = 4096,
+    FILES_OPEN_MAX =
+        200, /* a process may have 1024 descriptors, and two corpora; files beyond are opened at each read */
+    PIECE_BYTES = 16384,
+};
 
 struct corpus_file {
     char *path;
-    void *map; /* NULL for an empty file */
-    size_t map_bytes;
-    const uint8_t *tokens;
+    int descriptor; /* -1: opened at each read */
+    uint64_t bytes;
+    uint64_t tokens_at;   /* offset of its first token */
     unsigned token_bytes; /* 1, 2 or 4 */
     uint64_t first;       /* index of its first token in the corpus */
     uint64_t count;
 };
 
 struct corpus {
+    const char *key;
+    int64_t vocab;
     struct corpus_file *files;
     size_t file_count;
     uint64_t tokens;
@@ -65,12 +75,14 @@ static enum status add_path(struct corpus *corpus, const struct corpus_source *s
     if (!grown)
         return error_set(error, STATUS_NO_MEMORY, "%s: no memory for the list of files", source->key);
     corpus->files = grown;
-    grown[corpus->file_count] = (struct corpus_file){.path = strdup(path)};
+    grown[corpus->file_count] = (struct corpus_file){.path = strdup(path), .descriptor = -1};
     if (!grown[corpus->file_count].path)
         return error_set(error, STATUS_NO_MEMORY, "%s: no memory for the list of files", source->key);
     corpus->file_count++;
     return STATUS_OK;
 }
+
+static const char REMEDY[] = "put the text there, or name another in the run file or with --data or --val";
 
 /* A directory that is not there is no match; one that cannot be read is an error. */
 static int glob_failed(const char *path, int reason) {
@@ -88,12 +100,13 @@ static enum status find_files(struct corpus *corpus, const struct corpus_source 
     glob_t found = {0};
     int rc = glob(full, GLOB_NOSORT, glob_failed, &found);
     if (rc == GLOB_NOMATCH)
-        status = error_set(error, STATUS_NOT_FOUND, "%s: no file matches '%s' in %s", source->key, pattern,
-                           pattern[0] == '/' ? "/" : source->base_directory);
+        status = error_set(error, STATUS_CONFIG, "%s: no file matches '%s' in %s; %s", source->key, pattern,
+                           pattern[0] == '/' ? "/" : source->base_directory, REMEDY);
+    else if (rc == GLOB_NOSPACE)
+        status = error_set(error, STATUS_NO_MEMORY, "%s: no memory to search '%s'", source->key, pattern);
     else if (rc != 0)
-        status =
-            error_set(error, rc == GLOB_NOSPACE ? STATUS_NO_MEMORY : STATUS_IO, "%s: cannot search '%s' in %s: %s",
-                      source->key, pattern, source->base_directory, rc == GLOB_NOSPACE ? "no memory" : strerror(errno));
+        status = error_set(error, STATUS_CONFIG, "%s: cannot search '%s' in %s: %s; %s", source->key, pattern,
+                           source->base_directory, strerror(errno), REMEDY);
     else {
         /* glob's own order follows the locale */
         qsort(found.gl_pathv, found.gl_pathc, sizeof *found.gl_pathv, compare_paths);
@@ -106,68 +119,112 @@ static enum status find_files(struct corpus *corpus, const struct corpus_source 
 
 /* ---- opening one file ---- */
 
-static enum status map_file(struct corpus_file *file, const struct corpus_source *source, struct error *error) {
-    int descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* non-blocking: a FIFO must not hang us */
-    struct stat info;
-    if (descriptor < 0)
-        return error_set(error, STATUS_IO, "%s: cannot open %s: %s", source->key, file->path, strerror(errno));
-    enum status status = STATUS_OK;
-    if (fstat(descriptor, &info) != 0)
-        status = error_set(error, STATUS_IO, "%s: cannot stat %s: %s", source->key, file->path, strerror(errno));
-    else if (!S_ISREG(info.st_mode))
-        status = error_set(error, STATUS_DATA, "%s: %s is not a regular file", source->key, file->path);
-    else if (info.st_size > 0) {
-        file->map_bytes = (size_t)info.st_size;
-        void *map = mmap(NULL, file->map_bytes, PROT_READ, MAP_SHARED, descriptor, 0);
-        if (map == MAP_FAILED)
-            status = error_set(error, STATUS_IO, "%s: cannot map %s: %s", source->key, file->path, strerror(errno));
-        else
-            file->map = map;
+/* Its descriptor, to be closed with close_descriptor. */
+static enum status open_descriptor(const struct corpus_file *file, const char *key, int *descriptor,
+                                   struct error *error) {
+    *descriptor = file->descriptor;
+    if (*descriptor >= 0)
+        return STATUS_OK;
+    *descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* non-blocking: a FIFO must not hang us */
+    if (*descriptor >= 0)
+        return STATUS_OK;
+    bool named_wrongly = errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == EPERM || errno == ELOOP;
+    return error_set(error, named_wrongly ? STATUS_CONFIG : STATUS_IO, "%s: cannot open %s: %s; %s", key, file->path,
+                     strerror(errno), REMEDY);
+}
+
+static void close_descriptor(const struct corpus_file *file, int descriptor) {
+    if (descriptor != file->descriptor)
+        close(descriptor);
+}
+
+static enum status read_bytes(const struct corpus_file *file, const char *key, uint64_t at, size_t bytes, uint8_t *to,
+                              struct error *error) {
+    int descriptor;
+    enum status status = open_descriptor(file, key, &descriptor, error);
+    for (size_t got = 0; status == STATUS_OK && got < bytes;) {
+        ssize_t more = failpoint_fails("data.read") ? -1 : pread(descriptor, to + got, bytes - got, (off_t)(at + got));
+        if (more == 0)
+            status = error_set(error, STATUS_DATA,
+                               "%s: %s was cut while it was in use: it had %" PRIu64 " bytes and ends at %" PRIu64
+                               " or before; put the whole file back and start again",
+                               key, file->path, file->bytes, at + got);
+        else if (more < 0 && errno != EINTR)
+            status = error_set(error, STATUS_IO,
+                               "%s: cannot read %s: %s; mend the disk or the network drive, or name "
+                               "another copy, and start again",
+                               key, file->path, strerror(errno));
+        else if (more > 0)
+            got += (size_t)more;
     }
-    close(descriptor);
+    if (descriptor >= 0)
+        close_descriptor(file, descriptor);
+    return status;
+}
+
+static enum status measure_file(struct corpus_file *file, bool keep, const char *key, struct error *error) {
+    int descriptor;
+    struct stat info;
+    enum status status = open_descriptor(file, key, &descriptor, error);
+    if (status != STATUS_OK)
+        return status;
+    if (fstat(descriptor, &info) != 0)
+        status = error_set(error, STATUS_IO, "%s: cannot stat %s: %s", key, file->path, strerror(errno));
+    else if (!S_ISREG(info.st_mode))
+        status = error_set(error, STATUS_DATA, "%s: %s is not a regular file", key, file->path);
+    else
+        file->bytes = (uint64_t)info.st_size;
+    if (keep)
+        file->descriptor = descriptor;
+    close_descriptor(file, descriptor);
     return status;
 }
 
 static enum status open_raw(struct corpus_file *file, const struct corpus_source *source, struct error *error) {
     file->token_bytes = source->dtype == SHARD_DTYPE_UINT16 ? 2 : 4;
-    if (file->map_bytes % file->token_bytes != 0)
-        return error_set(error, STATUS_DATA, "%s: %s is %zu bytes, not a whole number of %u-byte tokens", source->key,
-                         file->path, file->map_bytes, file->token_bytes);
-    file->tokens = file->map;
-    file->count = file->map_bytes / file->token_bytes;
+    if (file->bytes % file->token_bytes != 0)
+        return error_set(error, STATUS_DATA, "%s: %s is %" PRIu64 " bytes, not a whole number of %u-byte tokens",
+                         source->key, file->path, file->bytes, file->token_bytes);
+    file->count = file->bytes / file->token_bytes;
     return STATUS_OK;
 }
 
-static enum status open_llmc(struct corpus_file *file, const struct corpus_source *source, uint32_t magic,
+/* header: 12 bytes of it, zeros where the file is shorter. */
+static enum status open_llmc(struct corpus_file *file, const struct corpus_source *source, const uint8_t *header,
                              struct error *error) {
+    uint32_t magic = bytes_load_u32(header), version = bytes_load_u32(header + 4), count = bytes_load_u32(header + 8);
     uint32_t expected_version = magic == SHARD_MAGIC_UINT16 ? 1 : 7;
-    if (file->map_bytes < SHARD_HEADER_BYTES)
-        return error_set(error, STATUS_DATA, "%s: %s is %zu bytes, shorter than the %d bytes of an llm.c header",
-                         source->key, file->path, file->map_bytes, SHARD_HEADER_BYTES);
-    uint32_t version = bytes_load_u32((const uint8_t *)file->map + 4),
-             count = bytes_load_u32((const uint8_t *)file->map + 8);
+    if (file->bytes < SHARD_HEADER_BYTES)
+        return error_set(error, STATUS_DATA,
+                         "%s: %s is %" PRIu64 " bytes, shorter than the %d bytes of an llm.c header", source->key,
+                         file->path, file->bytes, SHARD_HEADER_BYTES);
     if (version != expected_version)
         return error_set(error, STATUS_DATA,
                          "%s: %s has llm.c magic %" PRIu32 " with version %" PRIu32 "; expected version %" PRIu32,
                          source->key, file->path, magic, version, expected_version);
     file->token_bytes = magic == SHARD_MAGIC_UINT16 ? 2 : 4;
     uint64_t expected_bytes = SHARD_HEADER_BYTES + (uint64_t)count * file->token_bytes;
-    if (expected_bytes != file->map_bytes)
+    if (expected_bytes != file->bytes)
         return error_set(error, STATUS_DATA,
-                         "%s: %s is %zu bytes, but its header's %" PRIu32 " tokens make %" PRIu64
+                         "%s: %s is %" PRIu64 " bytes, but its header's %" PRIu32 " tokens make %" PRIu64
                          "; the file is cut or damaged",
-                         source->key, file->path, file->map_bytes, count, expected_bytes);
-    file->tokens = (const uint8_t *)file->map + SHARD_HEADER_BYTES;
+                         source->key, file->path, file->bytes, count, expected_bytes);
+    file->tokens_at = SHARD_HEADER_BYTES;
     file->count = count;
     return STATUS_OK;
 }
 
 static enum status open_shard(struct corpus_file *file, const struct corpus_source *source, struct error *error) {
-    uint32_t magic = file->map_bytes >= 4 ? bytes_load_u32(file->map) : 0;
+    uint8_t header[12] = {0};
+    size_t there = file->bytes < sizeof header ? (size_t)file->bytes : sizeof header;
+    enum status status = read_bytes(file, source->key, 0, there, header, error);
+    if (status != STATUS_OK)
+        return status;
+    uint32_t magic = bytes_load_u32(header);
     bool llmc = magic == SHARD_MAGIC_UINT16 || magic == SHARD_MAGIC_UINT32;
     if (source->dtype == SHARD_DTYPE_AUTO) {
         if (llmc)
-            return open_llmc(file, source, magic, error);
+            return open_llmc(file, source, header, error);
         return error_set(error, STATUS_DATA,
                          "%s: %s has no llm.c header (it starts with %" PRIu32
                          ", not %d or %d); if it is a headerless file as "
@@ -183,41 +240,48 @@ static enum status open_shard(struct corpus_file *file, const struct corpus_sour
     return open_raw(file, source, error);
 }
 
-static int32_t token_at(const struct corpus_file *file, uint64_t index) {
-    const uint8_t *at = file->tokens + index * file->token_bytes;
-    switch (file->token_bytes) {
-    case 1:
-        return *at;
-    case 2:
-        return bytes_load_u16(at);
-    default:
-        return (int32_t)bytes_load_u32(at); /* below vocab, hence below 2^31, once checked */
-    }
+static uint32_t load_token(const uint8_t *at, unsigned token_bytes) {
+    return token_bytes == 1 ? *at : token_bytes == 2 ? bytes_load_u16(at) : bytes_load_u32(at);
 }
 
-static enum status check_ids(const struct corpus_file *file, const struct corpus_source *source, struct error *error) {
-    for (uint64_t i = 0; i < file->count; i++) {
-        uint32_t id = (uint32_t)token_at(file, i);
-        if (id >= source->vocab)
-            return error_set(error, STATUS_DATA,
-                             "%s: %s: token %" PRIu32 " at position %" PRIu64 " is not below model.vocab %" PRId64,
-                             source->key, file->path, id, i, source->vocab);
+/* As many of the file's tokens [index, index + count) as one piece holds -> to, when it is not NULL; *done says how many. */
+static enum status read_tokens(const struct corpus *corpus, const struct corpus_file *file, uint64_t index,
+                               uint64_t count, int32_t *to, uint64_t *done, struct error *error) {
+    uint8_t piece[PIECE_BYTES];
+    *done = count < PIECE_BYTES / file->token_bytes ? count : PIECE_BYTES / file->token_bytes;
+    enum status status = read_bytes(file, corpus->key, file->tokens_at + index * file->token_bytes,
+                                    (size_t)*done * file->token_bytes, piece, error);
+    for (uint64_t i = 0; status == STATUS_OK && i < *done; i++) {
+        uint32_t id = load_token(piece + i * file->token_bytes, file->token_bytes);
+        if (id >= corpus->vocab)
+            status = error_set(error, STATUS_DATA,
+                               "%s: %s: token %" PRIu32 " at position %" PRIu64 " is not below model.vocab %" PRId64,
+                               corpus->key, file->path, id, index + i, corpus->vocab);
+        else if (to != NULL)
+            to[i] = (int32_t)id;
     }
-    return STATUS_OK;
+    return status;
 }
 
-static enum status open_file(struct corpus_file *file, const struct corpus_source *source, struct error *error) {
-    enum status status = map_file(file, source, error);
+static enum status check_ids(const struct corpus *corpus, const struct corpus_file *file, struct error *error) {
+    enum status status = STATUS_OK;
+    for (uint64_t i = 0, done; status == STATUS_OK && i < file->count; i += done)
+        status = read_tokens(corpus, file, i, file->count - i, NULL, &done, error);
+    return status;
+}
+
+static enum status open_file(const struct corpus *corpus, struct corpus_file *file, const struct corpus_source *source,
+                             struct error *error) {
+    enum status status = measure_file(file, file - corpus->files < FILES_OPEN_MAX, source->key, error);
     if (status != STATUS_OK)
         return status;
-    if (source->tokenizer == TOKENIZER_BYTES) {
-        file->tokens = file->map;
+    if (source->tokenizer == TOKENIZER_BYTES) { /* every byte is an id */
         file->token_bytes = 1;
-        file->count = file->map_bytes;
+        file->count = file->bytes;
         return STATUS_OK;
     }
     status = open_shard(file, source, error);
-    return status == STATUS_OK ? check_ids(file, source, error) : status;
+    return status == STATUS_OK ? check_ids(corpus, file, error) : status;
 }
 
 /* ---- the whole ---- */
@@ -231,11 +295,13 @@ enum status corpus_open(const struct corpus_source *source, struct corpus **corp
     struct corpus *made = calloc(1, sizeof *made);
     if (!made)
         return error_set(error, STATUS_NO_MEMORY, "%s: no memory for a corpus", source->key);
+    made->key = source->key;
+    made->vocab = source->vocab;
     enum status status = STATUS_OK;
     for (int64_t i = 0; i < source->glob_count && status == STATUS_OK; i++)
         status = find_files(made, source, source->globs[i], error);
     for (size_t i = 0; i < made->file_count && status == STATUS_OK; i++) {
-        status = open_file(&made->files[i], source, error);
+        status = open_file(made, &made->files[i], source, error);
         made->files[i].first = made->tokens;
         made->tokens += made->files[i].count;
     }
@@ -251,8 +317,8 @@ void corpus_close(struct corpus *corpus) {
     if (!corpus)
         return;
     for (size_t i = 0; i < corpus->file_count; i++) {
-        if (corpus->files[i].map)
-            munmap(corpus->files[i].map, corpus->files[i].map_bytes);
+        if (corpus->files[i].descriptor >= 0)
+            close(corpus->files[i].descriptor);
         free(corpus->files[i].path);
     }
     free(corpus->files);
@@ -263,7 +329,7 @@ uint64_t corpus_tokens(const struct corpus *corpus) {
     return corpus->tokens;
 }
 
-void corpus_copy(const struct corpus *corpus, uint64_t first, uint64_t count, int32_t *to) {
+enum status corpus_copy(const struct corpus *corpus, uint64_t first, uint64_t count, int32_t *to, struct error *error) {
     CHECK(first <= corpus->tokens && count <= corpus->tokens - first);
     size_t low = 0, high = corpus->file_count; /* the last file that starts at or before `first` lies in [low, high) */
     while (high - low > 1) {
@@ -275,7 +341,12 @@ void corpus_copy(const struct corpus *corpus, uint64_t first, uint64_t count, in
     }
     for (; count > 0; low++) {
         const struct corpus_file *file = &corpus->files[low];
-        for (uint64_t i = first - file->first; i < file->count && count > 0; i++, first++, count--)
-            *to++ = token_at(file, i);
+        for (uint64_t done; first < file->first + file->count && count > 0; first += done, count -= done, to += done) {
+            uint64_t index = first - file->first, rest = file->count - index;
+            enum status status = read_tokens(corpus, file, index, rest < count ? rest : count, to, &done, error);
+            if (status != STATUS_OK)
+                return status;
+        }
     }
+    return STATUS_OK;
 }

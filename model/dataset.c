@@ -103,13 +103,19 @@ uint64_t dataset_windows(const struct dataset *dataset) {
     return dataset->chosen;
 }
 
-void dataset_next(struct dataset *d, int B, int32_t *windows) {
+enum status dataset_next(struct dataset *d, int B, int32_t *windows, struct error *error) {
     CHECK(!d->held_out);
-    for (int b = 0; b < B; b++, d->cursor++) {
-        uint64_t epoch = d->cursor / d->chosen, position = d->slot + d->parts * (d->cursor % d->chosen);
+    for (int b = 0; b < B; b++) {
+        uint64_t cursor = d->cursor + (uint64_t)b;
+        uint64_t epoch = cursor / d->chosen, position = d->slot + d->parts * (cursor % d->chosen);
         uint64_t window = rng_permute(d->seed, SHUFFLE_STREAM + epoch, d->total, position);
-        corpus_copy(d->corpus, window * d->context, d->context + 1, windows + (uint64_t)b * (d->context + 1));
+        enum status status = corpus_copy(d->corpus, window * d->context, d->context + 1,
+                                         windows + (uint64_t)b * (d->context + 1), error);
+        if (status != STATUS_OK)
+            return status;
     }
+    d->cursor += (uint64_t)B;
+    return STATUS_OK;
 }
 
 uint64_t dataset_cursor(const struct dataset *dataset) {
@@ -120,11 +126,11 @@ void dataset_set_cursor(struct dataset *dataset, uint64_t cursor) {
     dataset->cursor = cursor;
 }
 
-void dataset_window(const struct dataset *d, uint64_t index, int32_t *window) {
+enum status dataset_window(const struct dataset *d, uint64_t index, int32_t *window, struct error *error) {
     CHECK(d->held_out && index < d->chosen);
     /* floor(index * total / chosen) without overflow */
     uint64_t at = index * (d->total / d->chosen) + index * (d->total % d->chosen) / d->chosen;
-    corpus_copy(d->corpus, at * d->context, d->context + 1, window);
+    return corpus_copy(d->corpus, at * d->context, d->context + 1, window, error);
 }
 
 double dataset_bits_per_byte(const struct dataset *dataset, double loss) {

@@ -27,15 +27,16 @@ uint64_t dataset_tokens(const struct dataset *dataset);  /* of the whole corpus 
 uint64_t dataset_windows(const struct dataset *dataset); /* of this part (one epoch), or held-out */
 
 /* dataset_next: the next B windows of this part -> windows (B, context + 1); moves the cursor by B. Epochs follow each other
- * without end. */
-void dataset_next(struct dataset *dataset, int B, int32_t *windows);
+ * without end. STATUS_DATA, STATUS_IO: the text was cut, rewritten or cannot be read any more (corpus_copy); the cursor did not move. */
+MUST_USE enum status dataset_next(struct dataset *dataset, int B, int32_t *windows, struct error *error);
 
 /* Windows drawn so far by this slot; a saved cursor set again continues with the very same windows. */
 uint64_t dataset_cursor(const struct dataset *dataset);
 void dataset_set_cursor(struct dataset *dataset, uint64_t cursor);
 
-/* dataset_window: window `index` < dataset_windows of a held-out set -> window (context + 1,). */
-void dataset_window(const struct dataset *dataset, uint64_t index, int32_t *window);
+/* dataset_window: window `index` < dataset_windows of a held-out set -> window (context + 1,). Statuses as dataset_next. */
+MUST_USE enum status dataset_window(const struct dataset *dataset, uint64_t index, int32_t *window,
+                                    struct error *error);
 
 /* dataset_bits_per_byte: of a loss in nats per token; NaN where a token is not a byte. */
 double dataset_bits_per_byte(const struct dataset *dataset, double loss);

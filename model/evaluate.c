@@ -10,10 +10,15 @@ enum status evaluate_held_out(struct model *model, const float *parameters, cons
     if (!ids)
         return error_set(error, STATUS_NO_MEMORY, "no memory for %d held-out windows", batch);
     double total = 0;
+    enum status status = STATUS_OK;
     for (uint64_t first = 0; first < windows;) {
         int B = 0;
-        for (; B < batch && first < windows; B++, first++)
-            dataset_window(held_out, first, ids + (size_t)B * (size_t)(T + 1));
+        for (; status == STATUS_OK && B < batch && first < windows; B++, first++)
+            status = dataset_window(held_out, first, ids + (size_t)B * (size_t)(T + 1), error);
+        if (status != STATUS_OK) {
+            free(ids);
+            return status;
+        }
         total += model_evaluate(model, parameters, ids, B, T);
         if (hook && !hook->go_on(hook->context)) {
             free(ids);

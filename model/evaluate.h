@@ -22,7 +22,7 @@ struct evaluate_hook {
 
 /* evaluate_held_out: forward passes of `parameters` (a block of model_tensors(model): the live ones or an outer copy) over all
  * windows of a held-out set of the model's context. Parameters, gradients and moments stay untouched. hook may be NULL. STATUS_AGAIN: the
- * hook said stop, nothing is in *evaluation. STATUS_NO_MEMORY. */
+ * hook said stop, nothing is in *evaluation. STATUS_NO_MEMORY; STATUS_DATA, STATUS_IO as dataset_window. */
 MUST_USE enum status evaluate_held_out(struct model *model, const float *parameters, const struct dataset *held_out,
                                        const struct evaluate_hook *hook, struct evaluation *evaluation,
                                        struct error *error);

@@ -8,17 +8,26 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "model/shape.h"
+#include "model/step_profile.h"
 #include "model/tensors.h"
 
 struct model;
 
 struct model_options {
-    struct shape shape;         /* validated */
-    struct inner_options inner; /* batch_per_worker = windows of a micro-batch */
+    struct shape shape;           /* validated */
+    struct inner_options inner;   /* batch_per_worker = windows of a micro-batch */
+    struct step_profile *profile; /* NULL = none; borrowed for the model's life */
 };
 
 /* model_memory_bytes: what model_create will take for `options`. */
 size_t model_memory_bytes(const struct model_options *options);
+
+/* model_product_rows: how a micro-batch is cut into products, for who measures them alone. */
+struct model_product_rows {
+    int pass; /* rows of a layer's products: a group of windows, forward and backward */
+    int head; /* rows of the head's products; divides `pass` or is it, but for a last, shorter chunk */
+};
+struct model_product_rows model_product_rows(const struct model_options *options);
 
 /* model_create: takes all memory (parameters, gradients, two moments, activations of one micro-batch), initializes the
  * parameters from inner.seed. Sets the BLAS threads of the process to inner.threads. STATUS_NO_MEMORY;

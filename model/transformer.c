@@ -91,6 +91,20 @@ static int max_int(int a, int b) {
     return a > b ? a : b;
 }
 
+static int windows_of_pass(const struct model_options *options) {
+    return min_int((int)options->inner.batch_per_worker, max_int(PASS_ROWS / (int)options->shape.context, 1));
+}
+
+struct model_product_rows model_product_rows(const struct model_options *options) {
+    int pass = windows_of_pass(options) * (int)options->shape.context;
+    int chunk = max_int(LOGIT_CHUNK_FLOATS / (int)options->shape.vocab, LOGIT_ROWS_MIN);
+    return (struct model_product_rows){.pass = pass, .head = min_int(pass, chunk)};
+}
+
+static inline void mark(const struct model *m, enum step_part part) {
+    step_profile_mark(m->options.profile, part);
+}
+
 /* ---- memory ---- */
 
 /* Takes from the arena, or, while there is none, only counts. */
@@ -110,7 +124,7 @@ static float *take_floats(struct taker *taker, int rows, int columns) {
 
 static void lay_out(struct model *m, size_t block_floats, struct taker *taker) {
     const struct shape *s = &m->options.shape;
-    m->pass_windows = min_int((int)m->options.inner.batch_per_worker, max_int(PASS_ROWS / (int)s->context, 1));
+    m->pass_windows = windows_of_pass(&m->options);
     struct extent e = extent_of(s, m->pass_windows, (int)s->context);
     float **blocks[] = {&m->parameters, &m->gradients, &m->moment1, &m->moment2};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
@@ -144,7 +158,7 @@ static void lay_out(struct model *m, size_t block_floats, struct taker *taker) {
     m->dq = take_floats(taker, e.N, e.H * e.D);
     m->dk = take_floats(taker, e.N, e.K * e.D);
     m->dv = take_floats(taker, e.N, e.K * e.D);
-    m->logit_rows = min_int(e.N, max_int(LOGIT_CHUNK_FLOATS / e.V, LOGIT_ROWS_MIN));
+    m->logit_rows = model_product_rows(&m->options).head;
     m->logits = take_floats(taker, m->logit_rows, e.V);
     m->targets = take(taker, (size_t)e.N, sizeof *m->targets);
     size_t scratch = attention_scratch_floats(e.T);
@@ -230,8 +244,10 @@ static void qk_forward(struct model *m, struct extent e, const float *p, int lay
                  m->q_rstd);
     norm_forward(e.N * e.K, e.D, eps, a->k, p + tensors_offset_of_layer(&m->table, layer, LAYER_K_NORM), m->k,
                  m->k_rstd);
+    mark(m, STEP_PART_NORM);
     rope_forward(e.B, e.T, e.H, e.D, m->cosine, m->sine, m->q);
     rope_forward(e.B, e.T, e.K, e.D, m->cosine, m->sine, m->k);
+    mark(m, STEP_PART_ROTATION);
 }
 
 static void layer_forward(struct model *m, struct extent e, const float *p, int layer, float *next_x) {
@@ -241,32 +257,45 @@ static void layer_forward(struct model *m, struct extent e, const float *p, int 
     size_t stream_bytes = (size_t)e.N * (size_t)e.C * sizeof(float);
 
     norm_forward(e.N, e.C, eps, a->x, p + tensors_offset_of_layer(t, layer, LAYER_INPUT_NORM), m->normed, NULL);
+    mark(m, STEP_PART_NORM);
     linear_forward(e.N, e.C, e.H * e.D, m->normed, p + tensors_offset_of_layer(t, layer, LAYER_Q), a->q);
     linear_forward(e.N, e.C, e.K * e.D, m->normed, p + tensors_offset_of_layer(t, layer, LAYER_K), a->k);
     linear_forward(e.N, e.C, e.K * e.D, m->normed, p + tensors_offset_of_layer(t, layer, LAYER_V), a->v);
+    mark(m, STEP_PART_PROJECTION_FORWARD);
     qk_forward(m, e, p, layer);
     struct attention_sizes sizes = {.B = e.B, .T = e.T, .H = e.H, .K = e.K, .D = e.D};
     attention_forward(sizes, m->q, m->k, a->v, a->attended, a->lse, m->scratch);
+    mark(m, STEP_PART_ATTENTION_FORWARD);
     memcpy(a->middle, a->x, stream_bytes);
+    mark(m, STEP_PART_COPY);
     linear_forward_add(e.N, e.H * e.D, e.C, a->attended, p + tensors_offset_of_layer(t, layer, LAYER_O), a->middle);
+    mark(m, STEP_PART_PROJECTION_FORWARD);
 
     norm_forward(e.N, e.C, eps, a->middle, p + tensors_offset_of_layer(t, layer, LAYER_POST_NORM), m->normed, NULL);
+    mark(m, STEP_PART_NORM);
     linear_forward(e.N, e.C, e.F, m->normed, p + tensors_offset_of_layer(t, layer, LAYER_GATE), a->gate);
     linear_forward(e.N, e.C, e.F, m->normed, p + tensors_offset_of_layer(t, layer, LAYER_UP), a->up);
+    mark(m, STEP_PART_PROJECTION_FORWARD);
     mlp_gate_forward((size_t)e.N * (size_t)e.F, a->gate, a->up, m->hidden);
+    mark(m, STEP_PART_GATE);
     memcpy(next_x, a->middle, stream_bytes);
+    mark(m, STEP_PART_COPY);
     linear_forward_add(e.N, e.F, e.C, m->hidden, p + tensors_offset_of_layer(t, layer, LAYER_DOWN), next_x);
+    mark(m, STEP_PART_PROJECTION_FORWARD);
 }
 
 /* Everything up to the final norm: fills kept, x, normed (N,C) and rstd. */
 static void trunk_forward(struct model *m, struct extent e, const float *p, const int32_t *tokens, int stride) {
     int layers = (int)m->options.shape.layers;
     CHECK(e.B >= 1 && e.B <= m->pass_windows && e.T >= 1 && e.T <= m->options.shape.context);
+    step_profile_begin(m->options.profile);
     embed_forward(e, p + tensors_offset_of_embedding(&m->table), tokens, stride, m->kept[0].x);
+    mark(m, STEP_PART_EMBEDDING);
     for (int l = 0; l < layers; l++)
         layer_forward(m, e, p, l, l + 1 < layers ? m->kept[l + 1].x : m->x);
     norm_forward(e.N, e.C, (float)m->options.shape.norm_eps, m->x, p + tensors_offset_of_final_norm(&m->table),
                  m->normed, m->rstd);
+    mark(m, STEP_PART_NORM);
 }
 
 /* windows (B,T+1) -> targets (N,) */
@@ -276,6 +305,7 @@ static void copy_targets(struct model *m, struct extent e, const int32_t *window
                (size_t)e.T * sizeof *m->targets);
     for (int n = 0; n < e.N; n++)
         CHECK(m->targets[n] >= 0 && m->targets[n] < e.V);
+    mark(m, STEP_PART_EMBEDDING);
 }
 
 /* ---- backward ---- */
@@ -289,14 +319,21 @@ static void mlp_backward(struct model *m, struct extent e, const float *p, float
            down = tensors_offset_of_layer(t, layer, LAYER_DOWN);
 
     linear_backward_input(e.N, e.F, e.C, m->dx, p + down, m->hidden, false);
+    mark(m, STEP_PART_PROJECTION_INPUT);
     mlp_gate_backward((size_t)e.N * (size_t)e.F, a->gate, a->up, m->hidden);
+    mark(m, STEP_PART_GATE);
     linear_backward_weight(e.N, e.F, e.C, m->dx, m->hidden, g + down);
+    mark(m, STEP_PART_PROJECTION_WEIGHT);
     norm_forward(e.N, e.C, (float)m->options.shape.norm_eps, a->middle, p + norm, m->normed, m->rstd);
+    mark(m, STEP_PART_NORM);
     linear_backward_weight(e.N, e.C, e.F, a->gate, m->normed, g + gate);
     linear_backward_weight(e.N, e.C, e.F, a->up, m->normed, g + up);
+    mark(m, STEP_PART_PROJECTION_WEIGHT);
     linear_backward_input(e.N, e.C, e.F, a->gate, p + gate, m->normed, false);
     linear_backward_input(e.N, e.C, e.F, a->up, p + up, m->normed, true);
+    mark(m, STEP_PART_PROJECTION_INPUT);
     norm_backward_add(e.N, e.C, a->middle, p + norm, m->rstd, m->normed, m->dx, g + norm, m->scratch);
+    mark(m, STEP_PART_NORM);
 }
 
 static void attention_block_backward(struct model *m, struct extent e, const float *p, float *g, int layer) {
@@ -308,22 +345,30 @@ static void attention_block_backward(struct model *m, struct extent e, const flo
            k_norm = tensors_offset_of_layer(t, layer, LAYER_K_NORM), o = tensors_offset_of_layer(t, layer, LAYER_O);
 
     linear_backward_weight(e.N, e.H * e.D, e.C, m->dx, a->attended, g + o);
+    mark(m, STEP_PART_PROJECTION_WEIGHT);
     linear_backward_input(e.N, e.H * e.D, e.C, m->dx, p + o, m->dattended, false);
+    mark(m, STEP_PART_PROJECTION_INPUT);
     qk_forward(m, e, p, layer);
     struct attention_sizes sizes = {.B = e.B, .T = e.T, .H = e.H, .K = e.K, .D = e.D};
     attention_backward(sizes, m->q, m->k, a->v, a->attended, a->lse, m->dattended, m->dq, m->dk, m->dv, m->scratch);
+    mark(m, STEP_PART_ATTENTION_BACKWARD);
     rope_backward(e.B, e.T, e.H, e.D, m->cosine, m->sine, m->dq);
     rope_backward(e.B, e.T, e.K, e.D, m->cosine, m->sine, m->dk);
+    mark(m, STEP_PART_ROTATION);
     norm_backward(e.N * e.H, e.D, a->q, p + q_norm, m->q_rstd, m->dq, m->dq, g + q_norm, m->scratch);
     norm_backward(e.N * e.K, e.D, a->k, p + k_norm, m->k_rstd, m->dk, m->dk, g + k_norm, m->scratch);
     norm_forward(e.N, e.C, (float)m->options.shape.norm_eps, a->x, p + norm, m->normed, m->rstd);
+    mark(m, STEP_PART_NORM);
     linear_backward_weight(e.N, e.C, e.H * e.D, m->dq, m->normed, g + q);
     linear_backward_weight(e.N, e.C, e.K * e.D, m->dk, m->normed, g + k);
     linear_backward_weight(e.N, e.C, e.K * e.D, m->dv, m->normed, g + v);
+    mark(m, STEP_PART_PROJECTION_WEIGHT);
     linear_backward_input(e.N, e.C, e.H * e.D, m->dq, p + q, m->normed, false);
     linear_backward_input(e.N, e.C, e.K * e.D, m->dk, p + k, m->normed, true);
     linear_backward_input(e.N, e.C, e.K * e.D, m->dv, p + v, m->normed, true);
+    mark(m, STEP_PART_PROJECTION_INPUT);
     norm_backward_add(e.N, e.C, a->x, p + norm, m->rstd, m->normed, m->dx, g + norm, m->scratch);
+    mark(m, STEP_PART_NORM);
 }
 
 static HOT_LOOP void embed_backward(struct extent e, const int32_t *windows, const float *dx, float *dembedding) {
@@ -344,10 +389,13 @@ static double head_forward_backward(struct model *m, struct extent e, const floa
         int rows = min_int(e.N - first, m->logit_rows);
         const float *normed = m->normed + (size_t)first * (size_t)e.C;
         linear_forward(rows, e.C, e.V, normed, p + head, m->logits);
+        mark(m, STEP_PART_HEAD);
         total += loss_forward_backward(rows, e.V, m->logits, m->targets + first, scale, (float)m->options.shape.z_loss,
                                        NULL);
+        mark(m, STEP_PART_LOSS);
         linear_backward_weight(rows, e.C, e.V, m->logits, normed, g + head);
         linear_backward_input(rows, e.C, e.V, m->logits, p + head, m->dx + (size_t)first * (size_t)e.C, false);
+        mark(m, STEP_PART_HEAD);
     }
     return total;
 }
@@ -361,11 +409,13 @@ static double pass_forward_backward(struct model *m, struct extent e, const int3
     double total = head_forward_backward(m, e, p, g, scale);
     size_t norm = tensors_offset_of_final_norm(&m->table);
     norm_backward(e.N, e.C, m->x, p + norm, m->rstd, m->dx, m->dx, g + norm, m->scratch);
+    mark(m, STEP_PART_NORM);
     for (int l = (int)m->options.shape.layers - 1; l >= 0; l--) {
         mlp_backward(m, e, p, g, l);
         attention_block_backward(m, e, p, g, l);
     }
     embed_backward(e, windows, m->dx, g + tensors_offset_of_embedding(&m->table));
+    mark(m, STEP_PART_EMBEDDING);
     return total;
 }
 
@@ -384,7 +434,9 @@ double model_add_gradients(struct model *m, const int32_t *windows, int B, int T
 
 struct update_result model_apply_update(struct model *m, float lr, bool loss_finite) {
     const struct inner_options *inner = &m->options.inner;
+    step_profile_begin(m->options.profile);
     double norm = sqrt(adamw_squared_norm(m->table.block_floats, m->gradients));
+    mark(m, STEP_PART_GRADIENT_NORM);
     if (!loss_finite || !isfinite(norm)) {
         memset(m->gradients, 0, m->table.block_floats * sizeof(float));
         return (struct update_result){.gradient_norm = norm, .applied = false};
@@ -402,6 +454,7 @@ struct update_result model_apply_update(struct model *m, float lr, bool loss_fin
         size_t at = tensor->offset;
         adamw_update(&step, tensor->count, m->parameters + at, m->gradients + at, m->moment1 + at, m->moment2 + at);
     }
+    mark(m, STEP_PART_ADAMW);
     return (struct update_result){.gradient_norm = norm, .applied = true};
 }
 

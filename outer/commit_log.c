@@ -220,6 +220,8 @@ enum status commit_log_open(struct commit_log **log_out, const char *directory,
     enum status status = open_directory(log, directory, error);
     if (status == STATUS_OK)
         status = scan(log, error);
+    if (status == STATUS_OK) /* a kill may have come between a record's rename and its sync */
+        status = sync_names(log, error);
     if (status != STATUS_OK) {
         commit_log_close(log);
         return status;

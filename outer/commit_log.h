@@ -25,8 +25,9 @@ enum { COMMIT_LOG_KEPT = 8 };
 
 struct commit_log;
 
-/* commit_log_open: makes D/commits when it is missing, reads names only. shapes (fragments,), copied. Of two records of
- * one version the full one stays, the other is set aside. STATUS_IO, STATUS_NO_MEMORY: the outer cannot run. */
+/* commit_log_open: makes D/commits when it is missing, reads names only; what is there is durable then. shapes
+ * (fragments,), copied. Of two records of one version the full one stays, the other is set aside. STATUS_IO,
+ * STATUS_NO_MEMORY: the outer cannot run. */
 MUST_USE enum status commit_log_open(struct commit_log **log, const char *directory,
                                      const struct commit_record_shape *shapes, uint32_t fragments, struct error *error);
 void commit_log_close(struct commit_log *log);

@@ -273,6 +273,8 @@ static enum status read_record(struct reader *reader, uint8_t *raw, const struct
     char why[256];
     if (fstat(reader->file, &facts) != 0)
         return io_error(error, "read", reader->path);
+    if (!S_ISREG(facts.st_mode))
+        return error_set(error, STATUS_DATA, "%s: expected a commit record, found no regular file", reader->path);
     size_t bytes = facts.st_size < 0 ? 0 : (size_t)facts.st_size;
     if (bytes < HEADER_BYTES + CHECKSUM_BYTES)
         return error_set(error, STATUS_DATA, "%s: expected a commit record, found %zu bytes: torn", reader->path,
@@ -310,7 +312,9 @@ enum status commit_record_read(struct commit_record_room *room, const char *path
                                const struct commit_record_shape *shape, struct commit *commit, uint8_t *payload,
                                float *residual, float *g, float *u, struct commit_record_holds *holds,
                                struct error *error) {
-    struct reader reader = {.file = open(path, O_RDONLY | O_CLOEXEC), .path = path, .scratch = room->scratch};
+    struct reader reader = {.path = path, .scratch = room->scratch};
+    /* O_NONBLOCK: a FIFO must not hold us */
+    reader.file = failpoint_fails("outer.commit.read") ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (reader.file < 0)
         return io_error(error, "open", path);
     struct parts parts = {

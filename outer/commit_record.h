@@ -53,7 +53,7 @@ MUST_USE enum status commit_record_write(struct commit_record_room *room, const 
  * (zeros when the record has none), g and u when holds->full. Outputs are unspecified unless STATUS_OK. One pass over
  * the file. The text names it.
  *   STATUS_NOT_FOUND  no such file
- *   STATUS_DATA       torn or flipped
+ *   STATUS_DATA       torn or flipped, or no regular file
  *   STATUS_CONFIG     a whole record, but of another schema or of a run of other sizes
  *   STATUS_IO         the disk does not give it */
 MUST_USE enum status commit_record_read(struct commit_record_room *room, const char *path,

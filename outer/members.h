@@ -21,6 +21,7 @@ struct member {
     uint64_t joined_step; /* expected in rounds of later steps only */
     /* Largest since it joined. Sends come in the order of steps: rounds of earlier ones get nothing more from it. */
     uint64_t offered_step;
+    uint64_t lost_us; /* LOST since */
     bool has_validation;
     bool reached; /* trained to the last step */
     bool blocked; /* it can send nothing before another commit */

@@ -1,4 +1,5 @@
 /* outer_actions: what the round machine asks for becomes messages, transfers and jobs. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/bytes.h"
@@ -39,7 +40,8 @@ static void free_upload(struct outer_run *outer, uint32_t slot, uint32_t fragmen
 static void open_upload(struct outer_run *outer, uint32_t slot, uint32_t fragment, const struct contribution *c) {
     struct outer_upload *upload = &outer->uploads[slot][fragment];
     struct error error;
-    if (arena_open(&upload->memory, arena_round(c->payload_bytes), &error) != STATUS_OK) {
+    if (failpoint_hit("outer.upload.memory") != 0 ||
+        arena_open(&upload->memory, arena_round(c->payload_bytes), &error) != STATUS_OK) {
         outer->sessions[slot].doomed = "the outer has no memory for its contribution";
         free_upload(outer, slot, fragment);
         return;
@@ -92,6 +94,17 @@ void outer_close_uploads(struct outer_run *outer) {
             arena_close(&outer->uploads[slot][f].memory);
 }
 
+/* Once may be an absence. Who never counts is to be seen: with a number for sync.stale nothing else tells of it. */
+static void note_expired(struct outer_run *outer, const struct round_action *action) {
+    struct outer_session *session = &outer->sessions[action->slot];
+    if (++session->expired[action->fragment] < 2)
+        return;
+    snprintf(session->last_error, sizeof session->last_error,
+             "contributions of fragment %u expired %u times in a row: uploads take longer than sync.stale rounds "
+             "(%llu): raise sync.every_steps or sync.stale, or use a smaller codec",
+             action->fragment, session->expired[action->fragment], (unsigned long long)outer->machine.options.stale);
+}
+
 static void refuse_offer(struct outer_run *outer, const struct round_action *action) {
     static const char *const reasons[OFFER_REFUSED_CODE_COUNT] = {"",     "stale",      "duplicate", "malformed",
                                                                   "hash", "not finite", "too large"};
@@ -103,6 +116,8 @@ static void refuse_offer(struct outer_run *outer, const struct round_action *act
                         (int)action->slot, "fragment", (int)action->fragment, "base_version",
                         (json_int_t)action->version));
     outer_send(outer, action->slot, &message);
+    if (action->code == OFFER_REFUSED_STALE)
+        note_expired(outer, action);
     /* Its rounds would wait for ever for what can't come. */
     if (action->code == OFFER_REFUSED_MALFORMED && member_is_expected(&outer->machine.members.slot[action->slot]))
         outer->sessions[action->slot].doomed = "it offers contributions that do not fit the run";
@@ -116,14 +131,29 @@ static void discard(struct outer_run *outer, const struct round_action *action) 
         free_upload(outer, action->slot, action->fragment); /* also one that waits for memory */
 }
 
-/* The room for a commit in the making: that of the oldest one that is kept. Members that still fetch that version get the whole fragment
- * instead. */
+/* Whose room a new commit gets: its own place's, which it overwrites; else one that holds nothing; else that of the oldest one kept. */
+static struct outer_commit *payload_room(struct outer_run *outer, uint32_t fragment, uint64_t version) {
+    struct outer_commit *found = outer_commit_place(outer, fragment, version);
+    for (uint32_t i = 0; i < OUTER_COMMITS_KEPT && found->payload == NULL; i++)
+        if (outer->commits[fragment][i].payload != NULL && !outer->commits[fragment][i].has_payload)
+            found = &outer->commits[fragment][i];
+    if (found->payload != NULL)
+        return found;
+    for (uint32_t i = 0; i < OUTER_COMMITS_KEPT; i++) {
+        struct outer_commit *other = &outer->commits[fragment][i];
+        if (other->payload != NULL && (found->payload == NULL || other->commit.version < found->commit.version))
+            found = other;
+    }
+    CHECK(found->payload != NULL); /* payloads_kept of them were taken at the start */
+    return found;
+}
+
+/* The room for a commit in the making. Members that still fetch the version whose room it was get the whole fragment instead. */
 static uint8_t *take_payload_room(struct outer_run *outer, uint32_t fragment, uint64_t version) {
-    struct outer_commit *oldest =
-        outer_commit_place(outer, fragment, version + OUTER_COMMITS_KEPT - outer->payloads_kept);
-    uint8_t *payload = oldest->payload;
-    oldest->payload = NULL;
-    oldest->has_payload = false;
+    struct outer_commit *room = payload_room(outer, fragment, version);
+    uint8_t *payload = room->payload;
+    room->payload = NULL;
+    room->has_payload = false;
     for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
         struct outer_session *session = &outer->sessions[slot];
         struct transfer_sender *download = &session->downloads[fragment];
@@ -133,9 +163,6 @@ static uint8_t *take_payload_room(struct outer_run *outer, uint32_t fragment, ui
             session->wants_snapshot[fragment] = true;
         memset(download, 0, sizeof *download);
     }
-    if (payload == NULL)
-        payload = malloc(outer_copy_payload_down(&outer->copy, (int)fragment));
-    CHECK(payload != NULL);
     return payload;
 }
 
@@ -148,10 +175,8 @@ static void close_round(struct outer_run *outer, const struct round_action *acti
         const struct outer_upload *upload = &outer->uploads[counted[i].slot][action->fragment];
         job.parts[i] = (struct commit_part){upload->buffer, upload->receiver.bytes, counted[i].tokens};
     }
-    uint8_t *room = take_payload_room(outer, action->fragment, action->version);
     struct outer_commit *place = outer_commit_place(outer, action->fragment, action->version);
-    free(place->payload); /* none, but where versions were jumped over */
-    place->payload = room;
+    place->payload = take_payload_room(outer, action->fragment, action->version);
     place->commit.version = 0;
     place->has_payload = true;
     job.payload = place->payload;
@@ -210,6 +235,7 @@ static void name_commit(struct outer_run *outer, const struct outer_job *job) {
     for (uint32_t i = 0; i < commit->counted_count; i++) {
         if (counted[i].send_step > commit->run_step)
             commit->run_step = counted[i].send_step;
+        outer->sessions[counted[i].slot].expired[job->fragment] = 0;
         update_guard_learn(&outer->guard, job->fragment, outer->uploads[counted[i].slot][job->fragment].norm,
                            counted[i].tokens);
     }
@@ -250,6 +276,7 @@ static void publish(struct outer_run *outer, const struct round_action *action) 
     failpoint_hit("outer.commit.publish"); /* durable, and nobody knows it */
     struct message message = {.type = MESSAGE_COMMIT};
     message.body.commit = outer_commit_place(outer, action->fragment, action->version)->commit;
+    agreement_publish(outer->agreement, action->fragment, action->version, message.body.commit.state_hash);
     for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
         if (outer->sessions[slot].connected && outer->sessions[slot].ready) {
             outer_send(outer, slot, &message);

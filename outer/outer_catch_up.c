@@ -38,9 +38,12 @@ void outer_say_state(struct outer_run *outer, uint32_t slot) {
 
 void outer_greet(struct outer_run *outer, uint32_t slot) {
     const struct message_hello *hello = &outer->sessions[slot].hello;
-    const struct head *bears = outer->genesis; /* a process that came without state holds what the seed gives */
-    if (hello->head_count == (uint32_t)outer->fragments.count)
-        bears = hello->heads;
+    bool has_state = hello->head_count == (uint32_t)outer->fragments.count;
+    struct head bears[MESSAGE_FRAGMENTS_MAX]; /* a process that came without state holds what the seed gives */
+    for (int f = 0; f < outer->fragments.count; f++) {
+        bool is_good = has_state && !agreement_is_dropped(outer->agreement, (uint32_t)f, &hello->heads[f]);
+        bears[f] = is_good ? hello->heads[f] : outer->genesis[f];
+    }
     if (outer->recovery.leading)
         outer_say_state(outer, slot);
     else
@@ -191,6 +194,7 @@ static void make_snapshot(struct outer_run *outer, uint32_t fragment) {
     outer_compute_submit(outer->compute, &(struct outer_job){.kind = OUTER_JOB_SNAPSHOT,
                                                              .fragment = fragment,
                                                              .version = newest->commit.version,
+                                                             .commit = &snapshot->message.commit,
                                                              .payload = bytes});
 }
 
@@ -219,7 +223,7 @@ void outer_serve_snapshots(struct outer_run *outer) {
         if (!session->connected || session->snapshot.key.version != 0)
             continue; /* one whole fragment at a time */
         for (uint32_t fragment = 0; fragment < (uint32_t)outer->fragments.count; fragment++) {
-            if (!session->wants_snapshot[fragment])
+            if (!session->wants_snapshot[fragment] || outer_is_disputed(outer, fragment))
                 continue;
             struct outer_snapshot *snapshot = find_snapshot(outer, fragment);
             if (snapshot == NULL)
@@ -229,6 +233,24 @@ void outer_serve_snapshots(struct outer_run *outer) {
             break;
         }
     }
+}
+
+void outer_want_snapshot(struct outer_run *outer, uint32_t slot, uint32_t fragment) {
+    if (outer->recovery.leading && outer->heads[fragment].version > 0)
+        outer->sessions[slot].wants_snapshot[fragment] = true;
+}
+
+/* What it holds, and has counted there, is not of this run: its work is dropped. The worker itself cannot tell where the run has gone past it. */
+static void say_lost_branch(const struct outer_run *outer, uint32_t slot, const struct message_fetch *fetch) {
+    const struct outer_session *session = &outer->sessions[slot];
+    if (session->wants_snapshot[fetch->fragment] || fetch->have.epoch >= outer->disk.state.epoch ||
+        fetch->have.version <= outer->led_from[fetch->fragment])
+        return;
+    log_say(LOG_LEVEL_WARN,
+            "worker %s bears version %llu of fragment %u, which is of a branch that this run lost: it takes up version "
+            "%llu",
+            session->name, (unsigned long long)fetch->have.version, fetch->fragment,
+            (unsigned long long)outer->heads[fetch->fragment].version);
 }
 
 void outer_on_fetch(struct outer_run *outer, uint32_t slot, const struct message_fetch *fetch) {
@@ -245,8 +267,8 @@ void outer_on_fetch(struct outer_run *outer, uint32_t slot, const struct message
         replay(outer, slot, fetch->fragment, fetch->have.version + 1);
         break;
     case RECOVERY_ANSWER_SNAPSHOT:
-        if (outer->heads[fetch->fragment].version > 0)
-            outer->sessions[slot].wants_snapshot[fetch->fragment] = true;
+        say_lost_branch(outer, slot, fetch);
+        outer_want_snapshot(outer, slot, fetch->fragment);
         break;
     }
 }
@@ -259,6 +281,8 @@ void outer_on_snapshot_made(struct outer_run *outer, const struct outer_job *job
         if (job->status != STATUS_OK) {
             log_say(LOG_LEVEL_WARN, "fragment %u could not be packed: %s", job->fragment, job->error.text);
             drop_snapshot(outer, snapshot);
+            if (job->status == STATUS_DATA)
+                outer_drop_from(outer, job->fragment, job->version + 1);
             return;
         }
         snapshot->made = true;
@@ -282,7 +306,7 @@ void outer_on_snapshot_grant(struct outer_run *outer, uint32_t slot, const struc
         return;
     }
     /* It was dropped meanwhile: the worker asks again when it sees that nothing follows. */
-    session->wants_snapshot[grant->key.fragment] = true;
+    outer_want_snapshot(outer, slot, grant->key.fragment);
 }
 
 /* ---- ends ---- */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/check.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "comms/transfer.h"
 #include "outer/snapshot.h"
@@ -25,6 +26,9 @@ struct outer_compute {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct job_queue waiting, finished;
+    struct job_queue used; /* nodes whose job was collected: warm pages before new ones */
+    struct job_node *nodes;
+    uint32_t nodes_begun, nodes_max;
     bool stop;
 };
 
@@ -48,6 +52,8 @@ static struct job_node *queue_pop(struct job_queue *queue) {
 }
 
 static void make_commit(struct commit_maker *maker, struct outer_job *job) {
+    if (failpoint_hit("outer.commit.flip") != 0) /* a bit error in memory */
+        ((uint8_t *)(maker->copy->g + maker->copy->offsets[job->fragment]))[0] ^= 1;
     commit_maker_make(maker, (int)job->fragment, job->parts, job->part_count, job->payload, &job->state_hash);
     transfer_payload_hash(job->payload, outer_copy_payload_down(maker->copy, (int)job->fragment), job->payload_hash);
     job->status = STATUS_OK;
@@ -72,8 +78,21 @@ static void log_commit(struct outer_compute *compute, struct outer_job *job) {
         prune(compute, job->fragment);
 }
 
+/* STATUS_DATA: this memory does not hold what the commit signs. */
 static void make_snapshot(const struct outer_copy *copy, struct outer_job *job) {
     size_t at = copy->offsets[job->fragment];
+    struct state_hash hash;
+    if (failpoint_hit("outer.snapshot.flip") != 0)
+        ((uint8_t *)(copy->g + at))[0] ^= 1;
+    outer_copy_hash(copy, (int)job->fragment, copy->g + at, &hash);
+    if (memcmp(hash.bytes, job->commit->state_hash, sizeof hash.bytes) != 0) {
+        job->status =
+            error_set(&job->error, STATUS_DATA,
+                      "fragment %u version %llu: g and u are not what its commit signs: this machine's memory "
+                      "is wrong",
+                      job->fragment, (unsigned long long)job->version);
+        return;
+    }
     job->status = snapshot_encode(copy->g + at, copy->u + at, copy->fragments->list[job->fragment].count, job->payload,
                                   &job->bytes, &job->error);
     if (job->status == STATUS_OK)
@@ -150,11 +169,18 @@ static void *compute_main(void *argument) {
     return NULL;
 }
 
-enum status outer_compute_open(struct commit_maker *maker, struct commit_log *disk, void (*wake)(void *context),
-                               void *context, struct outer_compute **out, struct error *error) {
+enum status outer_compute_open(struct commit_maker *maker, struct commit_log *disk, uint32_t jobs_max,
+                               void (*wake)(void *context), void *context, struct outer_compute **out,
+                               struct error *error) {
     struct outer_compute *compute = calloc(1, sizeof *compute);
-    if (compute == NULL)
-        return error_set(error, STATUS_NO_MEMORY, "no memory for the outer's compute thread");
+    struct job_node *nodes = malloc(jobs_max * sizeof *nodes);
+    if (compute == NULL || nodes == NULL) {
+        free(compute);
+        free(nodes);
+        return error_set(error, STATUS_NO_MEMORY, "no memory for the outer's compute thread and %u jobs", jobs_max);
+    }
+    compute->nodes = nodes;
+    compute->nodes_max = jobs_max;
     compute->maker = maker;
     compute->disk = disk;
     compute->wake = wake;
@@ -163,6 +189,7 @@ enum status outer_compute_open(struct commit_maker *maker, struct commit_log *di
     pthread_cond_init(&compute->changed, NULL);
     int failed = pthread_create(&compute->thread, NULL, compute_main, compute);
     if (failed != 0) {
+        free(nodes);
         free(compute);
         return error_set(error, STATUS_NO_MEMORY, "cannot start the outer's compute thread: %s", strerror(failed));
     }
@@ -176,20 +203,24 @@ void outer_compute_close(struct outer_compute *compute) {
     pthread_cond_signal(&compute->changed);
     pthread_mutex_unlock(&compute->lock);
     pthread_join(compute->thread, NULL);
-    for (struct job_node *node; (node = queue_pop(&compute->waiting)) != NULL;)
-        free(node);
-    for (struct job_node *node; (node = queue_pop(&compute->finished)) != NULL;)
-        free(node);
     pthread_cond_destroy(&compute->changed);
     pthread_mutex_destroy(&compute->lock);
+    free(compute->nodes);
     free(compute);
 }
 
+static struct job_node *take_node(struct outer_compute *compute) {
+    struct job_node *node = queue_pop(&compute->used);
+    if (node != NULL)
+        return node;
+    CHECK(compute->nodes_begun < compute->nodes_max);
+    return &compute->nodes[compute->nodes_begun++];
+}
+
 void outer_compute_submit(struct outer_compute *compute, const struct outer_job *job) {
-    struct job_node *node = malloc(sizeof *node);
-    CHECK(node != NULL);
-    node->job = *job;
     pthread_mutex_lock(&compute->lock);
+    struct job_node *node = take_node(compute);
+    node->job = *job;
     queue_push(&compute->waiting, node);
     pthread_cond_signal(&compute->changed);
     pthread_mutex_unlock(&compute->lock);
@@ -198,10 +229,10 @@ void outer_compute_submit(struct outer_compute *compute, const struct outer_job 
 bool outer_compute_collect(struct outer_compute *compute, struct outer_job *job) {
     pthread_mutex_lock(&compute->lock);
     struct job_node *node = queue_pop(&compute->finished);
+    if (node != NULL) {
+        *job = node->job;
+        queue_push(&compute->used, node);
+    }
     pthread_mutex_unlock(&compute->lock);
-    if (node == NULL)
-        return false;
-    *job = node->job;
-    free(node);
-    return true;
+    return node != NULL;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "outer/outer_answer.h"
 #include "outer/outer_run.h"
 #include "outer/outer_tokens.h"
 
@@ -144,12 +145,9 @@ void outer_on_admin(struct outer_run *outer, const struct link_peer *peer, const
         json = drain_json(outer, arguments, &error);
     else
         error_set(&error, STATUS_USAGE, "the outer does not know '%s'", request->verb);
-    char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
-    if (text != NULL && strlen(text) > MESSAGE_LONG_TEXT_MAX) {
-        free(text);
-        text = NULL;
+    char *text = json == NULL ? NULL : outer_answer_text(json);
+    if (json != NULL && text == NULL)
         error_set(&error, STATUS_DATA, "the answer is too long for one message");
-    }
     reply.body.admin_reply.ok = text != NULL;
     reply.body.admin_reply.text = text != NULL ? text : error.text;
     (void)!outer_link_send(outer->link, peer, &reply);

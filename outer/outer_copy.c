@@ -1,6 +1,6 @@
 #include "outer/outer_copy.h"
-#include <stdlib.h>
 #include "base/check.h"
+#include "comms/message.h"
 
 static size_t round_floats(size_t count) {
     return (count + TENSOR_ALIGNMENT_FLOATS - 1) / TENSOR_ALIGNMENT_FLOATS * TENSOR_ALIGNMENT_FLOATS;
@@ -43,12 +43,11 @@ void outer_copy_hash(const struct outer_copy *copy, int fragment, const float *f
 }
 
 void outer_copy_hash_all(const struct outer_copy *copy, struct state_hash *hash) {
-    struct state_hash *hashes = calloc((size_t)copy->fragments->count, sizeof *hashes);
-    CHECK(hashes != NULL);
+    struct state_hash hashes[MESSAGE_FRAGMENTS_MAX];
+    CHECK(copy->fragments->count <= MESSAGE_FRAGMENTS_MAX);
     for (int f = 0; f < copy->fragments->count; f++)
         outer_copy_hash(copy, f, copy->g + copy->offsets[f], &hashes[f]);
     state_hash_combine(hashes, copy->fragments->count, hash);
-    free(hashes);
 }
 
 void outer_copy_to_block(const struct outer_copy *copy, float *block) {

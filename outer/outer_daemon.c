@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/files.h"
 #include "base/options.h"
 #include "model/model_files.h"
@@ -16,6 +17,7 @@
 #include "outer/outer_address.h"
 #include "outer/outer_restore.h"
 #include "outer/outer_run.h"
+#include "outer/outer_tokens.h"
 #include "outer/run_header.h"
 
 enum {
@@ -32,7 +34,6 @@ enum {
     EXPORT_US = 300000000,        /* how long a full disk may take to be mended */
     EXPORT_AGAIN_US = 5000000,
     PROGRESS_US = 10000000,
-    TOKEN_TTL_S = 24 * 3600,
     CHUNKS_ARE_MAPPED_BYTES = 128 << 10,
 };
 
@@ -148,8 +149,26 @@ static void open_rounds(struct outer_run *outer, const struct outer_restored *re
             round_adopt(&outer->machine, &restored[f].commit);
 }
 
-/* The newest commits, for members that were away for a short while only. */
-static void load_recent_commits(struct outer_run *outer) {
+/* Where payloads of commits are kept, made and read to. All of it is taken here, behind the newest versions, and never again: nothing that
+ * members do asks for more of it (take_payload_room). Pages that no payload came to stay untouched. */
+static enum status take_payload_rooms(struct outer_run *outer, struct error *error) {
+    for (uint32_t f = 0; f < (uint32_t)outer->fragments.count; f++)
+        for (uint32_t i = 0; i < outer->payloads_kept; i++) {
+            size_t bytes = outer_copy_payload_down(&outer->copy, (int)f);
+            struct outer_commit *place = outer_commit_place(outer, f, outer->heads[f].version + OUTER_COMMITS_KEPT - i);
+            place->payload = failpoint_hit("outer.payload.memory") != 0 ? NULL : malloc(bytes);
+            if (place->payload == NULL)
+                return error_set(error, STATUS_NO_MEMORY,
+                                 "no memory for the newest %u commits of fragment %u, %zu bytes each (`atoll check` "
+                                 "says what an outer needs)",
+                                 outer->payloads_kept, f, bytes);
+        }
+    return STATUS_OK;
+}
+
+/* The newest commits, for members that were away for a short while only. The head's is known in any case; without its payload, members get the
+ * whole fragment. */
+static void load_recent_commits(struct outer_run *outer, const struct outer_restored *restored) {
     struct error error;
     struct commit_record_holds holds;
     for (uint32_t f = 0; f < (uint32_t)outer->fragments.count; f++)
@@ -158,15 +177,20 @@ static void load_recent_commits(struct outer_run *outer) {
             struct outer_commit *place = outer_commit_place(outer, f, version);
             if (place->commit.version != 0)
                 break;
-            place->payload = malloc(outer_copy_payload_down(&outer->copy, (int)f));
-            CHECK(place->payload != NULL);
-            if (commit_log_read(outer->commit_log, f, version, &place->commit, place->payload, NULL, NULL, NULL, &holds,
-                                &error) != STATUS_OK) {
+            enum status status = commit_log_read(outer->commit_log, f, version, &place->commit, place->payload, NULL,
+                                                 NULL, NULL, &holds, &error);
+            bool is_read = status == STATUS_OK;
+            if (!is_read && status != STATUS_NOT_FOUND) /* older ones may have been pruned */
+                log_say(LOG_LEVEL_WARN, "version %llu of fragment %u cannot be replayed: %s",
+                        (unsigned long long)version, f, error.text);
+            if (!is_read && version == outer->heads[f].version)
+                place->commit = restored[f].commit;
+            else if (!is_read)
                 place->commit.version = 0;
-                break;
-            }
-            place->has_payload = holds.payload;
+            place->has_payload = is_read && holds.payload;
             place->head = commit_head(&place->commit);
+            if (!is_read)
+                break;
         }
 }
 
@@ -183,11 +207,15 @@ static enum status restore(struct outer_run *outer, bool *found, bool *lost, str
             outer->heads[f] = restored[f].head.version > 0 ? restored[f].head : outer->genesis[f];
             if (restored[f].warning[0] != 0)
                 log_say(LOG_LEVEL_WARN, "%s", restored[f].warning);
-            *lost = *lost || restored[f].newest_ever > restored[f].head.version;
+            struct head next = {.epoch = outer->disk.state.epoch, .version = restored[f].head.version + 1};
+            *lost = *lost || (restored[f].newest_ever > restored[f].head.version &&
+                              !agreement_is_dropped(outer->agreement, (uint32_t)f, &next));
         }
         open_rounds(outer, restored);
-        load_recent_commits(outer);
+        status = take_payload_rooms(outer, error);
     }
+    if (status == STATUS_OK)
+        load_recent_commits(outer, restored);
     free(restored);
     return status;
 }
@@ -228,27 +256,25 @@ static enum status open_link(struct outer_run *outer, const char *host, uint16_t
         return status;
     pace_open(&outer->pace, outer->run.outer.link_bytes_per_s, transfer_chunk_bytes(outer->run.outer.link_bytes_per_s),
               clock_now_us());
-    return outer_compute_open(&outer->maker, outer->commit_log, wake_link, outer->link, &outer->compute, error);
+    /* Per fragment: each slot's contribution being checked, and a commit being made, written or taken over; and the snapshots. */
+    uint32_t jobs_max = (uint32_t)outer->fragments.count * (MESSAGE_WORKERS_MAX + 2) + OUTER_SNAPSHOTS_MAX;
+    return outer_compute_open(&outer->maker, outer->commit_log, jobs_max, wake_link, outer->link, &outer->compute,
+                              error);
 }
 
-static enum status write_run_directory(struct outer_run *outer, struct error *error) {
-    char path[RUN_PATH_BYTES];
-    char *text = run_file_text(&outer->run, false, true);
-    files_join(path, sizeof path, outer->directory, "run.yaml");
-    enum status status = files_write_atomic(path, text, strlen(text), 0644, error);
-    free(text);
-    if (status != STATUS_OK)
-        return status;
-    struct token token = outer_blank_token(outer);
-    char line[TOKEN_TEXT_BYTES];
-    token_make_secret(&token);
-    token.expires_s = clock_wall_s() + TOKEN_TTL_S;
-    token.uses = (uint32_t)outer->run.workers;
-    status = admission_add_token(outer->admission, &token, clock_wall_s(), error);
+static enum status write_token(struct outer_run *outer, struct error *error) {
+    char path[RUN_PATH_BYTES], line[TOKEN_TEXT_BYTES];
+    struct token token, blank = outer_blank_token(outer);
+    files_join(path, sizeof path, outer->directory, "join.token");
+    enum status status =
+        outer_tokens_join(outer->admission, &blank, (uint32_t)outer->run.workers, path, clock_wall_s(), &token, error);
+    if (status == STATUS_USAGE) { /* only a running outer can revoke some */
+        log_say(LOG_LEVEL_WARN, "no new join.token: %s", error->text);
+        return STATUS_OK;
+    }
     if (status != STATUS_OK)
         return status;
     token_format(&token, line);
-    files_join(path, sizeof path, outer->directory, "join.token");
     status = files_write_atomic(path, line, strlen(line), 0600, error);
     if (status == STATUS_OK) {
         printf("atoll worker --join %s\n", line);
@@ -257,21 +283,27 @@ static enum status write_run_directory(struct outer_run *outer, struct error *er
     return status;
 }
 
+static enum status write_run_directory(struct outer_run *outer, struct error *error) {
+    char path[RUN_PATH_BYTES];
+    char *text = run_file_text(&outer->run, false, true);
+    files_join(path, sizeof path, outer->directory, "run.yaml");
+    enum status status = files_write_atomic(path, text, strlen(text), 0644, error);
+    free(text);
+    return status == STATUS_OK ? write_token(outer, error) : status;
+}
+
 /* Whether to lead at once, or to hear first what the members hold (outer/recovery.h). `lost`: this disk knew versions that it does not hold
  * any more; then the members are asked as if it had none. */
-static void begin(struct outer_run *outer, bool found, bool lost, const struct outer_values *values) {
-    bool commits = false;
-    for (int f = 0; f < outer->fragments.count; f++)
-        commits = commits || outer->heads[f].version > 0;
-    enum recovery_mode mode = RECOVERY_DISK;
-    uint64_t window_us = RECOVERY_WINDOW_US;
-    if (outer->keys.created || (found && !outer->disk.state.started && !commits) || (values->new_run && !commits)) {
-        mode = RECOVERY_FRESH;
-    } else if (lost || !found) { /* commits without outer.json: taken over by a start that never came to lead */
-        mode = RECOVERY_EMPTY;
-        window_us = EMPTY_WINDOW_US;
-    }
-    if (commits)
+static void begin(struct outer_run *outer, bool found, bool lost, bool again, const struct outer_values *values) {
+    struct recovery_start start = {.key_is_new = outer->keys.created,
+                                   .new_run = values->new_run,
+                                   .found = found,
+                                   .commits = outer_commit_count(outer) > 0,
+                                   .lost = lost,
+                                   .again = again};
+    enum recovery_mode mode = recovery_choose(&start);
+    uint64_t window_us = mode == RECOVERY_EMPTY ? EMPTY_WINDOW_US : RECOVERY_WINDOW_US;
+    if (start.commits)
         log_say(LOG_LEVEL_INFO, "continuing the run at step %llu, after %llu commits",
                 (unsigned long long)outer->machine.run_step, (unsigned long long)outer_commit_count(outer));
     log_event(outer->log, "recover",
@@ -284,7 +316,9 @@ static void begin(struct outer_run *outer, bool found, bool lost, const struct o
     outer_recovery_open(outer, mode, window_us, values->force);
 }
 
-static enum status open_outer(struct outer_run *outer, const struct outer_values *values, struct error *error) {
+/* again: this process has led from this directory before, and holds its lock. */
+static enum status open_outer(struct outer_run *outer, const struct outer_values *values, bool again,
+                              struct error *error) {
     char host[TOKEN_HOST_BYTES], log_path[RUN_PATH_BYTES];
     uint16_t port = 0;
     enum status status = float_environment_check(error);
@@ -312,8 +346,10 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     else
         snprintf(outer->directory, sizeof outer->directory, "runs/%s-outer", outer->run.name);
     files_join(log_path, sizeof log_path, outer->directory, "log.jsonl");
-    status = files_make_directory(outer->directory, 0755, error);
+    status = keys_check_node(outer->directory, KEYS_NODE_OUTER, error);
     if (status == STATUS_OK)
+        status = files_make_directory(outer->directory, 0755, error);
+    if (status == STATUS_OK && !again)
         status = files_lock(outer->directory, error);
     if (status == STATUS_OK)
         status = keys_open(outer->directory, &outer->keys, error);
@@ -331,7 +367,7 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     status = open_state(outer, error);
     if (status == STATUS_OK)
         status = restore(outer, &found, &lost, error);
-    if (status == STATUS_OK && values->new_run && outer_commit_count(outer) > 0)
+    if (status == STATUS_OK && values->new_run && !again && outer_commit_count(outer) > 0)
         status =
             error_set(error, STATUS_CONFIG,
                       "--new: %s holds a run with %llu commits; choose another --dir for a new run, or leave --new "
@@ -357,7 +393,7 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
             outer->advertised[0].control_port, outer->advertised[0].bulk_port);
     status = write_run_directory(outer, error);
     if (status == STATUS_OK)
-        begin(outer, found, lost, values);
+        begin(outer, found, lost, again, values);
     return status;
 }
 
@@ -386,6 +422,7 @@ static void turn(struct outer_run *outer, struct link_event *event) {
     outer->turned_us = now_us;
     outer_sessions_tick(outer, now_us);
     outer_recovery_tick(outer, now_us);
+    outer_register_waiting(outer, now_us);
     outer_log_again(outer, now_us);
     outer_serve_snapshots(outer);
     outer_admit_waiting(outer, now_us);
@@ -466,6 +503,13 @@ static void log_ledger(struct outer_run *outer) {
     }
 }
 
+/* Before it leads, what it holds may be less than what an earlier start wrote there, unless that had ended and nothing of it is lost. And the
+ * seed's parameters are nobody's model. */
+static bool has_model(const struct outer_run *outer) {
+    bool ended_whole = outer->machine.finished && outer->recovery.options.mode == RECOVERY_DISK;
+    return (outer->recovery.leading || ended_whole) && outer_commit_count(outer) > 0;
+}
+
 static enum status export_model(struct outer_run *outer, struct error *error) {
     char path[RUN_PATH_BYTES];
     float *block = aligned_alloc(ARENA_ALIGNMENT, outer->table.block_floats * sizeof(float));
@@ -520,8 +564,9 @@ static void end_run(struct outer_run *outer) {
                         (json_int_t)(bytes.control_up + bytes.bulk_up), "wire_down",
                         (json_int_t)(bytes.control_down + bytes.bulk_down), "foreign_sessions",
                         (json_int_t)outer->foreign_sessions));
-    log_say(LOG_LEVEL_INFO, "the run ends: %s; %llu commits, state %s, model in %s/model", outer->end_reason,
-            (unsigned long long)outer_commit_count(outer), hex, outer->directory);
+    log_say(LOG_LEVEL_INFO, "the run ends: %s; %llu commits, state %s, %s %s/model", outer->end_reason,
+            (unsigned long long)outer_commit_count(outer), hex, has_model(outer) ? "model in" : "nothing written to",
+            outer->directory);
 }
 
 /* A line now and then for who watches; `atoll status` shows all. */
@@ -537,9 +582,24 @@ static void say_progress(const struct outer_run *outer, uint64_t *next_us) {
     *next_us = now_us + PROGRESS_US;
 }
 
+/* What this outer signed wrongly goes out of its log. STATUS_DATA: so many times that there is no point in starting over. */
+static enum status drop(struct outer_run *outer, struct error *error) {
+    enum status status =
+        commit_log_set_aside(outer->commit_log, outer->drop.fragment, outer->drop.version, NULL, error);
+    failpoint_hit("outer.drop.done");
+    if (status == STATUS_OK && outer->drop.is_last)
+        status =
+            error_set(error, STATUS_DATA,
+                      "dropped %d versions of fragment %u in a row, to whose state most workers did not come: this "
+                      "machine's arithmetic or memory is wrong, or the workers run another version of atoll",
+                      AGREEMENT_DROPS_MAX, outer->drop.fragment);
+    return status;
+}
+
 static enum status lead(struct outer_run *outer, struct error *error) {
     struct link_event *event = calloc(1, sizeof *event);
-    CHECK(event != NULL);
+    if (event == NULL)
+        return error_set(error, STATUS_NO_MEMORY, "no memory for what arrives");
     uint64_t progress_us = 0;
     if (outer->end_reason[0] == 0)
         snprintf(outer->end_reason, sizeof outer->end_reason, "trained to the end");
@@ -559,7 +619,9 @@ static enum status lead(struct outer_run *outer, struct error *error) {
     free(event);
     outer_compute_close(outer->compute); /* the copy is ours alone from here on */
     outer->compute = NULL;
-    if (!outer->machine.left)
+    if (outer->drop.version != 0)
+        return drop(outer, error);
+    if (!outer->machine.left && has_model(outer))
         status = export_model(outer, error);
     end_run(outer);
     return status != STATUS_OK ? status : outer->end_status;
@@ -589,6 +651,23 @@ static void close_outer(struct outer_run *outer) {
     free(outer);
 }
 
+/* One start. again: not the first of this process. *over: there must be another. */
+static enum status run_outer(const struct outer_values *values, struct agreement *agreement, bool again, bool *over,
+                             struct error *error) {
+    struct outer_run *outer = calloc(1, sizeof *outer);
+    *over = false;
+    if (outer == NULL)
+        return error_set(error, STATUS_NO_MEMORY, "no memory to lead a run");
+    agreement_begin(agreement);
+    outer->agreement = agreement;
+    enum status status = open_outer(outer, values, again, error);
+    if (status == STATUS_OK)
+        status = lead(outer, error);
+    *over = status == STATUS_OK && outer->drop.version != 0 && stop_signals == 0;
+    close_outer(outer);
+    return status;
+}
+
 int outer_command(int argc, char **argv) {
     struct outer_values values = {.listen = "0.0.0.0:7070"};
     struct error error = {0};
@@ -603,14 +682,16 @@ int outer_command(int argc, char **argv) {
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
-    struct outer_run *outer = calloc(1, sizeof *outer);
-    if (outer == NULL)
+    struct agreement *agreement = calloc(1, sizeof *agreement);
+    if (agreement == NULL)
         return status_exit_code(STATUS_NO_MEMORY);
-    enum status status = open_outer(outer, &values, &error);
-    if (status == STATUS_OK)
-        status = lead(outer, &error);
+    enum status status;
+    bool over = false;
+    do /* what it signed was wrong: once more, from its disk */
+        status = run_outer(&values, agreement, over, &over, &error);
+    while (over);
     if (status != STATUS_OK && error.text[0] != 0)
         fprintf(stderr, "atoll outer: %s\n", error.text);
-    close_outer(outer);
+    free(agreement);
     return status_exit_code(status);
 }

@@ -172,11 +172,12 @@ enum status outer_disk_write(struct outer_disk *disk, const struct outer_disk_st
     return status;
 }
 
-enum status outer_disk_begin_epoch(struct outer_disk *disk, uint64_t seen, struct error *error) {
+enum status outer_disk_begin_epoch(struct outer_disk *disk, uint64_t seen, uint64_t wall_s, struct error *error) {
     struct outer_disk_state state = disk->state;
     uint64_t newest = seen > state.epoch ? seen : state.epoch;
     if (newest >= EPOCH_MAX)
         return error_set(error, STATUS_DATA, "%s: epoch %" PRIu64 " cannot be raised", disk->path, newest);
-    state.epoch = newest + 1;
+    state.epoch =
+        wall_s > newest && wall_s < EPOCH_MAX ? wall_s : newest + 1; /* a clock beyond all epochs tells nothing */
     return outer_disk_write(disk, &state, error);
 }

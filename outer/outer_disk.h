@@ -1,7 +1,7 @@
 /* outer_disk: the little that an outer keeps besides its keys, its members (comms/admission.h) and its commits
  * (outer/commit_log.h): the file D/outer.json, replaced as a whole at each change.
  *
- *   {"schema": 1, "run_id": "9f...", "name": "novels-4", "epoch": 3, "started": true, "ended": false, "finished": false,
+ *   {"schema": 1, "run_id": "9f...", "name": "novels-4", "epoch": 1795351791, "started": true, "ended": false, "finished": false,
  *    "live": [0, 2]}
  *
  * The caller holds the lock of D (files_lock). */
@@ -15,7 +15,7 @@
 #include "comms/message.h"
 
 struct outer_disk_state {
-    uint64_t epoch;     /* of the newest start; 0 = never began one */
+    uint64_t epoch;     /* of the newest start that led; 0 = never began one */
     bool started;       /* START was said */
     bool ended;         /* END was said */
     bool finished;      /* FINISH was said: all versions are final */
@@ -38,10 +38,13 @@ MUST_USE enum status outer_disk_open(struct outer_disk *disk, const char *direct
                                      const uint8_t run_id[MESSAGE_HASH_BYTES], const char *name, bool *found,
                                      struct error *error);
 
-/* outer_disk_begin_epoch: raise the epoch above its own and above `seen` (the newest of any head that this outer
- * knows), durably. Before anything is sent in it. STATUS_IO (or STATUS_DATA: it is at its end), the
- * epoch is as it was: do not begin. */
-MUST_USE enum status outer_disk_begin_epoch(struct outer_disk *disk, uint64_t seen, struct error *error);
+/* outer_disk_begin_epoch: raise the epoch, durably, to the seconds since 1970, and in any case above its own and above `seen` (the newest of any
+ * head that this outer knows: of commits that it signed, never of what a peer only says). Before anything is sent in it. Why seconds:
+ * an outer put back twice from one backup must not lead two branches in one epoch, since then the older would pass for the newer. A
+ * clock that went back is no harm but for that, nor is one that was ahead: the epochs that follow go on from there.
+ * STATUS_IO (or STATUS_DATA: it is at its end), the epoch is as it was: do not begin. */
+MUST_USE enum status outer_disk_begin_epoch(struct outer_disk *disk, uint64_t seen, uint64_t wall_s,
+                                            struct error *error);
 
 /* outer_disk_write: make `state` the one on the disk; nothing is written when it is already. CHECKs that the epoch does
  * not go back. STATUS_IO, disk->state as it was: try again at the next change. */

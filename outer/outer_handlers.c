@@ -7,7 +7,11 @@
 #include "base/clock.h"
 #include "outer/outer_run.h"
 
-enum { CONTENDER_US = 3000000 };
+enum {
+    CONTENDER_US = 3000000,
+    REGISTER_HOLD_US =
+        10000000, /* members dial again within 2 s, and show their certificates when they are not listed */
+};
 
 /* ---- admission ---- */
 
@@ -38,20 +42,63 @@ static void admit(struct outer_run *outer, const struct link_peer *peer, struct 
     (void)!outer_link_send(outer->link, peer, answer);
 }
 
-static void on_register(struct outer_run *outer, const struct link_peer *peer, const struct message_register *request) {
+static void register_now(struct outer_run *outer, const struct link_peer *peer,
+                         const struct message_register *request) {
     struct message_refuse why = {0};
     struct message answer = {.type = MESSAGE_ADMIT};
+    if (admission_register(outer->admission, peer->key, request, outer_named_slots(outer), clock_wall_s(),
+                           &answer.body.admit.certificate, &why))
+        admit(outer, peer, &answer);
+    else
+        refuse(outer, peer, &why);
+}
+
+/* Until this outer leads, its list may be an old one or none: a newcomer would be given the slot of a member that is on its way back. That
+ * somebody comes who tells is not certain; so the wait has an end. */
+static bool holds_newcomers(const struct outer_run *outer, uint64_t now_us) {
+    return !outer->recovery.leading && now_us < outer->recovery.opened_us + REGISTER_HOLD_US;
+}
+
+/* The same worker again, on another link: the newer one counts. */
+static void hold_newcomer(struct outer_run *outer, const struct link_peer *peer,
+                          const struct message_register *request) {
+    struct outer_registering *place = NULL;
+    for (int i = MESSAGE_WORKERS_MAX - 1; i >= 0; i--) {
+        struct outer_registering *other = &outer->registering[i];
+        bool is_same = other->waits && memcmp(other->request.worker_key, request->worker_key, MESSAGE_KEY_BYTES) == 0;
+        if (is_same || (!other->waits && (place == NULL || !place->waits)))
+            place = other;
+    }
+    if (place == NULL) {
+        struct message_refuse why = {.code = REFUSE_FULL};
+        snprintf(why.text, sizeof why.text, "this outer hears first who comes back to its run: try again in %d s",
+                 REGISTER_HOLD_US / 1000000);
+        refuse(outer, peer, &why);
+        return;
+    }
+    *place = (struct outer_registering){.waits = true, .peer = *peer, .request = *request};
+}
+
+void outer_register_waiting(struct outer_run *outer, uint64_t now_us) {
+    if (holds_newcomers(outer, now_us))
+        return;
+    for (int i = 0; i < MESSAGE_WORKERS_MAX; i++)
+        if (outer->registering[i].waits) {
+            outer->registering[i].waits = false;
+            register_now(outer, &outer->registering[i].peer, &outer->registering[i].request);
+        }
+}
+
+static void on_register(struct outer_run *outer, const struct link_peer *peer, const struct message_register *request) {
     if (request->protocol_version != MESSAGE_PROTOCOL_VERSION) {
-        why = version_refusal(request->protocol_version);
+        struct message_refuse why = version_refusal(request->protocol_version);
         refuse(outer, peer, &why);
-        return;
+    } else if (holds_newcomers(outer, clock_now_us()) &&
+               admission_role(outer->admission, request->worker_key) != PEER_ROLE_WORKER) {
+        hold_newcomer(outer, peer, request);
+    } else {
+        register_now(outer, peer, request);
     }
-    if (!admission_register(outer->admission, peer->key, request, clock_wall_s(), &answer.body.admit.certificate,
-                            &why)) {
-        refuse(outer, peer, &why);
-        return;
-    }
-    admit(outer, peer, &answer);
 }
 
 /* A worker that this outer does not list any more, with the certificate that an earlier start of it signed. */
@@ -249,13 +296,15 @@ static void on_pong(struct outer_session *session, const struct message_ping *po
         session->slowest_us = round_trip_us;
 }
 
-static void on_commit_grant(struct outer_run *outer, struct outer_session *session, const struct message_grant *grant) {
+static void on_commit_grant(struct outer_run *outer, uint32_t slot, const struct message_grant *grant) {
+    struct outer_session *session = &outer->sessions[slot];
     const struct outer_commit *kept = outer_commit_place(outer, grant->key.fragment, grant->key.version);
     /* One that is in the making is not durable yet. */
     if (grant->key.version == 0 || grant->key.version > outer->heads[grant->key.fragment].version)
         return;
     if (kept->commit.version != grant->key.version || !kept->has_payload) {
-        session->wants_snapshot[grant->key.fragment] = true; /* it reads so slowly that this version is kept no more */
+        outer_want_snapshot(outer, slot,
+                            grant->key.fragment); /* it reads so slowly that this version is kept no more */
         return;
     }
     struct transfer_sender *download = &session->downloads[grant->key.fragment];
@@ -269,21 +318,25 @@ static void on_grant(struct outer_run *outer, uint32_t slot, const struct messag
     if (grant->key.fragment >= (uint32_t)outer->fragments.count)
         return;
     if (grant->key.kind == TRANSFER_COMMIT)
-        on_commit_grant(outer, &outer->sessions[slot], grant);
+        on_commit_grant(outer, slot, grant);
     else if (grant->key.kind == TRANSFER_SNAPSHOT)
         outer_on_snapshot_grant(outer, slot, grant);
 }
 
-static void on_applied(struct outer_run *outer, struct outer_session *session, const struct message_applied *applied) {
-    if (applied->fragment >= (uint32_t)outer->fragments.count)
+/* Trained to the end: of this run, or of one with fewer steps, from before this outer was started again? WELCOME has told it how many there are,
+ * and it trains on. Who ended at an END says DONE again when END is said again. */
+static void on_done(struct outer_run *outer, uint32_t slot, const struct message_done *done) {
+    struct outer_session *session = &outer->sessions[slot];
+    session->telemetry.step = done->step;
+    session->telemetry.tokens = done->tokens;
+    if (done->step < (uint64_t)outer->run.inner.steps && !outer->machine.ended && !outer->machine.finished) {
+        log_say(LOG_LEVEL_WARN,
+                "worker %s says that it is done at step %llu: the run has %lld, it is expected to go on", session->name,
+                (unsigned long long)done->step, (long long)outer->run.inner.steps);
         return;
-    const struct outer_commit *kept = outer_commit_place(outer, applied->fragment, applied->version);
-    if (kept->commit.version == applied->version &&
-        memcmp(kept->commit.state_hash, applied->state_hash, sizeof applied->state_hash) != 0) {
-        snprintf(session->last_error, sizeof session->last_error, "state hash of fragment %u differs at version %llu",
-                 applied->fragment, (unsigned long long)applied->version);
-        log_say(LOG_LEVEL_ERROR, "worker %s: %s", session->name, session->last_error);
     }
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot});
+    outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_DONE, .slot = slot, .tokens = done->tokens});
 }
 
 static void on_final(struct outer_run *outer, uint32_t slot, const struct message_final *final) {
@@ -330,7 +383,7 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
         outer_on_joined(outer, slot, &message->body.joined);
         break;
     case MESSAGE_APPLIED:
-        on_applied(outer, session, &message->body.applied);
+        outer_on_applied(outer, slot, &message->body.applied);
         break;
     case MESSAGE_TELEMETRY:
         session->telemetry = message->body.telemetry;
@@ -342,11 +395,7 @@ static void on_session_message(struct outer_run *outer, uint32_t slot, const str
             outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot});
         break;
     case MESSAGE_DONE:
-        session->telemetry.step = message->body.done.step;
-        session->telemetry.tokens = message->body.done.tokens;
-        outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_REACHED, .slot = slot});
-        outer_feed(outer,
-                   (struct round_event){.kind = ROUND_EVENT_DONE, .slot = slot, .tokens = message->body.done.tokens});
+        on_done(outer, slot, &message->body.done);
         break;
     case MESSAGE_FINAL:
         on_final(outer, slot, &message->body.final);

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "base/files.h"
 #include "outer/outer_run.h"
 #include "outer/snapshot.h"
 
@@ -13,13 +14,27 @@ enum { RECOVERY_SAY_US = 10000000, UNPACK_AGAIN_US = 2000000, GIVES_NOTHING_US =
 
 /* ---- to lead ---- */
 
+/* What was exported is all that is left of this run: no fresh model replaces it. */
+static enum status check_trained(const struct outer_run *outer, struct error *error) {
+    char path[RUN_PATH_BYTES];
+    files_join(path, sizeof path, outer->directory, "model");
+    if (outer->recovery.options.mode != RECOVERY_EMPTY || outer_commit_count(outer) > 0 || !files_exists(path))
+        return STATUS_OK;
+    return error_set(
+        error, STATUS_CONFIG,
+        "%s holds a trained model of this run, but neither this outer nor a worker has its state any more: "
+        "to train a new one, use another --dir, or --new to replace that model",
+        path);
+}
+
 static void lead(struct outer_run *outer) {
     uint64_t here = 0, seen = 0;
     struct error error;
     for (int f = 0; f < outer->fragments.count; f++)
         seen = outer->heads[f].epoch > seen ? outer->heads[f].epoch : seen;
     failpoint_hit("outer.epoch.raise");
-    if (outer_disk_begin_epoch(&outer->disk, seen, &error) != STATUS_OK) {
+    if (check_trained(outer, &error) != STATUS_OK ||
+        outer_disk_begin_epoch(&outer->disk, seen, clock_wall_s(), &error) != STATUS_OK) {
         outer->end_status = error.status;
         snprintf(outer->end_reason, sizeof outer->end_reason, "%.500s", error.text);
         log_say(LOG_LEVEL_ERROR, "%s", error.text);
@@ -27,6 +42,8 @@ static void lead(struct outer_run *outer) {
         return;
     }
     failpoint_hit("outer.epoch.raised");
+    for (int f = 0; f < outer->fragments.count; f++)
+        outer->led_from[f] = outer->heads[f].version;
     log_say(LOG_LEVEL_INFO, "this outer leads in epoch %llu", (unsigned long long)outer->disk.state.epoch);
     log_event(outer->log, "lead",
               json_pack("{s:I, s:I}", "epoch", (json_int_t)outer->disk.state.epoch, "run_step",
@@ -73,10 +90,60 @@ void outer_recovery_open(struct outer_run *outer, enum recovery_mode mode, uint6
     outer_recovery_feed(outer, (struct recovery_event){.kind = RECOVERY_EVENT_OPEN, .heads = outer->heads});
 }
 
-void outer_recovery_reason(const struct outer_run *outer, char text[MESSAGE_TEXT_BYTES]) {
-    const struct recovery *recovery = &outer->recovery;
-    uint64_t missing = recovery_missing_mask(recovery);
+/* As it was called when it was here, or as the list of workers has it; else its slot: on an empty disk nobody knows more. */
+static void name_worker(const struct outer_run *outer, uint32_t slot, char name[MESSAGE_NAME_BYTES]) {
+    struct admission_worker worker;
+    char number[16];
+    snprintf(number, sizeof number, "%u", slot);
+    if (outer->sessions[slot].name[0] != 0)
+        snprintf(name, MESSAGE_NAME_BYTES, "%s", outer->sessions[slot].name);
+    else if (admission_select(outer->admission, number, &worker, NULL) == STATUS_OK)
+        snprintf(name, MESSAGE_NAME_BYTES, "%s", worker.name);
+    else
+        snprintf(name, MESSAGE_NAME_BYTES, "that of slot %u", slot);
+}
+
+/* Names with commas; "..." where they do not fit. */
+static void name_workers(const struct outer_run *outer, uint64_t mask, char *text, size_t bytes) {
     size_t used = 0;
+    text[0] = 0;
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
+        char name[MESSAGE_NAME_BYTES];
+        if ((mask >> slot & 1) == 0)
+            continue;
+        name_worker(outer, slot, name);
+        const char *comma = used > 0 ? ", " : "";
+        if (used + strlen(comma) + strlen(name) + sizeof ", ..." > bytes) {
+            snprintf(text + used, bytes - used, "%s...", comma);
+            return;
+        }
+        used += (size_t)snprintf(text + used, bytes - used, "%s%s", comma, name);
+    }
+}
+
+/* How long it still waits, and what somebody can do about it. */
+static void say_until_when(const struct outer_run *outer, char *text, size_t bytes) {
+    const struct recovery *recovery = &outer->recovery;
+    uint32_t lacking = recovery_lacking(recovery);
+    uint64_t now_us = clock_now_us(), deadline_us = recovery_deadline_us(recovery);
+    uint64_t left_s = deadline_us > now_us ? (deadline_us - now_us + 999999) / 1000000 : 0;
+    if (lacking == 0)
+        snprintf(text, bytes, "it leads without who is missing in %llu s", (unsigned long long)left_s);
+    else if (recovery->heard_mask == 0 && (recovery->options.force || recovery->options.mode == RECOVERY_DISK))
+        snprintf(text, bytes, "it leads when one of them is here");
+    else
+        snprintf(
+            text, bytes,
+            "it waits, for as long as it takes, until %u more of them %s here. If they are gone for good, start it "
+            "again with --force: it leads from what is here; what only they hold is lost",
+            lacking, lacking == 1 ? "is" : "are");
+}
+
+void outer_recovery_reason(const struct outer_run *outer, char text[MESSAGE_TEXT_BYTES]) {
+    enum { NAMES_BYTES = 256, UNTIL_BYTES = MESSAGE_TEXT_BYTES - NAMES_BYTES - 64 };
+    const struct recovery *recovery = &outer->recovery;
+    char names[NAMES_BYTES], until[UNTIL_BYTES];
+    uint64_t missing = recovery_missing_mask(recovery);
     text[0] = 0;
     if (recovery->leading)
         return;
@@ -86,24 +153,31 @@ void outer_recovery_reason(const struct outer_run *outer, char text[MESSAGE_TEXT
                      outer->sessions[recovery->fetching_from[fragment]].name);
             return;
         }
-    if (missing == 0 && recovery->options.mode == RECOVERY_DISK) {
-        snprintf(text, MESSAGE_TEXT_BYTES, "waiting for a worker of the run");
-        return;
-    }
-    if (missing == 0 && outer_commit_count(outer) > 0) {
-        snprintf(text, MESSAGE_TEXT_BYTES, "hearing first what the workers of the run hold");
-        return;
-    }
-    if (missing == 0) {
+    name_workers(outer, missing, names, sizeof names);
+    say_until_when(outer, until, sizeof until);
+    if (missing != 0)
+        snprintf(text, MESSAGE_TEXT_BYTES, "waiting for the workers that were in the run: %s; %s", names, until);
+    else if (recovery->options.mode == RECOVERY_DISK && recovery->heard_mask == 0)
+        snprintf(text, MESSAGE_TEXT_BYTES, "waiting for a worker of the run; %s", until);
+    else if (recovery->options.mode == RECOVERY_DISK || outer_commit_count(outer) > 0)
+        snprintf(text, MESSAGE_TEXT_BYTES, "hearing first what the workers of the run hold; %s", until);
+    else
         snprintf(text, MESSAGE_TEXT_BYTES,
-                 "this outer has led before, but its state is gone and no worker that is here bears any: waiting for "
-                 "the workers of the run (to begin a new run: --new, in a new directory)");
-        return;
+                 "this outer has led before, but %s and no worker that is here bears any: waiting for the workers of "
+                 "the run, %u more (to begin a new run: --new)",
+                 outer->disk.state.epoch == 0 ? "its state is gone" : "its disk holds no commit",
+                 recovery_lacking(recovery));
+}
+
+uint64_t outer_named_slots(const struct outer_run *outer) {
+    uint64_t mask = outer->disk.state.live_mask;
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
+        mask |= outer->recovery.claims[slot].members_mask;
+        for (int f = 0; f < outer->fragments.count; f++)
+            if (outer->machine.ledger.entries[slot][f].processed > 0)
+                mask |= (uint64_t)1 << slot;
     }
-    used = (size_t)snprintf(text, MESSAGE_TEXT_BYTES, "waiting for the workers that were in the run: slots");
-    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
-        if ((missing >> slot & 1) != 0 && used + 8 < MESSAGE_TEXT_BYTES)
-            used += (size_t)snprintf(text + used, MESSAGE_TEXT_BYTES - used, " %u", slot);
+    return mask;
 }
 
 /* ---- taking over ---- */

@@ -1,6 +1,6 @@
 /* outer_memory: what an outer needs, from the run file alone; `atoll check` says it, test/process/outer_memory.sh holds a real one against it.
  *
- *   g, u, residual | 2 fragments: sum, decoded | payloads of the newest commits | contributions on their way (outer/staging.h) | the program
+ *   g, u, residual | 2 fragments: sum, decoded | payloads of the newest commits | what is on its way (outer/staging.h) | the program
  *                                                                              `- or, at the ends of a run, the parameters once more
  * On top, while somebody fetches whole fragments: OUTER_SNAPSHOTS_MAX of them, packed. */
 #ifndef ATOLL_OUTER_OUTER_MEMORY_H
@@ -17,10 +17,10 @@ enum {
 struct outer_memory {
     size_t state_bytes;   /* g, u, residual, and the two fragments that a commit is made in */
     size_t commits_bytes; /* payloads kept for replay */
-    size_t staging_bytes; /* contributions, with all workers sending */
+    size_t staging_bytes; /* contributions, in staging and in the sockets; or a commit on its way, when that is more */
     size_t
         ends_bytes; /* the parameters once more: at the start, and when the model is exported; staging is empty then */
-    size_t program_bytes;   /* libraries, links and their queues */
+    size_t program_bytes;   /* libraries, tables, links */
     size_t peak_bytes;      /* of all these */
     size_t snapshots_bytes; /* more, while whole fragments are fetched */
 };

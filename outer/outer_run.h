@@ -4,6 +4,7 @@
  *   outer_actions.c  actions of the round machine -> messages, transfers, jobs
  *   outer_lead.c     how it comes to lead: taking over what members hold that is newer
  *   outer_catch_up.c who comes back: the run's heads, replays, whole fragments
+ *   outer_agreement.c whose state hash is wrong: a member's, or its own
  *   outer_sessions.c liveness, pacing and the bulk bytes that go out
  *   outer_control.c  status, tokens and drain for the admin
  * One thread (the main one) touches it; the compute thread sees only its jobs. */
@@ -15,6 +16,7 @@
 #include "comms/link.h"
 #include "comms/pace.h"
 #include "comms/transfer.h"
+#include "outer/agreement.h"
 #include "outer/outer_compute.h"
 #include "outer/outer_disk.h"
 #include "outer/outer_memory.h"
@@ -112,7 +114,15 @@ struct outer_session {
     struct message_telemetry telemetry;
     struct message_final final;
     bool has_final;
+    uint32_t expired[MESSAGE_FRAGMENTS_MAX]; /* contributions in a row that were refused as stale */
     char last_error[MESSAGE_TEXT_BYTES];
+};
+
+/* A new worker's REGISTER, held until the members of a run that this start did not begin had time to come back (outer_handlers.c). */
+struct outer_registering {
+    bool waits;
+    struct link_peer peer;
+    struct message_register request;
 };
 
 struct outer_run {
@@ -138,10 +148,13 @@ struct outer_run {
     struct commit_maker maker;
     struct outer_compute *compute;
     struct update_guard guard;
+    struct agreement *agreement; /* outlives this start */
     struct state_hash initial_hash;
     struct head genesis[MESSAGE_FRAGMENTS_MAX]; /* of the seed's parameters */
     struct head heads[MESSAGE_FRAGMENTS_MAX];   /* of each fragment's newest durable version */
+    uint64_t led_from[MESSAGE_FRAGMENTS_MAX];   /* version that it led from: those above are of its own epoch */
     uint64_t next_session;
+    struct outer_registering registering[MESSAGE_WORKERS_MAX];
     struct round_machine machine;
     struct outer_session sessions[MESSAGE_WORKERS_MAX];
     struct staging staging; /* which of them may be in memory */
@@ -166,6 +179,11 @@ struct outer_run {
     uint64_t alone_said_us;
     uint64_t alone_since_us; /* started, but nobody connected since; 0 = somebody is */
     bool leaving;
+    struct {              /* what is dropped at the end, whereupon this outer starts over */
+        uint64_t version; /* this one and all later ones; 0 = nothing */
+        uint32_t fragment;
+        bool is_last; /* it would do so for ever: no other start */
+    } drop;
     enum status end_status;
     char end_reason[MESSAGE_TEXT_BYTES];
 };
@@ -175,6 +193,9 @@ void outer_on_message(struct outer_run *outer, const struct link_peer *peer, con
 void outer_on_chunk(struct outer_run *outer, const struct link_peer *peer, const struct chunk *chunk,
                     const uint8_t *payload);
 void outer_on_job(struct outer_run *outer, const struct outer_job *job);
+
+/* Who was held and may be answered now. Called once a turn. */
+void outer_register_waiting(struct outer_run *outer, uint64_t now_us);
 
 /* outer_actions.c: feed one event to the round machine and carry out what it answers. */
 void outer_feed(struct outer_run *outer, struct round_event event);
@@ -197,6 +218,8 @@ void outer_recovery_reason(const struct outer_run *outer, char text[MESSAGE_TEXT
 void outer_on_snapshot(struct outer_run *outer, uint32_t slot, const struct message_snapshot *snapshot);
 void outer_on_snapshot_chunk(struct outer_run *outer, uint32_t slot, const struct chunk *chunk, const uint8_t *payload);
 void outer_on_taken(struct outer_run *outer, const struct outer_job *job);
+/* Slots that commits, members and outer.json name: a bit each. */
+uint64_t outer_named_slots(const struct outer_run *outer);
 void outer_lead_lost(struct outer_run *outer, uint32_t slot); /* the session ended */
 void outer_lead_close(struct outer_run *outer);
 /* What outer.json says of the run, after START, END, FINISH and each change of the members. A failure is a warning. */
@@ -212,6 +235,8 @@ void outer_say_state(struct outer_run *outer, uint32_t slot);
 bool outer_is_blocked(const struct outer_run *outer, uint32_t slot);
 void outer_on_joined(struct outer_run *outer, uint32_t slot, const struct message_joined *joined);
 void outer_on_fetch(struct outer_run *outer, uint32_t slot, const struct message_fetch *fetch);
+/* The fragment's newest version is sent whole, when it is time: to who asks, once this outer leads; never version 0, which the seed gives. */
+void outer_want_snapshot(struct outer_run *outer, uint32_t slot, uint32_t fragment);
 /* Whole fragments that members asked for: packed and said, one at a time per member. Called once a turn. */
 void outer_serve_snapshots(struct outer_run *outer);
 void outer_on_snapshot_made(struct outer_run *outer, const struct outer_job *job);
@@ -219,6 +244,13 @@ void outer_on_snapshot_grant(struct outer_run *outer, uint32_t slot, const struc
 /* The session ended: what it was sending or asking for goes no further. */
 void outer_catch_up_lost(struct outer_run *outer, uint32_t slot);
 void outer_catch_up_close(struct outer_run *outer);
+
+/* outer_agreement.c */
+void outer_on_applied(struct outer_run *outer, uint32_t slot, const struct message_applied *applied);
+/* Somebody came to another state, and it is not settled whose is wrong: nobody is given this fragment. May end this start. */
+bool outer_is_disputed(struct outer_run *outer, uint32_t fragment);
+/* What this outer holds of the fragment is wrong from this version on. Ends this start. */
+void outer_drop_from(struct outer_run *outer, uint32_t fragment, uint64_t version);
 
 /* outer_handlers.c: a HELLO that was held back, since the key seemed to live elsewhere. */
 void outer_consider_contender(struct outer_run *outer, uint32_t slot, uint64_t now_us);
@@ -232,7 +264,7 @@ void outer_session_left(struct outer_run *outer, uint32_t slot, const char *reas
 void outer_sessions_tick(struct outer_run *outer, uint64_t now_us);
 /* Send what credit and pace allow; returns microseconds until more could go (UINT64_MAX = nothing waits). */
 uint64_t outer_sessions_pump(struct outer_run *outer, uint64_t now_us);
-void outer_log_round_trips(struct outer_run *outer);
+void outer_log_round_trips(struct outer_run *outer); /* at the end: sorts what it kept, in place */
 
 /* outer_control.c */
 void outer_on_admin(struct outer_run *outer, const struct link_peer *peer, const struct message *message);

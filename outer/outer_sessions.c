@@ -19,11 +19,12 @@ void outer_send(struct outer_run *outer, uint32_t slot, struct message *message)
     if (!session->connected || session->doomed != NULL)
         return;
     message->session = session->session;
-    pace_charge(&session->pace, 256, clock_now_us());
     enum status status = outer_link_send(outer->link, &session->peer, message);
-    if (status == STATUS_UNREACHABLE)
+    if (status == STATUS_OK)
+        pace_charge_control(&session->pace, outer_link_encoded_bytes(outer->link), clock_now_us());
+    else if (status == STATUS_UNREACHABLE)
         session->doomed = "link lost";
-    else if (status != STATUS_OK)
+    else
         session->doomed = "control queue full: it reads nothing";
 }
 
@@ -180,20 +181,17 @@ static int by_value(const void *a, const void *b) {
 }
 
 void outer_log_round_trips(struct outer_run *outer) {
-    uint64_t *sorted = malloc(OUTER_ROUND_TRIPS_KEPT * sizeof *sorted);
-    CHECK(sorted != NULL);
     for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
-        const struct outer_session *session = &outer->sessions[slot];
+        struct outer_session *session = &outer->sessions[slot];
+        uint64_t *sorted = session->round_trips_us;
         uint32_t count =
             session->round_trip_count < OUTER_ROUND_TRIPS_KEPT ? session->round_trip_count : OUTER_ROUND_TRIPS_KEPT;
         if (count == 0)
             continue;
-        memcpy(sorted, session->round_trips_us, count * sizeof *sorted);
         qsort(sorted, count, sizeof *sorted, by_value);
         log_event(outer->log, "round_trip",
                   json_pack("{s:i, s:I, s:I, s:I, s:I}", "slot", (int)slot, "p50_us", (json_int_t)sorted[count / 2],
                             "p99_us", (json_int_t)sorted[(count * 99 + 99) / 100 - 1], "max_us",
                             (json_int_t)sorted[count - 1], "count", (json_int_t)session->round_trip_count));
     }
-    free(sorted);
 }

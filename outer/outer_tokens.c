@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/bytes.h"
+#include "base/files.h"
 
 enum { TTL_S = 24 * 3600, TTL_S_MAX = 366 * 24 * 3600, USES_MAX = 1000000 };
 
@@ -16,6 +17,33 @@ static json_t *token_json(const struct admission_token *token, uint64_t wall_s) 
     return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "id", id, "state", state, "uses", (json_int_t)token->uses,
                      "used", (json_int_t)token->used, "expires_s", (json_int_t)token->expires_s, "left_s",
                      expired ? 0 : (json_int_t)(token->expires_s - wall_s));
+}
+
+/* The file's token, and what the list knows of it. */
+static bool is_still_good(struct admission *admission, const struct token *token, const struct token *blank,
+                          uint32_t uses, uint64_t wall_s) {
+    struct admission_token row;
+    return memcmp(token->outer_key, blank->outer_key, sizeof token->outer_key) == 0 &&
+           strcmp(token->run_name, blank->run_name) == 0 && admission_find_token(admission, token->secret, &row) &&
+           memcmp(row.id, token->id, sizeof row.id) == 0 && !row.revoked && row.uses == uses && row.used < row.uses &&
+           row.expires_s == token->expires_s && row.expires_s > wall_s + TTL_S / 2 && row.expires_s <= wall_s + TTL_S;
+}
+
+enum status outer_tokens_join(struct admission *admission, const struct token *blank, uint32_t uses, const char *path,
+                              uint64_t wall_s, struct token *token, struct error *error) {
+    struct token found;
+    if (files_exists(path) && token_read(path, &found, NULL) == STATUS_OK &&
+        is_still_good(admission, &found, blank, uses, wall_s)) {
+        *token = found;
+        token->address_count = blank->address_count;
+        memcpy(token->addresses, blank->addresses, sizeof token->addresses);
+        return STATUS_OK;
+    }
+    *token = *blank;
+    token_make_secret(token);
+    token->expires_s = wall_s + TTL_S;
+    token->uses = uses;
+    return admission_add_token(admission, token, wall_s, error);
 }
 
 /* false: it is there, and no integer from 1 to max. */

@@ -8,6 +8,13 @@
 #include <jansson.h>
 #include "comms/admission.h"
 
+/* outer_tokens_join: the token of D/join.token (`path`), which each start of an outer prints: the one that is there, with the addresses of
+ * `blank`, when it is of this run, for `uses` workers, not used up or revoked, and has half of its day left; else a new one. So an outer that
+ * is started again and again holds few tokens that live. The file is the caller's to write. STATUS_USAGE: the list is full of tokens that can
+ * still be used, there is no token; revoke some. STATUS_IO: the list cannot be stored. */
+MUST_USE enum status outer_tokens_join(struct admission *admission, const struct token *blank, uint32_t uses,
+                                       const char *path, uint64_t wall_s, struct token *token, struct error *error);
+
 /* {"ttl_s": 86400, "uses": N}, both optional -> {"token": "atoll1...", "id", "state", "uses", "used", "expires_s", "left_s"}
  * blank: outer key, run name and addresses are set. default_uses: where the admin names none. */
 json_t *outer_tokens_create(struct admission *admission, const struct token *blank, uint32_t default_uses,

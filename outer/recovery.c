@@ -131,6 +131,12 @@ static void on_bearer(struct recovery *recovery, const struct recovery_event *ev
     }
 }
 
+enum recovery_mode recovery_choose(const struct recovery_start *start) {
+    if (start->key_is_new || (start->new_run && !start->commits))
+        return RECOVERY_FRESH;
+    return start->lost || !start->found || (!start->commits && !start->again) ? RECOVERY_EMPTY : RECOVERY_DISK;
+}
+
 void recovery_open(struct recovery *recovery, const struct recovery_options *options) {
     CHECK(options->fragments >= 1 && options->fragments <= MESSAGE_FRAGMENTS_MAX);
     memset(recovery, 0, sizeof *recovery);
@@ -179,6 +185,21 @@ uint64_t recovery_missing_mask(const struct recovery *recovery) {
     return wanted & ~recovery->heard_mask;
 }
 
+uint32_t recovery_lacking(const struct recovery *recovery) {
+    uint64_t run = first_slots(recovery->options.workers), wanted = newest_mask(recovery);
+    uint32_t nobody = recovery->heard_mask == 0 ? 1 : 0, here = count_bits(wanted & recovery->heard_mask);
+    if (recovery->leading || recovery->options.mode == RECOVERY_FRESH)
+        return 0;
+    if (recovery->options.mode == RECOVERY_DISK || recovery->options.force)
+        return nobody;
+    if (wanted == 0)
+        return count_bits((run | recovery->options.expected_mask) & ~recovery->heard_mask);
+    uint32_t half = (count_bits(wanted) + 1) / 2;
+    if (here < half)
+        return half - here;
+    return holds_anything(recovery) ? 0 : 1; /* who bore the state is gone again */
+}
+
 enum recovery_answer recovery_answer(const struct head *have, const struct head *kept, uint32_t count) {
     CHECK(count >= 1);
     if (recovery_heads_equal(have, &kept[count - 1]))
@@ -191,6 +212,10 @@ enum recovery_answer recovery_answer(const struct head *have, const struct head 
 
 bool recovery_head_is_newer(const struct head *a, const struct head *b) {
     return a->epoch != b->epoch ? a->epoch > b->epoch : a->version > b->version;
+}
+
+bool recovery_head_is_lost(const struct head *held, const struct head *run) {
+    return (held->version >= run->version || held->epoch > run->epoch) && !recovery_heads_equal(held, run);
 }
 
 bool recovery_heads_equal(const struct head *a, const struct head *b) {

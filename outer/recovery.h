@@ -3,7 +3,8 @@
  *   FRESH  made its key in this very start (or --new)     leads at once
  *   DISK   restored its commit log                        hears the members for a short window, from the first of them on: a backup may be older than
  *                                                         what they hold, and a copy may be of an outer that lives: then nobody comes
- *   EMPTY  has a key that led before, but no state        hears the members until their state is safe to lead from; never begins fresh
+ *   EMPTY  has a key that led before, but no commit, or   hears the members until their state is safe to lead from; never begins fresh
+ *          fewer than it once had
  *
  * Workers say which heads they bear (HELLO). Of each fragment the newest head, by (epoch, version), is fetched from its bearer and
  * taken over, until nothing newer is known; then LEAD: when all slots of the run (those that start it, and the members
@@ -89,6 +90,18 @@ struct recovery {
     uint32_t fetching_from[MESSAGE_FRAGMENTS_MAX]; /* slot, or UINT32_MAX */
 };
 
+/* recovery_choose: the mode, from what the outer's directory tells at its start. A disk without a commit says nothing of whether anything was
+ * trained: it may be a copy from before START. So it is asked for like none. */
+struct recovery_start {
+    bool key_is_new; /* made in this very start */
+    bool new_run;    /* --new */
+    bool found;      /* outer.json is there; commits without it were taken over by a start that never came to lead */
+    bool commits;    /* of any fragment */
+    bool lost;       /* it knew versions that it does not hold any more */
+    bool again;      /* this very process has led from it before: it knows what there was */
+};
+enum recovery_mode recovery_choose(const struct recovery_start *start);
+
 void recovery_open(struct recovery *recovery, const struct recovery_options *options);
 /* Appends to `actions` (the caller zeroes the count). */
 void recovery_step(struct recovery *recovery, const struct recovery_event *event, struct recovery_actions *actions);
@@ -96,6 +109,8 @@ void recovery_step(struct recovery *recovery, const struct recovery_event *event
 uint64_t recovery_deadline_us(const struct recovery *recovery);
 /* Who is still waited for: a bit per slot (0 with nobody in particular: more workers). For people. */
 uint64_t recovery_missing_mask(const struct recovery *recovery);
+/* How many more must come before the window's end lets it lead; 0: it leads then, with who is here. For people. */
+uint32_t recovery_lacking(const struct recovery *recovery);
 
 /* ---- what a fetch is answered with ---- */
 
@@ -110,6 +125,9 @@ enum recovery_answer recovery_answer(const struct head *have, const struct head 
 
 /* a is newer than b. The same version: its hash says so, and covers the epoch. */
 bool recovery_head_is_newer(const struct head *a, const struct head *b);
+/* `held` is of a branch that the run lost: `run`, the run's head, neither is it nor can follow it, since neither version nor epoch goes back
+ * along a chain. false where these do not tell: a lost version that is older in both. */
+bool recovery_head_is_lost(const struct head *held, const struct head *run);
 bool recovery_heads_equal(const struct head *a, const struct head *b);
 
 #endif

@@ -39,14 +39,21 @@ static void empty_place(struct round_machine *machine, struct round_place *place
     place->state = ROUND_PLACE_EMPTY;
 }
 
-/* The 90th percentile of past lateness behind the quorum, at most a quarter of the period. */
+/* A quarter of the period; of the time since training began, while there was no round before. */
+static uint64_t longest_grace(const struct round_machine *machine, const struct round_fragment *fragment,
+                              uint64_t quorum_us) {
+    return (fragment->closed_us != 0 ? fragment->period_us : quorum_us - machine->started_us) / 4;
+}
+
+/* The 90th percentile of past lateness behind the quorum, at most the longest grace. */
 static uint64_t grace_of(const struct round_machine *machine, const struct round_fragment *fragment) {
     if (machine->options.grace_us != ROUND_GRACE_AUTO)
         return (uint64_t)machine->options.grace_us;
     uint64_t sorted[ROUND_LATENESS_KEPT];
     uint32_t count = machine->lateness_count < ROUND_LATENESS_KEPT ? machine->lateness_count : ROUND_LATENESS_KEPT;
+    uint64_t limit = longest_grace(machine, fragment, fragment->quorum_us);
     if (count == 0)
-        return fragment->period_us / 4;
+        return limit;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t j = i;
         for (; j > 0 && sorted[j - 1] > machine->lateness_us[i]; j--)
@@ -54,7 +61,6 @@ static uint64_t grace_of(const struct round_machine *machine, const struct round
         sorted[j] = machine->lateness_us[i];
     }
     uint64_t grace = sorted[(count * 9 - 1) / 10];
-    uint64_t limit = fragment->period_us / 4;
     return grace < limit ? grace : limit;
 }
 
@@ -126,7 +132,7 @@ static struct round_place *next_whole(struct round_machine *machine, struct roun
 static void note_lateness(struct round_machine *machine, const struct round_fragment *fragment,
                           const struct round_place *place, uint64_t quorum_us) {
     uint64_t lateness_us = place->whole_us - quorum_us;
-    if (fragment->period_us == 0 || lateness_us <= fragment->period_us / 4)
+    if (lateness_us <= longest_grace(machine, fragment, quorum_us))
         machine->lateness_us[machine->lateness_count++ % ROUND_LATENESS_KEPT] = lateness_us;
 }
 
@@ -142,7 +148,7 @@ static void close_round(struct round_machine *machine, uint32_t index, uint64_t 
     fragment->closing = true;
     fragment->close_us = now_us;
     if (step > fragment->closed_step) { /* else it is of those that came too late for the round before */
-        fragment->period_us = fragment->closed_us == 0 ? 0 : now_us - fragment->closed_us;
+        fragment->period_us = now_us - (fragment->closed_us != 0 ? fragment->closed_us : machine->started_us);
         fragment->closed_step = step;
         fragment->closed_us = now_us;
         fragment->closed_quorum_us = fragment->quorum_us != 0 ? fragment->quorum_us : now_us;
@@ -199,16 +205,24 @@ static void consider_close(struct round_machine *machine, uint32_t index, uint64
 
 /* ---- the run ---- */
 
-static void consider_start(struct round_machine *machine, struct round_actions *actions) {
+static void consider_start(struct round_machine *machine, uint64_t now_us, struct round_actions *actions) {
     if (!machine->leading || machine->started || members_expected(&machine->members) < machine->options.workers)
         return;
     machine->started = true;
+    machine->started_us = now_us;
     act(actions, ROUND_ACTION_START);
 }
 
-/* What a lost member was sending holds nobody up. */
+/* What a lost member was sending holds nobody up, */
 static bool is_abandoned(const struct round_machine *machine, uint32_t slot, const struct round_place *place) {
     return place->state == ROUND_PLACE_RECEIVING && !member_is_connected(&machine->members.slot[slot]);
+}
+
+/* and after a while it holds no memory either: whoever comes back offers it anew. */
+static bool is_given_up(const struct round_machine *machine, uint32_t slot, const struct round_place *place,
+                        uint64_t now_us) {
+    return is_abandoned(machine, slot, place) &&
+           now_us >= machine->members.slot[slot].lost_us + ROUND_RETURN_PATIENCE_US;
 }
 
 static bool rounds_are_closed(const struct round_machine *machine) {
@@ -280,8 +294,9 @@ static void consider_all(struct round_machine *machine, uint64_t now_us, struct 
 static void on_lead(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
     machine->leading = true;
     machine->lead_us = event->now_us;
+    machine->started_us = event->now_us;
     machine->returning_mask = machine->started ? event->mask : 0;
-    consider_start(machine, actions);
+    consider_start(machine, event->now_us, actions);
     consider_all(machine, event->now_us, actions);
 }
 
@@ -295,6 +310,7 @@ static void on_late(struct round_machine *machine, const struct round_event *eve
             fragment->quorum_us += event->late_us;
     }
     machine->lead_us += event->late_us;
+    machine->started_us += event->late_us;
 }
 
 /* What an earlier process of this slot was sending will not go on; what it had sent whole counts. */
@@ -323,13 +339,13 @@ static void on_join(struct round_machine *machine, const struct round_event *eve
                               .has_validation = event->has_validation};
     ledger_processed(&machine->ledger, event->slot, machine->options.fragments, event->tokens);
     empty_places_of_dead(machine, event->slot, actions);
-    consider_start(machine, actions);
+    consider_start(machine, event->now_us, actions);
     if (machine->started)
         act(actions, ROUND_ACTION_MEMBERS);
     consider_all(machine, event->now_us, actions);
 }
 
-/* What it was sending stays as it stands: when its link comes back the transfer goes on, when the round closes first it is stale. */
+/* What it was sending stays as it stands: when its link comes back the transfer goes on. Not for ever: see on_committed. */
 static void on_leave(struct round_machine *machine, const struct round_event *event, struct round_actions *actions) {
     struct member *member = &machine->members.slot[event->slot];
     bool member_before = member_is_connected(member);
@@ -338,8 +354,10 @@ static void on_leave(struct round_machine *machine, const struct round_event *ev
         machine->returning_mask |= (uint64_t)1 << event->slot;
         machine->lead_us = event->now_us;
     }
-    if (member_before)
+    if (member_before) {
         member->state = machine->started ? MEMBER_LOST : MEMBER_ABSENT;
+        member->lost_us = event->now_us;
+    }
     if (member_before && machine->started)
         act(actions, ROUND_ACTION_MEMBERS);
     consider_ending(machine, actions);
@@ -471,6 +489,8 @@ static void on_committed(struct round_machine *machine, const struct round_event
             continue;
         if (is_stale(machine, &place->contribution)) {
             act_on_place(actions, ROUND_ACTION_REFUSE_OFFER, &place->contribution, OFFER_REFUSED_STALE);
+            empty_place(machine, place, actions);
+        } else if (is_given_up(machine, slot, place, event->now_us)) {
             empty_place(machine, place, actions);
         } else if (place->state == ROUND_PLACE_WHOLE && fragment->open_us == 0) {
             fragment->open_us = event->now_us;

@@ -14,8 +14,10 @@
  *
  * Invariants kept here: a contribution (slot, incarnation, fragment, base) is counted at most once and only when whole; versions only
  * grow, by one; nothing is published before COMMITTED; the death of a worker ends its expectation at once, not its whole
- * contribution; no commit without contributions, nor with fewer than min_workers. Once somebody has trained to the end, and the mode is not
- * strict or members are uneven, a round waits for the missing ROUND_END_PATIENCE_US at most. The token ledger is part of the machine.
+ * contribution; no commit without contributions, nor with fewer than min_workers. With a quorum, stale is by default as good as no limit: who
+ * needs a hundred rounds to send counts in the hundredth, while what expires is only sent once more, and takes as long again, for ever. Once
+ * somebody has trained to the end, and the mode is not strict or members are uneven, a round waits for the missing ROUND_END_PATIENCE_US at
+ * most. The token ledger is part of the machine.
  *
  * Blocked. A worker stands still when the commit of a send that is due is missing. Where members returned, or pass over due steps with a
  * record in flight, A may wait for a round that lacks a send of B, and B for one that lacks a send of A, and neither will ever be made. Who is
@@ -37,6 +39,7 @@ enum {
     ROUND_ACTIONS_MAX =
         MESSAGE_WORKERS_MAX * MESSAGE_FRAGMENTS_MAX + 256, /* FINISH discards what lost members were sending */
     ROUND_GRACE_AUTO = -1,
+    ROUND_STALE_QUORUM = 1000,
     ROUND_END_PATIENCE_US = 5000000,
     ROUND_RETURN_PATIENCE_US = 10000000,
 };
@@ -47,7 +50,7 @@ struct round_options {
     int32_t quorum;                /* 0 = all live; n: that many; -n: n percent of the live, rounded up */
     uint32_t min_workers;          /* with fewer connected nothing closes */
     int64_t grace_us;              /* quorum mode; ROUND_GRACE_AUTO = from past lateness */
-    uint64_t stale;                /* a contribution counts while version - base <= stale: 0 in strict mode, else 2 */
+    uint64_t stale;                /* a contribution counts while version - base <= stale (run_sync_stale) */
     bool started, ended, finished; /* restored: how far the run was */
     uint64_t payload_bytes[MESSAGE_FRAGMENTS_MAX]; /* what a contribution of each fragment must weigh */
 };
@@ -141,7 +144,7 @@ struct round_fragment {
         closed_step; /* of the newest round of a step of its own: those that it did not wait for make one more of the same step */
     uint64_t closed_us;        /* its close */
     uint64_t closed_quorum_us; /* its quorum */
-    uint64_t period_us;        /* between the closes of the last two such rounds */
+    uint64_t period_us;        /* between the closes of the last two such rounds; before the first: training began */
     uint32_t counted_count;
     struct counted counted[MESSAGE_WORKERS_MAX];
     struct round_place places[MESSAGE_WORKERS_MAX];
@@ -158,11 +161,12 @@ struct round_machine {
     /* ... for ROUND_RETURN_PATIENCE_US from here on, so that a restarted outer goes on as if nothing had been. */
     uint64_t lead_us;
     bool started;
-    bool uneven;    /* a member came back, or its content was refused: not all send at the same steps any more */
-    bool ended;     /* END given */
-    bool finished;  /* FINISH given */
-    bool evaluated; /* somebody said FINAL with an evaluation */
-    bool left;      /* LEAVE given */
+    uint64_t started_us; /* START, or LEAD of a run that had started */
+    bool uneven;         /* a member came back, or its content was refused: not all send at the same steps any more */
+    bool ended;          /* END given */
+    bool finished;       /* FINISH given */
+    bool evaluated;      /* somebody said FINAL with an evaluation */
+    bool left;           /* LEAVE given */
     uint64_t run_step;
     uint64_t whole_sequence;
     uint64_t lateness_us[ROUND_LATENESS_KEPT]; /* of contributions behind the quorum, a ring */

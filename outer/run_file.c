@@ -235,8 +235,10 @@ static void check_globs(struct settings *settings, const struct run_file *run, c
         glob_t found;
         int result = glob(pattern, 0, glob_error, &found);
         if (result == GLOB_NOMATCH)
-            complain(&complaints, globs[i][0] == '/' ? "no file matches '%s'" : "no file matches '%s' in %s", globs[i],
-                     run->base_directory);
+            complain(&complaints,
+                     globs[i][0] == '/' ? "no file matches '%s' (put the text there, or name another)"
+                                        : "no file matches '%s' in %s (put the text there, or name another)",
+                     globs[i], run->base_directory);
         else if (result != 0)
             complain(&complaints, "cannot look for '%s' in %s: %s", globs[i], run->base_directory, strerror(errno));
         else
@@ -402,6 +404,8 @@ uint32_t run_sync_quorum(const struct run_file *run, uint32_t live) {
 uint64_t run_sync_stale(const struct run_file *run) {
     if (run->sync.stale != SYNC_STALE_AUTO)
         return (uint64_t)run->sync.stale;
+    if (run->sync.quorum != SYNC_QUORUM_ALL)
+        return ROUND_STALE_QUORUM;
     return run->sync.overlap_steps == SYNC_OVERLAP_AUTO ? 2 : 0;
 }
 

@@ -116,7 +116,8 @@ void run_file_keys_hash(const struct run_file *run, uint8_t hash[RUN_KEYS_HASH_B
 uint32_t run_sync_quorum(const struct run_file *run, uint32_t live);
 
 /* A contribution counts while its base is at most so many versions old. auto: 0 when overlap_steps is a number, where every send waits
- * for the version before it; else 2. */
+ * for the version before it; ROUND_STALE_QUORUM with a quorum that is not all: what expires is not lost, only sent again with a newer base,
+ * so that who takes longer than that many rounds to send never counts; else 2: nobody who is here is passed by. */
 uint64_t run_sync_stale(const struct run_file *run);
 
 /* Training waits so many steps after the oldest send without a commit: overlap_steps when that is a number; else drift, where auto is

@@ -34,9 +34,9 @@ static const struct setting_row sync_rows[] = {
                               "that close a round; 50% = half of the live ones, rounded up")},
     {SETTING_DURATION_OR_WORD(struct sync_options, grace_us, "grace", "auto", SYNC_GRACE_AUTO, "auto",
                               "how long a round waits for more workers behind the quorum")},
-    {SETTING_INTEGER_OR_WORD(
-        struct sync_options, stale, 0, 1000, "auto", SYNC_STALE_AUTO, "auto", "versions",
-        "that the base of a contribution may lie behind; auto = 0 when overlap_steps is a number, else 2")},
+    {SETTING_INTEGER_OR_WORD(struct sync_options, stale, 0, 1000, "auto", SYNC_STALE_AUTO, "auto", "versions",
+                             "that the base of a contribution may lie behind; auto = 0 when overlap_steps is a number, "
+                             "1000 with a quorum, else 2")},
     {SETTING_INTEGER(struct sync_options, min_workers, 1, RUN_WORKERS_MAX, "1", "workers",
                      "that must be connected; with fewer, rounds stop")},
     {SETTING_INTEGER_OR_WORD(struct sync_options, drift, 1, 1000000000, "auto", SYNC_DRIFT_AUTO, "auto", "steps",

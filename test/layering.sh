@@ -14,7 +14,7 @@ declare -A allowed=(
     [outer]="base model quant comms outer" [worker]="base model quant comms outer worker"
     [experiments]="base model quant comms outer worker experiments"
 )
-pure_files=(outer/schedule outer/ledger outer/members outer/round outer/recovery outer/staging worker/sync_machine worker/follow)
+pure_files=(outer/schedule outer/ledger outer/members outer/round outer/recovery outer/staging outer/agreement worker/sync_machine worker/follow)
 pure_headers="comms/message.h base/status.h base/check.h base/bytes.h base/units.h stdbool.h stddef.h stdint.h string.h"
 pure_symbols="memcpy memset memcmp memmove check_failed __stack_chk_fail _GLOBAL_OFFSET_TABLE_"
 

@@ -31,10 +31,20 @@ MUST_USE enum status enrol_load(const char *directory, const struct node_keys *k
                                 struct error *error);
 
 /* enrol_recover: show the certificate to an outer that does not list this worker's key (LINK_REFUSAL_NOT_LISTED); then dial again.
- * `enrolment` and certificate.json take what it answers. STATUS_UNREACHABLE, STATUS_AGAIN: try again later; else final: STATUS_REFUSED (revoked; the slot
- * is another worker's), STATUS_CONFIG (the outer leads another run now), STATUS_DATA (its answer is not this run's), STATUS_IO. */
+ * `enrolment` takes what it answers, and certificate.json; when that cannot be written (a full disk) the older file stays, with a warning.
+ * STATUS_UNREACHABLE, STATUS_AGAIN: try again later; else final: STATUS_REFUSED (revoked; the slot is another worker's), STATUS_CONFIG (the outer
+ * leads another run now), STATUS_DATA (its answer is not this run's), STATUS_IO (no sockets). Waits as long as enrol. */
 MUST_USE enum status enrol_recover(const struct node_keys *keys, const char *directory, const volatile int *interrupted,
                                    struct enrolment *enrolment, struct error *error);
+
+/* The same in turns, for a thread that others wait for: no turn waits. What is given to the open is borrowed until the close. */
+struct enrol_recovery;
+MUST_USE enum status enrol_recovery_open(const struct node_keys *keys, const char *directory,
+                                         struct enrolment *enrolment, struct enrol_recovery **recovery,
+                                         struct error *error);
+/* Call it every few milliseconds until *done: then the status is what enrol_recover would have returned. */
+MUST_USE enum status enrol_recovery_turn(struct enrol_recovery *recovery, bool *done, struct error *error);
+void enrol_recovery_close(struct enrol_recovery *recovery); /* NULL is fine */
 
 /* The status that a refusal means for this process. */
 enum status enrol_refusal_status(uint32_t refuse_code);

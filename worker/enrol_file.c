@@ -93,12 +93,12 @@ enum status enrol_file_read(const char *directory, struct enrolment *enrolment, 
     json_t *root = json_loadb((const char *)text, count, JSON_REJECT_DUPLICATES, NULL);
     free(text);
     struct enrolment made = {0};
-    json_int_t schema = json_integer_value(json_object_get(root, "schema"));
-    if (json_is_object(root) && schema != FILE_SCHEMA)
+    const json_t *schema = json_object_get(root, "schema");
+    if (json_is_integer(schema) && json_integer_value(schema) != FILE_SCHEMA)
         status = error_set(error, STATUS_CONFIG,
                            "%s is of another version of atoll (schema %lld, this one knows %d): use that version, or "
                            "remove the file and start with --join TOKEN",
-                           path, (long long)schema, FILE_SCHEMA);
+                           path, (long long)json_integer_value(schema), FILE_SCHEMA);
     else if (!read_fields(root, &made))
         status = error_set(error, STATUS_DATA,
                            "%s is damaged: restore it from a copy, or remove it and start with --join TOKEN", path);

@@ -76,6 +76,9 @@ static void on_state(struct follow *follow, const struct head *heads, struct fol
     for (uint32_t index = 0; index < follow->fragments; index++) {
         struct follow_fragment *fragment = &follow->list[index];
         follow->wanted[index] = heads[index];
+        /* The run went back to it: what did not follow from it here is gone, so it was the outer's that was wrong; if not, the next one tells. */
+        if (fragment->doubts && recovery_heads_equal(&fragment->doubted, &heads[index]))
+            fragment->held = fragment->doubted;
         fragment->here = recovery_heads_equal(&fragment->held, &heads[index]);
         fragment->of_run = false;
         if (recovery_heads_equal(tail_of(fragment), &heads[index]))
@@ -173,6 +176,7 @@ static void on_applied(struct follow *follow, const struct follow_event *event, 
     struct follow_fragment *fragment = &follow->list[event->fragment];
     CHECK(fragment->queue_count > 0);
     fragment->held = fragment->queue[0];
+    fragment->doubts = false;
     note_held(follow, event->fragment, fragment->first_is_snapshot && fragment->of_run);
     /* STATE came meanwhile, and FETCH was said from what was held before: that answer may lead nowhere now. */
     bool ask_again = fragment->first_is_snapshot && !fragment->of_run && fragment->fetching;
@@ -191,6 +195,9 @@ static void on_differs(struct follow *follow, const struct follow_event *event, 
     struct follow_fragment *fragment = &follow->list[event->fragment];
     drop_queue(follow, event->fragment, actions);
     fragment->fetching = fragment->here = false;
+    if (!fragment->doubts) /* else the snapshot was wrong too */
+        fragment->doubted = fragment->held;
+    fragment->doubts = true;
     fragment->held = nothing;
     fetch(follow, event->fragment, &nothing, actions);
 }

@@ -57,7 +57,9 @@ struct follow_actions {
 };
 
 struct follow_fragment {
-    struct head held;                     /* newest applied */
+    struct head held; /* newest applied; nothing after DIFFERS, */
+    bool doubts;      /* ... when it was `doubted`, and is still here */
+    struct head doubted;
     struct head queue[FOLLOW_QUEUED_MAX]; /* oldest first */
     uint32_t queue_count;
     bool first_is_snapshot;

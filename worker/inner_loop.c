@@ -59,6 +59,20 @@ void inner_loop_close(struct inner_loop *loop) {
     memset(loop, 0, sizeof *loop);
 }
 
+enum status inner_loop_reopen_held_out(struct inner_loop *loop, struct error *error) {
+    const struct run_file *run = loop->run;
+    struct dataset *anew;
+    if (loop->held_out == NULL)
+        return STATUS_OK;
+    enum status status =
+        dataset_open_held_out(&run->data, &run->model, run->base_directory, run->eval.windows, &anew, error);
+    if (status != STATUS_OK)
+        return status;
+    dataset_close(loop->held_out);
+    loop->held_out = anew;
+    return STATUS_OK;
+}
+
 static void sleep_us(uint64_t us) {
     struct timespec time = {.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000 * 1000)};
     nanosleep(&time, NULL); /* a signal may end it: then somebody wants this process to leave */
@@ -67,14 +81,19 @@ static void sleep_us(uint64_t us) {
 enum status inner_loop_step(struct inner_loop *loop, struct error *error) {
     const struct inner_options *inner = &loop->run->inner;
     uint64_t started_us = clock_now_us();
+    uint64_t cursor = dataset_cursor(loop->train);
     double loss = 0;
-    loop->step++;
     for (int64_t i = 0; i < inner->accumulate; i++) {
-        dataset_next(loop->train, (int)inner->batch_per_worker, loop->windows);
+        enum status status = dataset_next(loop->train, (int)inner->batch_per_worker, loop->windows, error);
+        if (status != STATUS_OK) {
+            dataset_set_cursor(loop->train, cursor);
+            return status;
+        }
         loss += model_add_gradients(loop->model, loop->windows, (int)inner->batch_per_worker,
                                     (int)loop->run->model.context, (float)(1.0 / (double)inner->accumulate));
     }
     loss /= (double)inner->accumulate;
+    loop->step++;
     uint64_t clock = loop->run_step > loop->step ? loop->run_step : loop->step;
     double lr = lr_schedule_at(inner, (int64_t)clock);
     struct update_result update = model_apply_update(loop->model, (float)lr, isfinite(loss));

@@ -36,12 +36,17 @@ MUST_USE enum status inner_loop_open(struct inner_loop *loop, const struct run_f
                                      uint32_t slot, struct evaluate_hook hook, struct error *error);
 void inner_loop_close(struct inner_loop *loop);
 
-/* One optimizer step; logs it; takes inner.min_step_time at least (what it sleeps is not compute). STATUS_NOT_FINITE after ten steps in a row without a finite loss and gradient. */
+/* One optimizer step; logs it; takes inner.min_step_time at least (what it sleeps is not compute). STATUS_NOT_FINITE after ten steps in a row without a finite loss and gradient.
+ * STATUS_DATA, STATUS_IO: the text was cut, rewritten or cannot be read any more; the step was not made, but
+ * the gradients may hold a part of it: a checkpoint may be written, another step not be made. */
 MUST_USE enum status inner_loop_step(struct inner_loop *loop, struct error *error);
 
 /* Held-out loss of `parameters` (a block). STATUS_NOT_FOUND without held-out text, STATUS_AGAIN when the hook ended it. Adds to eval_us; the caller logs. */
 MUST_USE enum status inner_loop_evaluate(struct inner_loop *loop, const float *parameters,
                                          struct evaluation *evaluation, uint64_t *took_us, struct error *error);
+
+/* run->eval.windows has changed: the held-out windows anew, where there are any. On failure those from before stay. */
+MUST_USE enum status inner_loop_reopen_held_out(struct inner_loop *loop, struct error *error);
 
 uint64_t inner_loop_tokens_per_step(const struct run_file *run);
 

@@ -14,9 +14,10 @@
 #include <stdint.h>
 
 struct step_pace {
-    double own_us;     /* of one inner step here, smoothed; 0 = none yet */
-    double clock_us;   /* of one step of the run clock, smoothed; 0 = not known yet */
-    uint64_t run_step; /* R, and when it was seen first */
+    double own_us;    /* of one inner step here, smoothed; 0 = none yet */
+    double passed_us; /* so much time for so many steps of the run clock, older ones weighing less; 0 = not known yet */
+    double passed_steps;
+    uint64_t run_step; /* R, and when it was seen first; 0 = not by a commit that was new when it came */
     uint64_t run_step_us;
 };
 
@@ -24,6 +25,8 @@ struct step_pace {
 void step_pace_note_own(struct step_pace *pace, uint64_t took_us);
 /* A commit of this run_step is here; a run_step that is not larger than before is nothing new. */
 void step_pace_note_run(struct step_pace *pace, uint64_t run_step, uint64_t now_us);
+/* It has caught up with a run: the commits seen until now came faster than they were made. */
+void step_pace_caught_up(struct step_pace *pace);
 /* The number to go on from (the next inner step is one more). step: the own one; due: the first due step after it that no commit has passed
  * and at which this island has something to send. At least `step`, less than `due` unless `step` is not. */
 uint64_t step_pace_next(const struct step_pace *pace, uint64_t step, uint64_t due, uint64_t now_us);

@@ -167,11 +167,18 @@ void sync_download_welcome(struct sync_thread *sync) {
     follow_event(sync, &(struct follow_event){.kind = FOLLOW_EVENT_SESSION}, NULL);
 }
 
+/* The outer has dropped the version that came out differently here: it was wrong there. */
+static void forgive(struct sync_thread *sync, const struct message_state *state) {
+    for (uint32_t f = 0; f < sync->follow.fragments; f++)
+        if (recovery_heads_equal(&sync->held[f].head, &state->heads[f]))
+            sync->differs[f] = 0;
+}
+
 /* The run went on from before what this worker holds. */
 static void say_lost_branch(const struct sync_thread *sync, const struct message_state *state) {
     for (uint32_t f = 0; f < sync->follow.fragments; f++) {
         const struct head *held = &sync->follow.list[f].held, *wanted = &state->heads[f];
-        if (wanted->version > 0 && held->version >= wanted->version && !recovery_heads_equal(held, wanted))
+        if (wanted->version > 0 && recovery_head_is_lost(held, wanted))
             log_say(LOG_LEVEL_WARN,
                     "fragment %u: version %llu here is of a branch that the run lost; taking up its version %llu", f,
                     (unsigned long long)held->version, (unsigned long long)wanted->version);
@@ -182,6 +189,7 @@ void sync_download_state(struct sync_thread *sync, const struct message_state *s
     if (state->head_count != sync->follow.fragments)
         return;
     say_lost_branch(sync, state);
+    forgive(sync, state);
     forget_credit(sync);
     follow_event(sync, &(struct follow_event){.kind = FOLLOW_EVENT_STATE, .heads = state->heads}, NULL);
     ask_for_bytes(sync);
@@ -243,8 +251,8 @@ void sync_download_snapshot(struct sync_thread *sync, const struct message_snaps
 /* ---- applying ---- */
 
 /* A test's bit error in memory. */
-static void flip(float *values) {
-    if (failpoint_hit("worker.apply.flip") != 0)
+static void flip(const char *failpoint, float *values) {
+    if (failpoint_hit(failpoint) != 0)
         ((uint8_t *)values)[0] ^= 1;
 }
 
@@ -254,7 +262,7 @@ static bool decode_snapshot(struct sync_thread *sync, const struct sync_entry *e
     enum status status =
         snapshot_decode(entry->payload, (size_t)entry->bytes, next, sync_packed_at(sync, sync->options.copy->u, f),
                         sync->options.copy->fragments->list[f].count, error);
-    flip(next);
+    flip("worker.apply.flip", next);
     return status == STATUS_OK;
 }
 
@@ -265,35 +273,45 @@ static bool step_commit(struct sync_thread *sync, const struct sync_entry *entry
     if (codec_decode_spans(copy->codec_down, fragment->spans, fragment->span_count, entry->payload,
                            (size_t)entry->bytes, sync->delta) != STATUS_OK)
         return false;
-    flip(sync_packed_at(sync, copy->g, f));
+    flip("worker.apply.flip", sync_packed_at(sync, copy->g, f));
     outer_step_apply(&copy->optimizer, sync_packed_at(sync, copy->g, f), sync_packed_at(sync, copy->u, f), sync->delta,
                      sync_packed_at(sync, sync->next, f), fragment->count);
+    flip("worker.step.flip", sync_packed_at(sync, sync->next, f));
     return true;
 }
 
-/* Into the staging place; true when the state hash is the commit's. Else g and u are as before. */
-static bool apply(struct sync_thread *sync, const struct sync_entry *entry, char ours[2 * STATE_HASH_BYTES + 1]) {
+/* Into the staging place; true when the state hash, `ours`, is the commit's. Else g and u are as before. */
+static bool apply(struct sync_thread *sync, const struct sync_entry *entry, struct state_hash *ours) {
     const struct outer_copy *copy = sync->options.copy;
     uint32_t f = entry->commit.fragment;
     size_t bytes = copy->fragments->list[f].count * sizeof(float);
     float *u = sync_packed_at(sync, copy->u, f), *u_before = sync_packed_at(sync, sync->u_before, f);
-    struct state_hash hash = {0};
     struct error error = {0};
+    memset(ours, 0, sizeof *ours);
     memcpy(u_before, u, bytes);
     if (entry->is_snapshot ? decode_snapshot(sync, entry, &error) : step_commit(sync, entry))
-        outer_copy_hash(copy, (int)f, sync_packed_at(sync, sync->next, f), &hash);
-    bytes_to_hex(hash.bytes, sizeof hash.bytes, ours);
-    if (memcmp(hash.bytes, entry->commit.state_hash, sizeof hash.bytes) == 0)
+        outer_copy_hash(copy, (int)f, sync_packed_at(sync, sync->next, f), ours);
+    if (memcmp(ours->bytes, entry->commit.state_hash, sizeof ours->bytes) == 0)
         return true;
     memcpy(u, u_before, bytes);
     memcpy(sync_packed_at(sync, sync->next, f), sync_packed_at(sync, copy->g, f), bytes);
     return false;
 }
 
-/* This machine came to another state than the outer: the fragment is fetched whole. A machine that does so again and again is of no use. */
-static void on_differs(struct sync_thread *sync, uint32_t f, const char *ours) {
-    char theirs[2 * STATE_HASH_BYTES + 1], text[MESSAGE_TEXT_BYTES];
+static void say_applied(struct sync_thread *sync, const struct commit *commit, const uint8_t *state_hash) {
+    struct message message = {.type = MESSAGE_APPLIED};
+    message.body.applied = (struct message_applied){.fragment = commit->fragment, .version = commit->version};
+    memcpy(message.body.applied.state_hash, state_hash, sizeof message.body.applied.state_hash);
+    if (sync->session != 0)
+        sync_say(sync, &message);
+}
+
+/* This machine came to another state than the outer. It says to which one: when most do so alike, the outer's is wrong. The fragment is fetched
+ * whole. A machine that does so again and again is of no use. */
+static void on_differs(struct sync_thread *sync, uint32_t f, const struct state_hash *found) {
+    char ours[2 * STATE_HASH_BYTES + 1], theirs[2 * STATE_HASH_BYTES + 1], text[MESSAGE_TEXT_BYTES];
     const struct sync_entry *entry = &sync->entries[f][0];
+    bytes_to_hex(found->bytes, STATE_HASH_BYTES, ours);
     bytes_to_hex(entry->commit.state_hash, STATE_HASH_BYTES, theirs);
     snprintf(
         text, sizeof text,
@@ -304,6 +322,8 @@ static void on_differs(struct sync_thread *sync, uint32_t f, const char *ours) {
                         (json_int_t)entry->commit.version, "snapshot", entry->is_snapshot, "here", ours, "outer",
                         theirs, "count", (int)sync->differs[f] + 1));
     log_say(LOG_LEVEL_ERROR, "%s", text);
+    if (!entry->is_snapshot)
+        say_applied(sync, &entry->commit, found->bytes);
     if (++sync->differs[f] >= SYNC_DIFFERS_MAX)
         sync_stop(sync, false, STATUS_DATA, text);
     else
@@ -352,14 +372,6 @@ static void log_applied(struct sync_thread *sync, const struct sync_entry *entry
                             hex));
 }
 
-static void say_applied(struct sync_thread *sync, const struct commit *commit) {
-    struct message message = {.type = MESSAGE_APPLIED};
-    message.body.applied = (struct message_applied){.fragment = commit->fragment, .version = commit->version};
-    memcpy(message.body.applied.state_hash, commit->state_hash, sizeof commit->state_hash);
-    if (sync->session != 0)
-        sync_say(sync, &message);
-}
-
 /* (next, u) is the entry's version now: say so to everyone. */
 static void take_first(struct sync_thread *sync, uint32_t f) {
     const struct sync_entry *entry = &sync->entries[f][0];
@@ -370,13 +382,14 @@ static void take_first(struct sync_thread *sync, uint32_t f) {
                                .mark = own_mark(sync, commit),
                                .run_step = commit->run_step,
                                .jump = entry->is_snapshot};
-    sync->differs[f] = 0;
+    if (!entry->is_snapshot)
+        sync->differs[f] = 0;
     sync->merged[f] = sync->held[f];
     sync->held[f].head = commit_head(commit);
     sync->held[f].has_commit = true;
     sync->held[f].commit = *commit;
     log_applied(sync, entry);
-    say_applied(sync, commit);
+    say_applied(sync, commit, commit->state_hash);
     sync_meter(sync, clock_now_us());
     struct sync_actions none = {0};
     pthread_mutex_lock(&sync->lock);
@@ -392,7 +405,7 @@ static void take_first(struct sync_thread *sync, uint32_t f) {
 
 /* Prepare the oldest whole version of the fragment when its staging place is free. */
 static bool prepare(struct sync_thread *sync, uint32_t f) {
-    char ours[2 * STATE_HASH_BYTES + 1];
+    struct state_hash ours;
     if (sync->entry_count[f] == 0 || !sync->entries[f][0].complete)
         return false;
     pthread_mutex_lock(&sync->lock);
@@ -401,10 +414,10 @@ static bool prepare(struct sync_thread *sync, uint32_t f) {
     if (busy)
         return false;
     sync_do_jobs(sync); /* a settle of this fragment comes before whatever the next version brings */
-    if (apply(sync, &sync->entries[f][0], ours))
+    if (apply(sync, &sync->entries[f][0], &ours))
         take_first(sync, f);
     else
-        on_differs(sync, f, ours);
+        on_differs(sync, f, &ours);
     return true;
 }
 

@@ -49,7 +49,7 @@ struct sync_machine_options {
     bool strict;            /* overlap_steps is a number: merge at exactly t + overlap_steps */
     uint64_t overlap_steps; /* strict only, 0 .. every_steps - 1 */
     uint64_t drift;         /* not strict: steps past a send after which training waits for its commit */
-    uint64_t stale;         /* 0 in strict mode, else 2 */
+    uint64_t stale;         /* run_sync_stale: the outer takes a record while version - base <= stale */
     /* Quorum all: a due step is one round for all; who comes back behind the others does not send for those that have
      * passed, or it would wait for others who wait for it. */
     bool lockstep;

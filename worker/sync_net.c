@@ -15,9 +15,10 @@ enum {
     REPORT_US = 1000000,
     SILENCE_US = 10000000,
     RELINK_US = 2000000,
+    RECOVER_TURN_US = 20000,
     NOBODY_SAID_US = 60000000,
+    EXPIRED_SAID_US = 60000000,
     EVENTS_PER_TURN = 64,
-    CONTROL_BYTES = 256,
     STALL_CHUNKS = 4,
 };
 
@@ -33,20 +34,27 @@ void sync_stop(struct sync_thread *sync, bool orderly, enum status status, const
 
 void sync_say(struct sync_thread *sync, struct message *message) {
     message->session = sync->session;
-    pace_charge(&sync->pace, CONTROL_BYTES, clock_now_us());
-    (void)!worker_link_send(sync->link,
-                            message); /* lost with the link: what matters is said again after the next WELCOME */
+    /* Lost with the link: what matters is said again after the next WELCOME. */
+    if (worker_link_send(sync->link, message) == STATUS_OK)
+        pace_charge_control(&sync->pace, worker_link_encoded_bytes(sync->link), clock_now_us());
 }
 
 /* ---- jobs of the compute thread ---- */
 
+/* Not so when a WELCOME with more steps came in between. */
+static bool is_at_the_end_locked(const struct sync_thread *sync) {
+    return sync->machine.phase != SYNC_PHASE_TRAINING && !sync->goes_on;
+}
+
+/* At the step of the run clock, where that has led here. */
 static void say_done(struct sync_thread *sync) {
     struct message message = {.type = MESSAGE_DONE};
     pthread_mutex_lock(&sync->lock);
-    message.body.done = (struct message_done){sync->machine.step, sync->machine.tokens};
+    uint64_t own = sync->machine.step, clock = sync->telemetry.step;
+    message.body.done = (struct message_done){own > clock ? own : clock, sync->machine.tokens};
+    sync->done_said = is_at_the_end_locked(sync);
     pthread_mutex_unlock(&sync->lock);
-    sync->done_said = true;
-    if (sync->session != 0)
+    if (sync->done_said && sync->session != 0)
         sync_say(sync, &message);
 }
 
@@ -54,9 +62,9 @@ static void say_final(struct sync_thread *sync) {
     struct message message = {.type = MESSAGE_FINAL};
     pthread_mutex_lock(&sync->lock);
     message.body.final = sync->final;
+    sync->final_said = is_at_the_end_locked(sync);
     pthread_mutex_unlock(&sync->lock);
-    sync->final_said = true;
-    if (sync->session != 0)
+    if (sync->final_said && sync->session != 0)
         sync_say(sync, &message);
 }
 
@@ -73,6 +81,7 @@ static void do_job(struct sync_thread *sync, const struct sync_job *job) {
                             sync_packed_at(sync, sync->pending, job->fragment), 1.0f - (float)run->sync.keep_local,
                             sync->options.copy->fragments->list[job->fragment].count);
         sync->uploads[job->fragment].active = false;
+        sync->uploads[job->fragment].expired = 0;
         break;
     case SYNC_JOB_COVERED:
         memset(sync_packed_at(sync, sync->residual, job->fragment), 0,
@@ -170,9 +179,33 @@ static void say_ready(struct sync_thread *sync) {
     sync_say(sync, &message);
 }
 
+/* The outer may have been started again with other inner.steps or eval. With more steps, what was said and heard of the end was of another
+ * run: an outer that stands at it says so again. */
+static void note_continued(struct sync_thread *sync, const struct message_welcome *welcome) {
+    struct sync_continued now;
+    if (!sync->options.read_continued(sync->options.context, welcome, &now))
+        return;
+    pthread_mutex_lock(&sync->lock);
+    const struct sync_continued *was = &sync->continued;
+    bool more = now.steps > was->steps;
+    if (more || now.steps < was->steps || now.eval.every_steps != was->eval.every_steps ||
+        now.eval.windows != was->eval.windows)
+        sync->continued_news = true;
+    sync->continued = now;
+    if (more) {
+        sync->goes_on = true;
+        sync->ended = sync->finished = false;
+    }
+    sync_changed_locked(sync);
+    pthread_mutex_unlock(&sync->lock);
+    if (more)
+        sync->done_said = sync->final_said = false;
+}
+
 /* A session begins, or begins again. What the outer leads from comes with STATE; until then nothing else is said. */
-static void on_welcome(struct sync_thread *sync, uint64_t session) {
+static void on_welcome(struct sync_thread *sync, const struct message_welcome *welcome, uint64_t session) {
     sync->session = session;
+    note_continued(sync, welcome);
     sync_upload_resume(sync);
     sync_download_welcome(sync);
     say_ready(sync);
@@ -230,6 +263,15 @@ static void on_refuse(struct sync_thread *sync, const struct message_refuse *ref
     sync_stop(sync, false, enrol_refusal_status(refuse->code), refuse->text);
 }
 
+static void on_end(struct sync_thread *sync) {
+    pthread_mutex_lock(&sync->lock);
+    sync->ended = true;
+    sync_changed_locked(sync);
+    pthread_mutex_unlock(&sync->lock);
+    if (sync->done_said)
+        say_done(sync); /* an outer from before its END did not take it, since the last step was not reached */
+}
+
 static void on_finish(struct sync_thread *sync, const struct message_finish *finish) {
     if (finish->version_count != (uint32_t)sync->options.copy->fragments->count)
         return;
@@ -251,6 +293,19 @@ static void on_members(struct sync_thread *sync, uint32_t evaluator_slot, bool s
     pthread_mutex_unlock(&sync->lock);
 }
 
+/* Once may be an absence. Who never counts has to hear of it. */
+static void note_expired(struct sync_thread *sync, uint32_t f) {
+    uint64_t now_us = clock_now_us();
+    uint32_t times = ++sync->uploads[f].expired;
+    if (times < 2 || (sync->expired_said_us != 0 && now_us < sync->expired_said_us + EXPIRED_SAID_US))
+        return;
+    sync->expired_said_us = now_us;
+    log_say(LOG_LEVEL_WARN,
+            "contributions of fragment %u expired %u times in a row: uploads take longer than sync.stale rounds "
+            "(%llu): raise sync.every_steps or sync.stale, or use a smaller codec",
+            f, times, (unsigned long long)run_sync_stale(sync->options.run));
+}
+
 static void on_offer_refused(struct sync_thread *sync, const struct message_offer_refused *refused) {
     /* Only a commit resolves a record; the refusal just explains why it will not count. But for a bad content: that work is worth nothing. */
     log_event(sync->options.log, "refuse",
@@ -261,6 +316,8 @@ static void on_offer_refused(struct sync_thread *sync, const struct message_offe
     struct sync_upload *upload = &sync->uploads[refused->fragment];
     upload->again = refused->code == OFFER_REFUSED_DUPLICATE && upload->active &&
                     upload->contribution.base_version == refused->base_version;
+    if (refused->code == OFFER_REFUSED_STALE)
+        note_expired(sync, refused->fragment);
     if (refused->code != OFFER_REFUSED_NOT_FINITE && refused->code != OFFER_REFUSED_NORM)
         return;
     struct sync_actions none = {0};
@@ -285,7 +342,7 @@ static void on_drain(struct sync_thread *sync, const char *text) {
 static void on_message(struct sync_thread *sync, const struct message *message) {
     sync->heard_us = clock_now_us();
     if (message->type == MESSAGE_WELCOME) {
-        on_welcome(sync, message->session);
+        on_welcome(sync, &message->body.welcome, message->session);
         return;
     }
     if (message->type == MESSAGE_REFUSE) {
@@ -337,10 +394,7 @@ static void on_message(struct sync_thread *sync, const struct message *message) 
         on_finish(sync, &message->body.finish);
         break;
     case MESSAGE_END:
-        pthread_mutex_lock(&sync->lock);
-        sync->ended = true;
-        sync_changed_locked(sync);
-        pthread_mutex_unlock(&sync->lock);
+        on_end(sync);
         break;
     case MESSAGE_FAREWELL:
         pthread_mutex_lock(&sync->lock);
@@ -385,16 +439,23 @@ static void on_link_refused(struct sync_thread *sync, const struct link_event *e
     }
 }
 
+static void close_link(void *link) {
+    worker_link_close(link);
+}
+
 /* A new link, when its time has come. */
 static void consider_relink(struct sync_thread *sync, uint64_t now_us) {
     struct error error;
     struct worker_link *link, *old = sync->link;
     struct link_bytes last;
-    if (sync->relink_us == 0 || now_us < sync->relink_us)
+    if (sync->relink_us == 0 || now_us < sync->relink_us || !aside_is_free(&sync->closing_link))
         return;
     enum status status = STATUS_OK;
+    bool done = true;
     if (sync->recover)
-        status = sync->options.recover(sync->options.recover_context, &sync->options.link_options, &error);
+        status = sync->options.recover(sync->options.context, &sync->options.link_options, &done, &error);
+    if (!done)
+        return;
     if (status == STATUS_OK)
         status = worker_link_open(&sync->options.link_options, &link, &error);
     if (status == STATUS_UNREACHABLE || status == STATUS_AGAIN) {
@@ -417,7 +478,7 @@ static void consider_relink(struct sync_thread *sync, uint64_t now_us) {
     pthread_mutex_lock(&sync->lock);
     sync->link = link;
     pthread_mutex_unlock(&sync->lock);
-    worker_link_close(old);
+    aside_run(&sync->closing_link, close_link, old);
 }
 
 static void on_event(struct sync_thread *sync, const struct link_event *event) {
@@ -467,11 +528,11 @@ void sync_meter(struct sync_thread *sync, uint64_t now_us) {
     t->control_down = bytes.control_down;
     t->wire_up = bytes.control_up + bytes.bulk_up;
     t->wire_down = bytes.control_down + bytes.bulk_down;
-    if (sync->rate_tokens_us == 0 || now_us - sync->rate_tokens_us > minute_us) {
-        sync->rate_tokens = t->tokens;
-        sync->rate_tokens_us = now_us;
-    } else if (now_us > sync->rate_tokens_us) {
-        t->tokens_per_s = (double)(t->tokens - sync->rate_tokens) * 1e6 / (double)(now_us - sync->rate_tokens_us);
+    if (sync->rate_us == 0 || now_us - sync->rate_us > minute_us) {
+        sync->rate_trained = sync->trained;
+        sync->rate_us = now_us;
+    } else if (now_us > sync->rate_us) {
+        t->tokens_per_s = (double)(sync->trained - sync->rate_trained) * 1e6 / (double)(now_us - sync->rate_us);
     }
     pthread_mutex_unlock(&sync->lock);
     sync->retransmitted_up = bytes.retransmitted_up;
@@ -538,6 +599,8 @@ void *sync_net_main(void *argument) {
             sync->next_report_us = now_us + REPORT_US;
         }
         uint64_t timeout_us = sync_upload_pump(sync, now_us);
+        if (sync->relink_us != 0 && sync->recover && timeout_us > RECOVER_TURN_US)
+            timeout_us = RECOVER_TURN_US; /* the link waited on is over, it cannot tell when there is an answer */
         for (int i = 0; i < EVENTS_PER_TURN; i++) {
             worker_link_receive(sync->link, i == 0 ? timeout_us : 0, event);
             if (event->kind == LINK_EVENT_NONE)

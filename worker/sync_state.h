@@ -1,6 +1,7 @@
 /* sync_state: what the two halves of the sync thread share; private to sync_thread.c (the compute thread's side) and sync_net.c,
  * sync_upload.c, sync_download.c and sync_save.c (the thread itself). Failpoints: worker.upload.chunk (of a contribution, handed to the link),
- * worker.download.chunk (of a snapshot, about to be taken), worker.download.memory, worker.apply.flip (a bit of g, or of a snapshot). */
+ * worker.download.chunk (of a snapshot, about to be taken), worker.download.memory, worker.apply.flip (a bit of g, or of a snapshot),
+ * worker.step.flip (of what a commit leads to). */
 #ifndef ATOLL_WORKER_SYNC_STATE_H
 #define ATOLL_WORKER_SYNC_STATE_H
 
@@ -8,6 +9,7 @@
 #include "base/arena.h"
 #include "comms/pace.h"
 #include "comms/transfer.h"
+#include "worker/aside.h"
 #include "worker/follow.h"
 #include "worker/step_pace.h"
 #include "worker/sync_thread.h"
@@ -48,6 +50,7 @@ struct sync_upload {
     struct contribution contribution;
     struct transfer_sender sender;
     uint8_t *payload;
+    uint32_t expired; /* contributions in a row that the outer refused as stale */
 };
 
 /* A fragment that the outer fetches from here. */
@@ -70,8 +73,11 @@ struct sync_thread {
     uint32_t job_first, job_count;
     bool started, ended, finished, farewell; /* START or STATE, END, FINISH, FAREWELL came */
     bool joined;                             /* JOINED was said in this process: it holds, or held, what the run did */
-    bool returning; /* JOINED was said, and the compute thread has not looked at the run clock since */
-    bool drained;   /* DRAIN came */
+    bool returning;                  /* JOINED was said, and the compute thread has not looked at the run clock since */
+    bool drained;                    /* DRAIN came */
+    struct sync_continued continued; /* as the newest WELCOME says */
+    bool continued_news;             /* the compute thread has not taken them yet */
+    bool goes_on;                    /* among them: more steps */
     char drain_reason[MESSAGE_TEXT_BYTES];
     uint64_t final_versions[MESSAGE_FRAGMENTS_MAX];
     uint32_t evaluator_slot;
@@ -82,6 +88,7 @@ struct sync_thread {
     struct error verdict;
     struct message_final final;
     struct message_telemetry telemetry;
+    uint64_t trained;  /* tokens, in this process: the machine's counter jumps to what the run saw of this slot */
     uint64_t run_step; /* R: the largest send step that a prepared commit counts */
     uint64_t
         applied_to[MESSAGE_WORKERS_MAX]; /* per slot: its tokens in the outer copy, of the fragment that is furthest */
@@ -95,8 +102,10 @@ struct sync_thread {
     uint64_t heard_us, hello_us;  /* newest message from the outer; newest HELLO */
     uint64_t bulk_bytes, bulk_us; /* that came on the bulk link; when the number last grew, or nothing was asked for */
     uint64_t relink_us;           /* the link has given up: a new one then; 0 = it has not */
+    struct aside closing_link;    /* the one that has given up */
     bool recover;                 /* before that, show the certificate: the outer does not list this worker */
     uint64_t nobody_said_us;      /* when a person was told last that nobody answers */
+    uint64_t expired_said_us;     /* the same, that contributions keep expiring */
     struct link_bytes bytes_before; /* of links that were given up */
     struct pace pace;
     uint32_t chunk_bytes;
@@ -107,11 +116,11 @@ struct sync_thread {
     uint32_t entry_count[MESSAGE_FRAGMENTS_MAX];
     struct worker_version held[MESSAGE_FRAGMENTS_MAX];   /* of (next, u): the newest prepared */
     struct worker_version merged[MESSAGE_FRAGMENTS_MAX]; /* of (g, u_before) while a newer one is ready */
-    uint32_t differs[MESSAGE_FRAGMENTS_MAX];             /* wrong state hashes in a row */
+    uint32_t differs[MESSAGE_FRAGMENTS_MAX];             /* wrong state hashes since a commit had the right one */
     struct sync_serving servings[MESSAGE_FRAGMENTS_MAX];
     bool done_said, final_said; /* said again when the link comes back */
     uint64_t next_report_us;
-    uint64_t rate_tokens, rate_tokens_us; /* where the running rate of tokens/s is measured from */
+    uint64_t rate_trained, rate_us; /* where the running rate of tokens/s is measured from */
     uint64_t payload_up, payload_down, retransmitted_up;
     uint64_t foreign_sessions;
 

@@ -88,6 +88,7 @@ enum status sync_thread_open(const struct sync_thread_options *options, struct s
         return error_set(error, STATUS_NO_MEMORY, "no memory for the sync thread");
     sync->options = *options;
     sync->link = options->link;
+    sync->continued = (struct sync_continued){options->run->inner.steps, options->run->eval};
     enum status status = take_memory(sync, error);
     if (status == STATUS_OK)
         status = begin(sync, error);
@@ -129,6 +130,7 @@ void sync_thread_close(struct sync_thread *sync, const char *reason, struct mess
     worker_link_wake(sync->link);
     pthread_mutex_unlock(&sync->lock);
     pthread_join(sync->thread, NULL);
+    aside_wait(&sync->closing_link);
     sync_thread_telemetry(sync, telemetry);
     worker_link_close(sync->link);
     sync_download_close(sync);
@@ -189,13 +191,32 @@ static uint64_t open_due(const struct sync_machine *machine) {
 uint64_t sync_thread_run_clock(struct sync_thread *sync) {
     pthread_mutex_lock(&sync->lock);
     uint64_t clock = sync_run_clock(&sync->machine, sync->returning);
-    if (sync->options.run->inner.pace == INNER_PACE_TIME && !sync->returning)
+    if (sync->returning)
+        step_pace_caught_up(&sync->step_pace);
+    else if (sync->options.run->inner.pace == INNER_PACE_TIME)
         clock = step_pace_next(&sync->step_pace, sync->machine.step, open_due(&sync->machine), clock_now_us());
     sync->returning = false;
     if (clock > sync->telemetry.step)
         sync->telemetry.step = clock; /* also where no step follows: at the end of the run */
     pthread_mutex_unlock(&sync->lock);
     return clock;
+}
+
+/* What was sent last is in flight like any other send: it is merged when it counts. */
+bool sync_thread_take_continued(struct sync_thread *sync, struct sync_continued *continued) {
+    pthread_mutex_lock(&sync->lock);
+    bool news = sync->continued_news && !sync->stopped;
+    if (news) {
+        *continued = sync->continued;
+        sync->continued_news = false;
+    }
+    if (news && sync->goes_on) {
+        sync->goes_on = false;
+        sync->machine.phase = SYNC_PHASE_TRAINING;
+        sync->machine.done_given = false;
+    }
+    pthread_mutex_unlock(&sync->lock);
+    return news;
 }
 
 uint64_t sync_thread_tokens(struct sync_thread *sync) {
@@ -483,6 +504,7 @@ bool sync_thread_step(struct sync_thread *sync, const struct sync_stepped *stepp
     pthread_mutex_lock(&sync->lock);
     sync->telemetry.step = stepped->step;
     sync->telemetry.loss = stepped->loss;
+    sync->trained += stepped->tokens;
     step_pace_note_own(&sync->step_pace, stepped->took_us);
     while (!sync->stopped) {
         struct sync_actions actions;
@@ -523,7 +545,7 @@ static bool final_versions_are_here(const struct sync_thread *sync) {
 bool sync_thread_finish(struct sync_thread *sync) {
     uint64_t waited_us = 0;
     pthread_mutex_lock(&sync->lock);
-    while (!sync->stopped && !is_told_to_leave(sync)) {
+    while (!sync->stopped && !sync->goes_on && !is_told_to_leave(sync)) {
         struct sync_actions actions;
         actions.count = 0;
         uint64_t seen = sync->changes;
@@ -537,7 +559,7 @@ bool sync_thread_finish(struct sync_thread *sync) {
         else if (sync->machine.phase == SYNC_PHASE_DONE && sync->changes == seen)
             wait_locked(sync, 1000000); /* for slower workers: nothing of ours is on the way */
     }
-    bool go = !sync->stopped && !is_told_to_leave(sync);
+    bool go = !sync->stopped && !sync->goes_on && !is_told_to_leave(sync);
     pthread_mutex_unlock(&sync->lock);
     return go;
 }
@@ -574,9 +596,11 @@ bool sync_thread_send_final(struct sync_thread *sync, const struct message_final
     pthread_mutex_lock(&sync->lock);
     sync->final = *final;
     push_job_locked(sync, SYNC_JOB_FINAL, 0, NULL);
-    while (!evaluate && !sync->stopped && !sync->farewell && !is_told_to_leave(sync) && clock_now_us() < until_us) {
+    while (!evaluate && !sync->stopped && !sync->farewell && !sync->goes_on && !is_told_to_leave(sync) &&
+           clock_now_us() < until_us) {
         wait_locked(sync, 100000);
-        evaluate = can_evaluate && !sync->farewell && sync->evaluator_slot == sync->options.hello.slot;
+        evaluate =
+            can_evaluate && !sync->farewell && !sync->goes_on && sync->evaluator_slot == sync->options.hello.slot;
     }
     pthread_mutex_unlock(&sync->lock);
     return evaluate;

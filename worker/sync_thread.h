@@ -25,14 +25,23 @@
 struct sync_thread;
 struct worker_image;
 
+/* The settings that may be others when an outer was started again (SETTING_SCOPE_CONTINUED). */
+struct sync_continued {
+    int64_t steps; /* inner.steps */
+    struct eval_options eval;
+};
+
 struct sync_thread_options {
     struct worker_link *link; /* the thread owns it from here on */
     struct worker_link_options
         link_options; /* how another one is opened when it gives up; what it points at lives as long as the thread */
-    /* Show the certificate to an outer that does not list this worker, and put its addresses into the options. Called in the sync thread.
-     * STATUS_UNREACHABLE, STATUS_AGAIN: is tried again. */
-    enum status (*recover)(void *context, struct worker_link_options *options, struct error *error);
-    void *recover_context;
+    /* Show the certificate to an outer that does not list this worker, and put its addresses into the options. Called in the sync thread, again
+     * and again until *done; must never wait, since the compute thread may (sync_thread_save_end). STATUS_UNREACHABLE, STATUS_AGAIN: is tried
+     * anew later. */
+    enum status (*recover)(void *context, struct worker_link_options *options, bool *done, struct error *error);
+    /* Those settings, from a WELCOME's run text. Called in the sync thread. false: it cannot be read, all stays as it was. */
+    bool (*read_continued)(void *context, const struct message_welcome *welcome, struct sync_continued *continued);
+    void *context; /* of both */
     const struct run_file *run;
     struct outer_copy *copy; /* version 0; of `resume` after the open */
     float *theta;            /* the model's live block */
@@ -78,13 +87,17 @@ struct sync_stepped {
 /* After an inner step: sends and merges that are due; waits when a merge is due and its commit is not here. False: stop. */
 bool sync_thread_step(struct sync_thread *sync, const struct sync_stepped *stepped);
 
+/* At a step boundary: the settings that an outer which was started again has changed; true once for each change. With more steps, what was said
+ * and heard of the end is void: sync_thread_finish and sync_thread_send_final have returned false, and training goes on behind this call. */
+bool sync_thread_take_continued(struct sync_thread *sync, struct sync_continued *continued);
+
 /* This worker's token counter: it may jump, when the run saw it higher than this process knew. */
 uint64_t sync_thread_tokens(struct sync_thread *sync);
 
 /* Merge what is due and here, without waiting: called when the compute thread does something else for long. */
 void sync_thread_merge_now(struct sync_thread *sync);
 
-/* Training is over: resolve, send what is unsent, wait until the outer says that all versions are final. False: stop. */
+/* Training is over: resolve, send what is unsent, wait until the outer says that all versions are final. False: stop, or there are more steps. */
 bool sync_thread_finish(struct sync_thread *sync);
 
 /* SIGTERM, DRAIN: wait for the fate of what is in flight, at most timeout_us. */

@@ -16,6 +16,7 @@
 #include "comms/link.h"
 #include "model/tokenizer.h"
 #include "outer/run_header.h"
+#include "worker/aside.h"
 #include "worker/enrol.h"
 #include "worker/eval_log.h"
 #include "worker/inner_loop.h"
@@ -84,6 +85,8 @@ struct island {
     struct worker_link *link; /* until the sync thread owns it */
     struct worker_link_options link_options;
     uint64_t session;
+    struct enrol_recovery *recovery; /* the sync thread's, while it shows the certificate */
+    struct aside closing_recovery;   /* the one before */
     struct run_file run;
     struct log *log;
     struct inner_loop loop;
@@ -152,7 +155,9 @@ static enum status open_directory(struct island *island, const struct token *tok
         snprintf(island->directory, sizeof island->directory, "runs/%s-worker", token->run_name);
     choose_name(island);
     log_set_node(island->name);
-    status = files_make_directory(island->directory, 0755, error);
+    status = keys_check_node(island->directory, KEYS_NODE_WORKER, error);
+    if (status == STATUS_OK)
+        status = files_make_directory(island->directory, 0755, error);
     if (status == STATUS_OK)
         status = files_lock(island->directory, error);
     if (status == STATUS_OK)
@@ -182,22 +187,32 @@ static enum status get_admitted(struct island *island, struct error *error) {
 
 /* ---- session ---- */
 
-static enum status parse_run(struct island *island, const struct message_welcome *welcome, struct error *error) {
+/* The outer's run file with this worker's --set. */
+static enum status parse_text(const struct island *island, const struct message_welcome *welcome, struct run_file *run,
+                              struct error *error) {
     const struct worker_values *values = island->values;
     uint8_t hash[RUN_KEYS_HASH_BYTES];
     char cwd[RUN_PATH_BYTES];
     if (realpath(".", cwd) == NULL)
         return error_set(error, STATUS_IO, "cannot find the working directory");
     enum status status = run_file_parse(welcome->run_text, strlen(welcome->run_text), "the outer's run file", cwd,
-                                        values->set.items, values->set.count, &island->run, error);
+                                        values->set.items, values->set.count, run, error);
     if (status != STATUS_OK)
         return status;
-    run_file_keys_hash(&island->run, hash);
+    run_file_keys_hash(run, hash);
     if (memcmp(hash, welcome->keys_hash, sizeof hash) != 0)
         return error_set(error, STATUS_CONFIG,
                          "--set changes a key that belongs to the whole run; a worker may set inner.threads, link.up "
                          "and link.down only");
-    memcpy(island->hello.keys_hash, hash, sizeof hash);
+    return STATUS_OK;
+}
+
+static enum status parse_run(struct island *island, const struct message_welcome *welcome, struct error *error) {
+    const struct worker_values *values = island->values;
+    enum status status = parse_text(island, welcome, &island->run, error);
+    if (status != STATUS_OK)
+        return status;
+    memcpy(island->hello.keys_hash, welcome->keys_hash, sizeof island->hello.keys_hash);
     if (values->data.count > DATA_GLOBS_MAX || values->val.count > DATA_GLOBS_MAX)
         return error_set(error, STATUS_USAGE, "at most %d of --data and of --val", DATA_GLOBS_MAX);
     if (values->data.count > 0) {
@@ -214,10 +229,40 @@ static enum status parse_run(struct island *island, const struct message_welcome
     return STATUS_OK;
 }
 
-/* The outer lost its list: show it the certificate. In the sync thread later on, whose link then dials where this says. */
-static enum status recover(void *context, struct worker_link_options *options, struct error *error) {
+/* Of a later WELCOME, in the sync thread. */
+static bool read_continued(void *context, const struct message_welcome *welcome, struct sync_continued *continued) {
+    struct run_file *run = malloc(sizeof *run);
+    struct error error;
+    CHECK(run != NULL);
+    enum status status = parse_text(context, welcome, run, &error);
+    if (status == STATUS_OK)
+        *continued = (struct sync_continued){run->inner.steps, run->eval};
+    else
+        log_say(LOG_LEVEL_WARN, "the run file of this outer cannot be read, this worker keeps its own: %s", error.text);
+    free(run);
+    return status == STATUS_OK;
+}
+
+static void close_recovery(void *recovery) {
+    enrol_recovery_close(recovery);
+}
+
+/* The outer lost its list: show it the certificate. A turn of it, in the sync thread, whose link then dials where this says. */
+static enum status recover(void *context, struct worker_link_options *options, bool *done, struct error *error) {
     struct island *island = context;
-    enum status status = enrol_recover(&island->keys, island->directory, &interrupted, &island->enrolment, error);
+    enum status status = STATUS_OK;
+    *done = false;
+    if (!aside_is_free(&island->closing_recovery))
+        return STATUS_OK;
+    if (island->recovery == NULL)
+        status = enrol_recovery_open(&island->keys, island->directory, &island->enrolment, &island->recovery, error);
+    if (status == STATUS_OK)
+        status = enrol_recovery_turn(island->recovery, done, error);
+    if (status == STATUS_OK && !*done)
+        return STATUS_OK;
+    *done = true;
+    aside_run(&island->closing_recovery, close_recovery, island->recovery);
+    island->recovery = NULL;
     options->addresses = island->enrolment.addresses;
     options->address_count = island->enrolment.address_count;
     return status;
@@ -229,7 +274,9 @@ static enum status redial(struct island *island, const struct link_event *event,
         return error_set(error, event->error.status, "%s", event->error.text);
     if (!unlisted)
         log_say(LOG_LEVEL_WARN, "%s; this worker keeps its state and dials on", event->error.text);
-    enum status status = unlisted ? recover(island, &island->link_options, error) : STATUS_OK;
+    enum status status = STATUS_OK;
+    if (unlisted)
+        status = enrol_recover(&island->keys, island->directory, &interrupted, &island->enrolment, error);
     if (status != STATUS_OK && !(island->bears_state && (status == STATUS_UNREACHABLE || status == STATUS_AGAIN)))
         return status;
     struct timespec pause = {.tv_sec = REDIAL_US / 1000000};
@@ -432,7 +479,8 @@ static enum status start_sync(struct island *island, struct error *error) {
     struct sync_thread_options options = {.link = island->link,
                                           .link_options = island->link_options,
                                           .recover = recover,
-                                          .recover_context = island,
+                                          .read_continued = read_continued,
+                                          .context = island,
                                           .run = &island->run,
                                           .copy = &island->copy,
                                           .theta = model_parameters(island->loop.model),
@@ -500,6 +548,29 @@ static void follow_run_clock(struct island *island) {
         json_pack("{s:s, s:I, s:I}", "what", "run clock", "from_step", (json_int_t)step, "step", (json_int_t)clock));
 }
 
+/* The outer was started again: inner.steps and eval are the run's as of now, here and in run.yaml. Returns whether there are more steps. */
+static bool take_continued(struct island *island) {
+    struct run_file *run = &island->run;
+    struct sync_continued continued;
+    struct error error;
+    if (!sync_thread_take_continued(island->sync, &continued))
+        return false;
+    bool more = continued.steps > run->inner.steps, windows = continued.eval.windows != run->eval.windows;
+    if (continued.steps != run->inner.steps)
+        log_say(LOG_LEVEL_INFO, "the run has %lld steps now, not %lld", (long long)continued.steps,
+                (long long)run->inner.steps);
+    run->inner.steps = continued.steps;
+    run->eval = continued.eval;
+    log_event(island->log, "recover",
+              json_pack("{s:s, s:I, s:I}", "what", "run file", "step", (json_int_t)island->loop.step, "steps",
+                        (json_int_t)continued.steps));
+    if (write_run_file(island, &error) != STATUS_OK)
+        log_say(LOG_LEVEL_WARN, "%s", error.text);
+    if (windows && inner_loop_reopen_held_out(&island->loop, &error) != STATUS_OK)
+        log_say(LOG_LEVEL_WARN, "evaluating as before: %s", error.text);
+    return more;
+}
+
 /* At a step boundary. Training stands still for the copy, not for the write; while the one before is still being written nothing happens. */
 static void checkpoint(struct island *island) {
     uint64_t started_us = clock_now_us();
@@ -544,7 +615,8 @@ static void say_progress(struct island *island, uint64_t *next_us) {
     if (first)
         return;
     sync_thread_telemetry(island->sync, &t);
-    double tokens_left = (double)(steps - t.step) * (double)inner_loop_tokens_per_step(&island->run);
+    double tokens_left =
+        (double)(steps > t.step ? steps - t.step : 0) * (double)inner_loop_tokens_per_step(&island->run);
     log_say(LOG_LEVEL_INFO, "step %llu/%llu  loss %.3f  %.1fk tokens/s  up %s down %s  wait %s  %s left",
             (unsigned long long)t.step, (unsigned long long)steps, t.loss, t.tokens_per_s / 1e3,
             units_format_bytes(t.wire_up, up), units_format_bytes(t.wire_down, down),
@@ -576,10 +648,11 @@ static enum status one_step(struct island *island, bool *go_on, struct error *er
 static enum status train(struct island *island, bool *complete, struct error *error) {
     uint64_t progress_us = 0;
     const struct run_file *run = &island->run;
-    uint64_t last = (uint64_t)run->inner.steps, every = (uint64_t)run->eval.every_steps;
     struct evaluation evaluation;
     enum status status = STATUS_OK;
     while (!is_leaving(island) && !sync_thread_is_ended(island->sync)) {
+        (void)take_continued(island);
+        uint64_t last = (uint64_t)run->inner.steps, every = (uint64_t)run->eval.every_steps;
         bool go_on = sync_thread_catch_up(island->sync);
         if (go_on)
             follow_run_clock(island);
@@ -637,12 +710,17 @@ static enum status run_island(struct island *island, struct error *error) {
     bool complete = false, orderly = false;
     struct error verdict = {0};
     enum status status = STATUS_OK;
-    if (sync_thread_wait_start(island->sync))
-        status = train(island, &complete, error);
-    if (status == STATUS_OK)
-        checkpoint_last(island);
-    if (status == STATUS_OK && complete)
-        status = conclude(island, state_hex, error);
+    bool started = sync_thread_wait_start(island->sync);
+    do {
+        complete = false;
+        state_hex[0] = '\0';
+        if (started)
+            status = train(island, &complete, error);
+        if (status == STATUS_OK)
+            checkpoint_last(island);
+        if (status == STATUS_OK && complete)
+            status = conclude(island, state_hex, error);
+    } while (status == STATUS_OK && started && !is_leaving(island) && take_continued(island));
     enum status stopped = sync_thread_verdict(island->sync, &orderly, &verdict);
     /* Who holds the final versions has done its part, also when the farewell is lost with the outer. */
     if (complete && stopped == STATUS_UNREACHABLE)
@@ -678,6 +756,8 @@ static void close_island(struct island *island) {
             (void)!worker_link_send(island->link, &goodbye);
         worker_link_close(island->link);
     }
+    enrol_recovery_close(island->recovery);
+    aside_wait(&island->closing_recovery);
     selftest_close(island->selftest);
     worker_store_close(island->store);
     inner_loop_close(&island->loop);

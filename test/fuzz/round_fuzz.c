@@ -60,7 +60,9 @@ static bool is_missing(uint32_t slot, uint32_t fragment, uint64_t step) {
         return false;
     if (place->state == ROUND_PLACE_EXCUSED && step <= place->contribution.send_step)
         return false;
-    return place->state == ROUND_PLACE_RECEIVING || (step >= member->offered_step && !member->blocked);
+    bool passed_by =
+        machine.options.quorum == 0 && step < member->offered_step; /* with a quorum each sends by its own steps */
+    return place->state == ROUND_PLACE_RECEIVING || (!passed_by && !member->blocked);
 }
 
 /* quorum all, all in step: who is expected is in the round, or can bring nothing to it. */
@@ -335,13 +337,14 @@ static void some_event(struct fuzz_input *input) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const int32_t quorums[] = {0, 0, 1, 2, 3, -50, -100, 70};
+    static const uint64_t stales[] = {0, 1, 2, ROUND_STALE_QUORUM};
     struct fuzz_input input = {data, size};
     uint8_t workers = fuzz_u8(&input), fragments = fuzz_u8(&input); /* all fragments are slow: one input in 256 */
     struct round_options options = {.workers = 1 + workers % 4,
                                     .fragments = fragments == UINT8_MAX ? MESSAGE_FRAGMENTS_MAX : 1 + fragments % 3,
                                     .quorum = quorums[fuzz_u8(&input) % 8],
                                     .min_workers = 1 + fuzz_u8(&input) % 3,
-                                    .stale = fuzz_u8(&input) % 3};
+                                    .stale = stales[fuzz_u8(&input) % 4]};
     uint8_t grace = fuzz_u8(&input), restored = fuzz_u8(&input);
     options.grace_us = grace == 0 ? ROUND_GRACE_AUTO : (int64_t)grace << 12;
     options.started = restored & 1;

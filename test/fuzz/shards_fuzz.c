@@ -31,9 +31,9 @@ static uint64_t try_corpus(const struct data_options *data, int64_t vocab, struc
     }
     uint64_t tokens = corpus_tokens(corpus), count = tokens < TOKENS_COPIED_MAX ? tokens : TOKENS_COPIED_MAX;
     int32_t *ids = malloc(count * sizeof *ids + 1);
-    corpus_copy(corpus, 0, count, ids);
+    CHECK(corpus_copy(corpus, 0, count, ids, NULL) == STATUS_OK);
     check_ids(ids, count, vocab);
-    corpus_copy(corpus, tokens - count, count, ids);
+    CHECK(corpus_copy(corpus, tokens - count, count, ids, NULL) == STATUS_OK);
     check_ids(ids, count, vocab);
     free(ids);
     corpus_close(corpus);
@@ -45,10 +45,10 @@ static void draw(struct dataset *dataset, const struct shape *shape, uint64_t to
     int32_t *first = malloc(count * sizeof *first), *again = malloc(count * sizeof *again);
     CHECK(dataset_tokens(dataset) == tokens && dataset_windows(dataset) >= 1);
     dataset_set_cursor(dataset, dataset_windows(dataset) - 1); /* over the end of an epoch */
-    dataset_next(dataset, WINDOWS_DRAWN, first);
+    CHECK(dataset_next(dataset, WINDOWS_DRAWN, first, NULL) == STATUS_OK);
     CHECK(dataset_cursor(dataset) == dataset_windows(dataset) - 1 + WINDOWS_DRAWN);
     dataset_set_cursor(dataset, dataset_windows(dataset) - 1);
-    dataset_next(dataset, WINDOWS_DRAWN, again);
+    CHECK(dataset_next(dataset, WINDOWS_DRAWN, again, NULL) == STATUS_OK);
     CHECK(memcmp(first, again, count * sizeof *first) == 0);
     check_ids(first, count, shape->vocab);
     free(first);
@@ -69,7 +69,7 @@ static void try_dataset(const struct data_options *data, const struct shape *sha
     if (status == STATUS_OK) {
         int32_t *window = malloc((size_t)(shape->context + 1) * sizeof *window);
         for (uint64_t i = 0; i < dataset_windows(dataset); i++) {
-            dataset_window(dataset, i, window);
+            CHECK(dataset_window(dataset, i, window, NULL) == STATUS_OK);
             check_ids(window, (size_t)(shape->context + 1), shape->vocab);
         }
         free(window);

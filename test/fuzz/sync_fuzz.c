@@ -22,7 +22,8 @@ enum {
     MAIL = 64,
     COMMITS_KEPT = 8,
     HEALING_TURNS = 400,
-    HEALING_VERSIONS = 60
+    HEALING_VERSIONS = 60,
+    STALE_FAR = 20 /* as a quorum has it, but less than the versions of the healing */
 };
 
 /* ---- the run: of each fragment a tree of versions ---- */
@@ -511,7 +512,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t mode = fuzz_u8(&input);
     options.strict = mode & 1;
     options.lockstep = mode & 2;
-    options.stale = options.strict && options.lockstep ? 0 : 2;
+    bool far = (mode & 4) && !options.strict && !options.lockstep;
+    options.stale = far ? STALE_FAR : options.strict && options.lockstep ? 0 : 2;
     options.overlap_steps = options.strict ? fuzz_u8(&input) % options.schedule.every_steps : 0;
     options.drift = fuzz_u8(&input) % 12;
     sync_open(&machine, &options);

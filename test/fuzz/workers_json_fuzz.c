@@ -38,7 +38,8 @@ static struct admission *change(struct admission *admission) {
     keys_enrolment_pair(token.secret, &pair);
     enum status status = admission_add_token(admission, &token, 1000, &error);
     fuzz_check_refusal(status, &error);
-    if (status == STATUS_OK && admission_register(admission, pair.public_key, &request, 1000, &certificate, &refuse)) {
+    if (status == STATUS_OK &&
+        admission_register(admission, pair.public_key, &request, 0, 1000, &certificate, &refuse)) {
         CHECK(certificate.slot < MESSAGE_WORKERS_MAX && certificate.name[0] != '\0');
         CHECK(certificate_verify(&certificate, keys.sign_key, &error) == STATUS_OK);
         CHECK(admission_role(admission, request.worker_key) == PEER_ROLE_WORKER);

@@ -4,16 +4,32 @@
  *   node: the worker      worker/sync_machine.c  train = on_step, end_training = on_end, boundary, merge = on_merged, run_clock = sync_run_clock
  *                         worker/follow.c        on_state, on_commit, on_snapshot, apply = on_applied and on_differs, consider_joined
  *   node: the outer       outer/round.c          on_offer, WHOLE, join = on_join, leave = on_leave;  outer/outer_catch_up.c  on_fetch, say_state
- *   rounds                outer/round.c          CAN_CLOSE = consider_close, close_round, committed = on_committed;  outer/ledger.c  the marks
+ *   rounds                outer/round.c          CLOSES = consider_close, close_round, committed = on_committed;  outer/ledger.c  the marks
  *   consider, lead        outer/recovery.c       fetch_newer, has_heard_enough;  outer_catch_up.c  lead
  *   world                 deadlines that may pass at any time, and the faults
  *
  * Abstractions. A version's state is its identity, an index into a ghost table of commits (epoch, version, parent, marks, units). The work of a
  * step is one unit (a bit); a contribution carries the units that it holds, a version those that are in it: so a double count is seen
  * whatever the counters say. Messages are FIFO per worker, each with its session. Bytes of a contribution arrive in a step of their own
- * after OFFER (RECEIVING, WHOLE); a commit's bytes come with its record. CLOSE, durable and PUBLISH are three steps: an outer can die
- * between them. READY and JOINED are heard with HELLO. With EAGER what a worker says is heard before anything else happens. Faults strike
- * worker 0: the workers are alike. Not here: refused contents, grace, evaluation, FINISH, admission, the token log of a worker.
+ * after OFFER (RECEIVING, WHOLE); a commit's bytes come with its record. CLOSE with what makes it durable, and PUBLISH, are two steps: an outer can
+ * die between them; one that dies between CLOSE and durable leaves what one leaves that dies before CLOSE, since its rounds are gone and nobody
+ * has seen the version, and nothing else looks at the difference. READY and JOINED are heard with HELLO. With EAGER what a worker says is heard
+ * before anything else happens. Faults strike worker 0: the workers are alike. A session is 1 or 2: links are FIFO, so at most two sessions of
+ * a worker are ever under way. BLOCKED is looked up when a round could close, not kept: from when it is true it stays so until the next commit.
+ * REFUSE is heard at once, as `again`: it is said before the commit that frees the place. A snapshot is made and said in one step, of the newest
+ * version. Not here: refused contents (EXCUSED, RESET), grace, min_workers, an outer that stood still, evaluation, END, FINISH, admission, the
+ * token log of a worker, paced steps.
+ *
+ * With PATIENT (the configurations with 3 workers and 2 fragments) what a deadline ends is waited for: ROUND_END_PATIENCE and ROUND_RETURN_PATIENCE
+ * pass when nothing else can happen, but for EARLY of them, which pass at any time. This is a bound, as EAGER is: the other configurations let
+ * them pass at any time. Besides, three steps are taken as soon as they can be, since whatever can happen first commutes with them; this loses
+ * no end and no violation, as runs are finite:
+ *   HEARS_AT_ONCE  a COMMIT that follows the tail of a queue with room, where no fault can strike this worker any more: it is appended; apply takes
+ *                  from the other end, train and merges do not look at the queue
+ *   TAKES          apply of a fragment whose record is due, under the same conditions: the worker cannot train, nor this fragment
+ *                  be sent, before this version is merged
+ *   GREETS         HELLO of a worker that bears nothing newer and cannot apply, to an outer that does not lead, when no fault is left: it
+ *                  only adds to who is heard, and the outer leads when the last one is
  *
  * Checked. Invariant 1: close_round (no unit twice, the record whole, measured from the run's own line), merge (what resolves a record holds
  * it). 2: merge (never bytes of another state). 3: merge, send (work against units; the CHECKs of sync_ledger_check). 4: apply (what is held only
@@ -78,6 +94,9 @@
 #ifndef CORRUPTIONS
 #define CORRUPTIONS 0
 #endif
+#ifndef EARLY
+#define EARLY 0 /* with PATIENT: how many deadlines may pass although something else can happen */
+#endif
 #ifndef LIMIT
 #define LIMIT 5 /* versions of a fragment that are told apart, those of lost branches included */
 #endif
@@ -97,6 +116,7 @@
 #define NEWER(f, a, b) (EPOCH(f, a) > EPOCH(f, b) || (EPOCH(f, a) == EPOCH(f, b) && VERSION(f, a) > VERSION(f, b)))
 #define BIT(w) (1 << (w))
 #define MAX_(a, b) ((a) > (b) -> (a) : (b))
+#define LESS(a, b) ((a) < (b) -> (a) : (b))
 #define ALL (BIT(WORKERS) - 1)
 #define ONES(x) (((x) & 1) + (((x) >> 1) & 1) + (((x) >> 2) & 1) + (((x) >> 3) & 1) + (((x) >> 4) & 1) + (((x) >> 5) & 1) + \
                  (((x) >> 6) & 1) + (((x) >> 7) & 1))
@@ -124,14 +144,16 @@ bool cut[W]; /* the link behind the outer's session is dead, and the outer may n
 
 /* ---- the outer ---- */
 bool leading, started, uneven, finished, window_over;
-byte epoch, sessions_given, mode;
+byte epoch, mode;
 byte head[F];  /* of the newest durable version; round_fragment.version */
 byte floor[F]; /* the oldest version from which a replay is possible */
-byte closing[F], made[F]; /* 0 open, 1 CLOSE given, 2 durable, 3 published before durable (a planted bug) */
+byte closing[F], made[F]; /* 0 open, 2 durable, 1 and 3 a planted bug: not durable, and published before */
 byte o_session[W];  /* 0 = not connected */
+byte o_last[W];     /* the number of the last session, 1 or 2: there are never messages of more than two of them */
+bit o_incarnation[W];
 bool o_stated[W], o_joined[W];
 byte member[W];     /* 0 lost or absent, 1 live, 2 done */
-byte joined_step[W];
+byte joined_step[W], offered_step[W];
 byte processed[W];
 byte returning;
 byte p_state[F * W], p_base[F * W], p_from[F * W], p_to[F * W], p_tokens[F * W], p_step[F * W], p_units[F * W];
@@ -141,7 +163,8 @@ bit p_incarnation[F * W];
 #define P_WHOLE 2
 #define P_CLOSING 3
 /* recovery */
-byte heard, newest_step, newest_mask;
+byte heard;
+byte claim_epoch[W], claim_step[W], claim_mask[W];
 byte borne[F * W], fetching_from[F];
 /* its disk, and a backup of it */
 byte d_head[F], d_floor[F], d_epoch, d_live;
@@ -156,12 +179,12 @@ bool late;  /* ghost: a worker that could be heard was not */
 bool alive[W], said_hello[W], stated[W], joined[W], catching_up[W], back[W], last[W], done[W], said_done[W], w_started[W];
 bit incarnation[W];
 byte session[W], step[W], counter[W], units[W]; /* units: ghost, how many steps were ever trained: names of units of work */
-byte held[F * W], queued[F * W], queue[F * W * 2], wanted[F * W];
-bool first_is_snapshot[F * W], fetching[F * W], behind[F * W];
+byte held[F * W], queued[F * W], queue[F * W * 2], wanted[F * W], asked[F * W];
+bool first_is_snapshot[F * W], of_run[F * W], here[F * W], fetching[F * W], behind[F * W];
 byte merged[F * W], ready[F * W]; /* ready 0 = none */
-bool ready_jump[F * W], wrong[F * W] /* ghost: the bytes of the ready copy are not those of its identity */;
+bool wrong[F * W] /* ghost: the bytes of the ready copy are not those of its identity */;
 byte work[F * W], orphaned[F * W];
-bool r_active[F * W];
+bool r_active[F * W], again[F * W] /* its offer was refused as DUPLICATE */;
 byte r_base[F * W], r_step[F * W], r_from[F * W], r_to[F * W], r_tokens[F * W], r_units[F * W];
 byte copy_units[F * W]; /* ghost: units of work that theta holds and the merged version does not */
 /* the checkpoint of worker 0 */
@@ -170,15 +193,16 @@ bool k_exists;
 byte k_step, k_counter, k_merged[F], k_work[F], k_r_base[F], k_r_step[F], k_r_from[F], k_r_to[F], k_r_tokens[F], k_r_units[F], k_units[F];
 bool k_r_active[F];
 #endif
-bool ever_jumped[W]; /* ghost */
+bool ever_jumped[W]; /* ghost: work was guessed */
 
 /* ---- faults that are left ---- */
-byte link_losses, worker_crashes, outer_crashes, checkpoints, corruptions;
+byte link_losses, worker_crashes, outer_crashes, checkpoints, corruptions, lates, early;
 
 /* scratch: written before it is read within one atomic step, no part of the state */
-hidden byte f, g, x, y, z, n, m, R, open_step, any;
+hidden byte f, g, x, y, z, n, m, clock, open_step, any;
 hidden byte a1, a2, a3, a4, a5, a6, s1;
 hidden byte b1, b2, b3;
+hidden byte claimed_epoch, claimed_step, claimed_mask;
 hidden mtype kind;
 
 #ifdef BUG_OLD_SESSIONS_HEARD
@@ -196,10 +220,12 @@ hidden mtype kind;
 #else
 #define COUNTS_MARK(f, w) (MARK(f, ready[I(f, w)], w) == r_to[I(f, w)])
 #endif
-#define COVERS(f, w) (ready[I(f, w)] && MARK(f, ready[I(f, w)], w) > MARK(f, merged[I(f, w)], w) && !COUNTS(f, w))
-#define EXPIRES(f, w) (ready[I(f, w)] && r_active[I(f, w)] && !COUNTS(f, w) && (COVERS(f, w) || ready_jump[I(f, w)] || \
+#define COVERS(f, w) (ready[I(f, w)] && MARK(f, ready[I(f, w)], w) > MARK(f, merged[I(f, w)], w) && !COUNTS(f, w) && orphaned[I(f, w)] > 0)
+#define COVERED(f, w) (COVERS(f, w) -> LESS(orphaned[I(f, w)], work[I(f, w)]) : 0)
+#define EXPIRES(f, w) (ready[I(f, w)] && r_active[I(f, w)] && !COUNTS(f, w) && (MARK_EXPIRES(f, w) || \
                        VERSION(f, ready[I(f, w)]) < VERSION(f, r_base[I(f, w)]) || \
                        VERSION(f, ready[I(f, w)]) - VERSION(f, r_base[I(f, w)]) > STALE))
+#define MARK_EXPIRES(f, w) (MARK(f, ready[I(f, w)], w) != r_from[I(f, w)])
 #define DOOMED(f, w) (EXPIRES(f, w)) /* its merge, due at the next boundary, ends the record */
 #define MERGE_DUE(f, w) (r_active[I(f, w)] && (step[w] >= T || step[w] >= r_step[I(f, w)] + TAU))
 #define MERGEABLE(f, w) (ready[I(f, w)] && (COVERS(f, w) || !COUNTS(f, w) || MERGE_DUE(f, w) || last[w] || !STRICT))
@@ -207,17 +233,18 @@ hidden mtype kind;
 
 inline forget_record(f, w) {
     r_active[I(f, w)] = false; r_base[I(f, w)] = 0; r_step[I(f, w)] = 0; r_from[I(f, w)] = 0;
-    r_to[I(f, w)] = 0; r_tokens[I(f, w)] = 0; r_units[I(f, w)] = 0
+    r_to[I(f, w)] = 0; r_tokens[I(f, w)] = 0; r_units[I(f, w)] = 0; again[I(f, w)] = false
 }
 
 inline say_offer(f, w) {
+    again[I(f, w)] = false;
     assert(nfull(up[w]));
     up[w]!OFFER, session[w], f, r_base[I(f, w)], r_from[I(f, w)], r_to[I(f, w)], r_tokens[I(f, w)], r_step[I(f, w)], r_units[I(f, w)]
 }
 
 /* COUNTED, COVERED, SHIFT or TAKE, with its MERGED: on_merged */
 inline merge(f, w) {
-    b1 = COUNTS(f, w); b2 = COVERS(f, w); b3 = EXPIRES(f, w);
+    b1 = COUNTS(f, w); b2 = COVERED(f, w); b3 = EXPIRES(f, w);
     n = ready[I(f, w)];
     assert(!wrong[I(f, w)]); /* invariant 2: the merge sees only bytes that are those of the identity */
     if
@@ -227,41 +254,25 @@ inline merge(f, w) {
 #ifdef BUG_ORPHANS_FORGOTTEN
         orphaned[I(f, w)] = 0;
 #else
-        orphaned[I(f, w)] = (orphaned[I(f, w)] > r_tokens[I(f, w)] -> orphaned[I(f, w)] - r_tokens[I(f, w)] : 0);
+        orphaned[I(f, w)] = orphaned[I(f, w)] - LESS(orphaned[I(f, w)], r_tokens[I(f, w)]);
 #endif
         forget_record(f, w)
     :: else ->
+        work[I(f, w)] = work[I(f, w)] - b2;
+        orphaned[I(f, w)] = orphaned[I(f, w)] - b2;
         if
-        :: b2 ->
-            work[I(f, w)] = work[I(f, w)] - (orphaned[I(f, w)] < work[I(f, w)] -> orphaned[I(f, w)] : work[I(f, w)]);
-            orphaned[I(f, w)] = 0
-        :: else
-        fi;
-        if
-        :: b3 ->
-            if
-            :: ready_jump[I(f, w)] -> orphaned[I(f, w)] = r_tokens[I(f, w)]
-            :: else
-            fi;
+        :: b3 -> /* on another branch it may count all the same */
+            b3 = r_tokens[I(f, w)] - LESS(b2, r_tokens[I(f, w)]);
+            orphaned[I(f, w)] = MAX_(orphaned[I(f, w)], b3);
+            ever_jumped[w] = true;
             forget_record(f, w)
         :: else
         fi
     fi;
-#ifndef BUG_OFFERED_ONCE
-    /* Still in flight: the offer is said again, since it may have been refused for what the outer held at that time. */
-    if
-    :: r_active[I(f, w)] && joined[w] -> say_offer(f, w)
-    :: else
-    fi;
-#endif
-    ever_jumped[w] = ever_jumped[w] || ready_jump[I(f, w)];
+    ever_jumped[w] = ever_jumped[w] || b2 > 0;
     merged[I(f, w)] = n;
     ready[I(f, w)] = 0;
-    ready_jump[I(f, w)] = false;
-    if
-    :: orphaned[I(f, w)] > work[I(f, w)] -> orphaned[I(f, w)] = work[I(f, w)]
-    :: else
-    fi;
+    orphaned[I(f, w)] = LESS(orphaned[I(f, w)], work[I(f, w)]);
     copy_units[I(f, w)] = copy_units[I(f, w)] & ~APPLIED(f, n, w);
     /* Invariant 3, the worker's side: no token of work that is not in the copy any more; exact unless the worker had to guess. */
     assert(work[I(f, w)] <= ONES(copy_units[I(f, w)]));
@@ -294,21 +305,21 @@ inline boundary(w) {
     any = 0 /* a d_step may not end in a loop */
 }
 
-/* sync_run_clock -> R */
+/* sync_run_clock -> clock */
 inline run_clock(w) {
-    R = 0; open_step = 255;
+    clock = 0; open_step = 255;
     for (g : 0 .. F - 1) {
         x = c_run_step[C(g, (ready[I(g, w)] -> ready[I(g, w)] : merged[I(g, w)]))];
         y = MAX_(x, step[w]);
         z = NEXT_DUE(g, y);
-        R = MAX_(R, x);
+        clock = MAX_(clock, x);
         open_step = (z < open_step -> z : open_step)
     }
     if
-    :: R <= step[w] || (!LOCKSTEP && !back[w]) -> R = step[w]
+    :: clock <= step[w] || (!LOCKSTEP && !back[w]) -> clock = step[w]
     :: else ->
         if
-        :: LOCKSTEP && R >= open_step -> R = open_step - 1
+        :: LOCKSTEP && clock >= open_step -> clock = open_step - 1
         :: else
         fi
     fi
@@ -318,7 +329,7 @@ inline run_clock(w) {
 inline train(w) {
     run_clock(w);
     back[w] = false;
-    step[w] = MAX_(step[w], R);
+    step[w] = MAX_(step[w], clock);
     if
     :: step[w] < T ->
         step[w] = step[w] + 1;
@@ -388,13 +399,18 @@ inline say_done(w) {
 
 /* ---- worker: follow.c ---- */
 #define TAIL(f, w) (queued[I(f, w)] == 0 -> held[I(f, w)] : queue[I(f, w) * 2 + queued[I(f, w)] - 1])
-#define KNOWS(f, w, c) (held[I(f, w)] == c || (queued[I(f, w)] > 0 && queue[I(f, w) * 2] == c) || (queued[I(f, w)] > 1 && queue[I(f, w) * 2 + 1] == c))
-#define IS_HERE(f, w) (!fetching[I(f, w)] && (held[I(f, w)] == wanted[I(f, w)] || NEWER(f, held[I(f, w)], wanted[I(f, w)])))
+#define KNOWS(f, w, c) (!first_is_snapshot[I(f, w)] && held[I(f, w)] == (c) || queued[I(f, w)] > 0 && queue[I(f, w) * 2] == (c) || \
+                        queued[I(f, w)] > 1 && queue[I(f, w) * 2 + 1] == (c))
+
+inline answered(f, w) {
+    fetching[I(f, w)] = false; asked[I(f, w)] = 0
+}
 
 inline fetch(f, w, have) {
     if
     :: !fetching[I(f, w)] ->
         fetching[I(f, w)] = true;
+        asked[I(f, w)] = have;
         behind[I(f, w)] = false;
         if
         :: session[w] ->
@@ -408,15 +424,18 @@ inline fetch(f, w, have) {
 
 inline drop_queue(f, w) {
     queued[I(f, w)] = 0; queue[I(f, w) * 2] = 0; queue[I(f, w) * 2 + 1] = 0;
-    first_is_snapshot[I(f, w)] = false
+    first_is_snapshot[I(f, w)] = false; of_run[I(f, w)] = false
+}
+
+inline note_held(f, w, is_of_run) {
+    here[I(f, w)] = here[I(f, w)] || held[I(f, w)] == wanted[I(f, w)] || (is_of_run) && !NEWER(f, wanted[I(f, w)], held[I(f, w)])
 }
 
 inline consider_joined(w) {
-    any = 0;
-    for (g : 0 .. F - 1) { any = any + (IS_HERE(g, w) -> 0 : 1) }
     if
-    :: stated[w] && !joined[w] && any == 0 ->
+    :: stated[w] && !joined[w] && here[I(0, w)] && here[I(F - 1, w)] ->
         joined[w] = true;
+        for (g : 0 .. F - 1) { wanted[I(g, w)] = 0 }
         z = step[w]; /* sync_joined_step */
         for (g : 0 .. F - 1) {
             if
@@ -426,13 +445,19 @@ inline consider_joined(w) {
         }
         assert(nfull(up[w]));
         up[w]!JOINED, session[w], 0, z, counter[w], 0, 0, 0, 0;
-        for (g : 0 .. F - 1) {
-            if
-            :: r_active[I(g, w)] && !DOOMED(g, w) -> say_offer(g, w)
-            :: else
-            fi
-        }
-        back[w] = back[w] || catching_up[w];
+        if /* in the order of their steps */
+        :: F > 1 && r_step[I(F - 1, w)] < r_step[I(0, w)] && r_active[I(F - 1, w)] && !DOOMED(F - 1, w) -> say_offer(F - 1, w)
+        :: else
+        fi;
+        if
+        :: r_active[I(0, w)] && !DOOMED(0, w) -> say_offer(0, w)
+        :: else
+        fi;
+        if
+        :: F > 1 && r_step[I(F - 1, w)] >= r_step[I(0, w)] && r_active[I(F - 1, w)] && !DOOMED(F - 1, w) -> say_offer(F - 1, w)
+        :: else
+        fi;
+        back[w] = !LOCKSTEP && step[w] < T;
         catching_up[w] = false;
         say_done(w)
     :: else
@@ -448,22 +473,30 @@ inline on_state(w, h0, h1, tokens) {
     for (f : 0 .. F - 1) {
         x = (f == 0 -> h0 : h1);
         wanted[I(f, w)] = x;
-#ifndef BUG_LOST_QUEUE_KEPT
-        /* What is queued behind the run's head is of a branch that the run does not contain. */
-        if
-        :: held[I(f, w)] == x -> drop_queue(f, w)
-        :: held[I(f, w)] != x && queued[I(f, w)] == 2 && queue[I(f, w) * 2] == x -> queued[I(f, w)] = 1; queue[I(f, w) * 2 + 1] = 0
-        :: else
-        fi;
+#ifdef BUG_LOST_BRANCH_IS_HERE
+        here[I(f, w)] = held[I(f, w)] == x || NEWER(f, held[I(f, w)], x);
+#else
+        here[I(f, w)] = held[I(f, w)] == x;
 #endif
+        of_run[I(f, w)] = false;
         if
-        :: KNOWS(f, w, x)
+        :: TAIL(f, w) == x
         :: else ->
+#ifndef BUG_LOST_QUEUE_KEPT
+            /* What follows the run's head is of a branch that was lost. */
             if
-            :: VERSION(f, x) == 0 ->
+            :: here[I(f, w)] || KNOWS(f, w, x) -> drop_queue(f, w)
+            :: else
+            fi;
+#endif
+            if
+            :: here[I(f, w)]
+            :: !here[I(f, w)] && VERSION(f, x) == 0 ->
                 assert(lossy); /* LOST: a trained worker must not be reset */
 #ifndef BUG_LOST_JOINS
                 alive[w] = false; cut[w] = true; session[w] = 0; stated[w] = false /* it says so and waits for its user */
+#else
+                here[I(f, w)] = true
 #endif
             :: else ->
                 y = (first_is_snapshot[I(f, w)] -> held[I(f, w)] : TAIL(f, w));
@@ -474,53 +507,66 @@ inline on_state(w, h0, h1, tokens) {
     consider_joined(w)
 }
 
+#ifdef BUG_FULL_QUEUE_WAITS
+#define ANSWERS_AT_ONCE false
+#else
+#define ANSWERS_AT_ONCE true
+#endif
 inline on_commit(w, f, c) {
+    if /* the answer to the FETCH, whatever has come or was applied meanwhile */
+    :: ANSWERS_AT_ONCE && fetching[I(f, w)] && (c_parent[C(f, c)] == asked[I(f, w)] || c == asked[I(f, w)]) ->
+        if
+        :: first_is_snapshot[I(f, w)] && held[I(f, w)] == asked[I(f, w)] -> drop_queue(f, w)
+        :: else
+        fi;
+        answered(f, w)
+    :: else
+    fi;
     x = TAIL(f, w);
     if
     :: KNOWS(f, w, c) ->
         if
-        :: x == c -> fetching[I(f, w)] = false
+        :: x == c -> answered(f, w)
         :: else
         fi;
         consider_joined(w)
     :: else ->
         if
-        :: x == NOTHING || c_parent[C(f, c)] != x ->
-            if
-            :: NEWER(f, c, x) -> behind[I(f, w)] = true; fetch(f, w, x)
-            :: else
-            fi
-        :: else ->
-            if
-            :: queued[I(f, w)] == 2 ->
-                behind[I(f, w)] = true;
+        :: c_parent[C(f, c)] != x && !NEWER(f, c, x)
+        :: (c_parent[C(f, c)] == x || NEWER(f, c, x)) && queued[I(f, w)] == 2 ->
 #ifndef BUG_FULL_QUEUE_WAITS
-                fetching[I(f, w)] = false /* the answer came: it is fetched again when the queue is empty */
+            answered(f, w); /* it is fetched again when the queue is empty */
 #endif
-            :: else ->
-                fetching[I(f, w)] = false;
-                queue[I(f, w) * 2 + queued[I(f, w)]] = c;
-                queued[I(f, w)] = queued[I(f, w)] + 1
-            fi
+            behind[I(f, w)] = true
+        :: c_parent[C(f, c)] != x && NEWER(f, c, x) && queued[I(f, w)] < 2 -> behind[I(f, w)] = true; fetch(f, w, x)
+        :: else ->
+            answered(f, w);
+            queue[I(f, w) * 2 + queued[I(f, w)]] = c;
+            queued[I(f, w)] = queued[I(f, w)] + 1
         fi
     fi
 }
 
 inline on_snapshot(w, f, c) {
     if
-    :: !fetching[I(f, w)]
+    :: !fetching[I(f, w)] && !first_is_snapshot[I(f, w)] && !NEWER(f, c, held[I(f, w)])
     :: else ->
-        fetching[I(f, w)] = false;
+        answered(f, w);
         if
-        :: first_is_snapshot[I(f, w)] && queue[I(f, w) * 2] == c
+        :: here[I(f, w)] && !NEWER(f, c, held[I(f, w)]) -> consider_joined(w) /* a late answer */
         :: else ->
-            drop_queue(f, w);
             if
-            :: held[I(f, w)] == c
+            :: first_is_snapshot[I(f, w)] && queue[I(f, w) * 2] == c -> of_run[I(f, w)] = stated[w]
             :: else ->
-                queue[I(f, w) * 2] = c;
-                queued[I(f, w)] = 1;
-                first_is_snapshot[I(f, w)] = true
+                drop_queue(f, w);
+                if
+                :: held[I(f, w)] == c -> note_held(f, w, true); consider_joined(w)
+                :: else ->
+                    queue[I(f, w) * 2] = c;
+                    queued[I(f, w)] = 1;
+                    first_is_snapshot[I(f, w)] = true;
+                    of_run[I(f, w)] = stated[w]
+                fi
             fi
         fi
     fi
@@ -537,7 +583,8 @@ inline apply(w, f, bad) {
     if
     :: bad && !first_is_snapshot[I(f, w)] && COMPARED -> /* DIFFERS */
         drop_queue(f, w);
-        fetching[I(f, w)] = false;
+        answered(f, w);
+        here[I(f, w)] = false;
         held[I(f, w)] = NOTHING;
         fetch(f, w, NOTHING)
     :: else ->
@@ -552,19 +599,33 @@ inline apply(w, f, bad) {
         od;
         assert(lossy || y == x); /* nobody holds what a crash of the outer would lose */
         ready[I(f, w)] = x;
-        ready_jump[I(f, w)] = b1;
         wrong[I(f, w)] = bad && !b1;
+        n = MARK(f, x, w) + work[I(f, w)] - (COUNTS(f, w) -> r_tokens[I(f, w)] : COVERED(f, w));
+        counter[w] = MAX_(counter[w], n);
+#ifndef BUG_OFFERED_ONCE
+        /* It was refused for what the outer held at that time. */
         if
-        :: MARK(f, x, w) > counter[w] -> counter[w] = MARK(f, x, w)
+        :: again[I(f, w)] && r_active[I(f, w)] && joined[w] && !DOOMED(f, w) -> say_offer(f, w)
         :: else
         fi;
+#endif
         held[I(f, w)] = x;
-        first_is_snapshot[I(f, w)] = false;
+        if
+        :: stated[w] && !joined[w] -> note_held(f, w, b1 && of_run[I(f, w)])
+        :: else
+        fi;
+        b2 = b1 && !of_run[I(f, w)] && fetching[I(f, w)]; /* STATE came meanwhile: that answer may lead nowhere now */
+        first_is_snapshot[I(f, w)] = false; of_run[I(f, w)] = false;
         queue[I(f, w) * 2] = queue[I(f, w) * 2 + 1];
         queue[I(f, w) * 2 + 1] = 0;
         queued[I(f, w)] = queued[I(f, w)] - 1;
         if
-        :: queued[I(f, w)] == 0 && behind[I(f, w)] && stated[w] -> fetch(f, w, x)
+        :: b2 -> answered(f, w)
+        :: else
+        fi;
+        y = TAIL(f, w);
+        if
+        :: b2 || queued[I(f, w)] == 0 && behind[I(f, w)] && stated[w] -> fetch(f, w, y)
         :: else
         fi;
         consider_joined(w)
@@ -576,7 +637,7 @@ inline worker_hears(w) {
     if
     :: kind == WELCOME || kind == STATE && a3 >= 128 -> /* WELCOME, or WELCOME and STATE in one */
         session[w] = s1;
-        for (f : 0 .. F - 1) { fetching[I(f, w)] = false }
+        for (f : 0 .. F - 1) { answered(f, w) }
         stated[w] = false; joined[w] = false
     :: else
     fi;
@@ -606,15 +667,22 @@ inline worker_hears(w) {
 #define EXPECTED_COUNT ((member[0] == 1) + (member[1] == 1) + (member[2] == 1))
 #define WHOLE(f, w) (p_state[I(f, w)] == P_WHOLE)
 #define WHOLE_COUNT(f) (WHOLE(f, 0) + WHOLE(f, 1) + WHOLE(f, 2))
-/* some whole contribution is of a later step than this member's joining: then the largest step is */
+/* Some whole contribution is of a later step than this member's joining: then the largest step is. So too for what it has offered since. */
 #define AFTER(f, w, v) (WHOLE(f, v) && p_step[I(f, v)] > joined_step[w])
-#define MISSES(f, w) (!WHOLE(f, w) && member[w] == 1 && (AFTER(f, w, 0) || AFTER(f, w, 1) || AFTER(f, w, 2)))
+#define UP_TO(f, w, v) (WHOLE(f, v) && p_step[I(f, v)] >= offered_step[w])
+#define PASSED_BY(f, w) (LOCKSTEP && !UP_TO(f, w, 0) && !UP_TO(f, w, 1) && !UP_TO(f, w, 2))
+/* BLOCKED, said by telemetry and heard after all that was said before: it holds until the next commit. */
+#define BLOCKED(w) (alive[w] && o_joined[w] && joined[w] && session[w] == o_session[w] && len(up[w]) == 0 && !catching_up[w] && step[w] < T && \
+                    (WAITS(0, w) || WAITS(F - 1, w)) && merged[I(0, w)] == head[0] && merged[I(F - 1, w)] == head[F - 1])
+#define NOTHING_COMES(f, w) (p_state[I(f, w)] != P_RECEIVING && (PASSED_BY(f, w) || BLOCKED(w)))
+#define MISSES(f, w) (!WHOLE(f, w) && member[w] == 1 && (AFTER(f, w, 0) || AFTER(f, w, 1) || AFTER(f, w, 2)) && !NOTHING_COMES(f, w))
 #define MISSING(f) (MISSES(f, 0) || MISSES(f, 1) || MISSES(f, 2))
 #define REACHED(w) (member[w] != 0 && !cut[w] && step[w] >= T)
 #define IS_ENDING ((STALE > 0 || uneven) && (REACHED(0) || REACHED(1) || REACHED(2)))
 #define QUORUM_NOW (QUORUM < LIVE_COUNT -> QUORUM : LIVE_COUNT)
-#define CAN_CLOSE(f) (leading && started && closing[f] == 0 && returning == 0 && LIVE_COUNT > 0 && WHOLE_COUNT(f) > 0 && \
-                      (!MISSING(f) || IS_ENDING || (QUORUM > 0 && WHOLE_COUNT(f) >= QUORUM_NOW)))
+#define MAY_CLOSE(f) (leading && started && closing[f] == 0 && returning == 0 && LIVE_COUNT > 0 && WHOLE_COUNT(f) > 0)
+#define CLOSES(f) (MAY_CLOSE(f) && (!MISSING(f) || (QUORUM > 0 && WHOLE_COUNT(f) >= QUORUM_NOW)))
+#define CLOSES_LATE(f) (MAY_CLOSE(f) && IS_ENDING) /* ROUND_END_PATIENCE_US is over */
 
 inline empty_place(f, w) {
     p_state[I(f, w)] = P_EMPTY; p_base[I(f, w)] = 0; p_from[I(f, w)] = 0; p_to[I(f, w)] = 0; p_tokens[I(f, w)] = 0;
@@ -638,13 +706,14 @@ inline close_round(f) {
             /* Invariant 1: whole (what is summed is the whole record), once (no unit of work is in the run's line already). */
             assert((APPLIED(f, m, x) & p_units[I(f, x)]) == 0);
             assert(p_tokens[I(f, x)] <= ONES(p_units[I(f, x)]));
-            /* measured from the run's own line */
+            /* Measured from the run's own line; or from a lost branch that holds no work of this slot but what the run's line holds too: a
+             * record outlives a jump as long as its mark is the run's (expires_with_ready), and its difference is the same work then. */
             y = m;
             do
             :: y != p_base[I(f, x)] && y != 0 -> y = c_parent[C(f, y)]
             :: else -> break
             od;
-            assert(y == p_base[I(f, x)]);
+            assert(y == p_base[I(f, x)] || lossy && (APPLIED(f, p_base[I(f, x)], x) & ~APPLIED(f, m, x)) == 0);
 #ifndef BUG_MARK_NOT_COMPARED
             assert(p_from[I(f, x)] == MARK(f, m, x)); /* ledger_applied: a CHECK */
 #endif
@@ -657,15 +726,34 @@ inline close_round(f) {
         fi
     }
     made[f] = n;
+#ifdef BUG_PUBLISHED_BEFORE_DURABLE
     closing[f] = 1
+#else
+    closing[f] = 2; d_head[f] = n
+#endif
 }
 
+#ifdef PATIENT
+#define SPARED(w) (outer_crashes == 0 && corruptions == 0 && ((w) != 0 || link_losses == 0 && worker_crashes == 0) && \
+                   alive[w] && !cut[w] && joined[w] && session[w] == o_session[w])
+#define TAKES(f, w) (SPARED(w) && ready[I(f, w)] == 0 && queued[I(f, w)] > 0 && r_active[I(f, w)] && MERGE_DUE(f, w))
+#define STILL(f, w) (held[I(f, w)] != NOTHING && !NEWER(f, held[I(f, w)], head[f]) && (queued[I(f, w)] == 0 || ready[I(f, w)] != 0))
+#define GREETS(w) (!leading && mode && alive[w] && session[w] == 0 && !said_hello[w] && STILL(0, w) && STILL(F - 1, w) && \
+                   outer_crashes + link_losses + worker_crashes + corruptions + lates == 0)
+#define HEARS_AT_ONCE(f, w, c) (SPARED(w) && len(down[w]) == 0 && !fetching[I(f, w)] && !behind[I(f, w)] && queued[I(f, w)] < 2 && \
+                                TAIL(f, w) == c_parent[C(f, c)])
+#else
+#define TAKES(f, w) false
+#define GREETS(w) false
+#define HEARS_AT_ONCE(f, w, c) false
+#endif
 inline say_commit(f, c) {
     for (x : 0 .. W - 1) {
         if
         :: o_session[x] ->
             if
-            :: !cut[x] -> assert(nfull(down[x])); down[x]!COMMIT, o_session[x], f, c, 0
+            :: HEARS_AT_ONCE(f, x, c) -> queue[I(f, x) * 2 + queued[I(f, x)]] = c; queued[I(f, x)] = queued[I(f, x)] + 1
+            :: !HEARS_AT_ONCE(f, x, c) && !cut[x] -> assert(nfull(down[x])); down[x]!COMMIT, o_session[x], f, c, 0
             :: else
             fi
         :: else
@@ -709,7 +797,7 @@ inline leave(w) {
     o_joined[w] = false;
     returning = returning & ~BIT(w);
     member[w] = 0;
-    joined_step[w] = 0;
+    joined_step[w] = 0; offered_step[w] = 0;
     write_live();
     if
     :: !leading ->
@@ -729,11 +817,11 @@ inline join(w, at, tokens) {
     returning = returning & ~BIT(w);
     uneven = uneven || started;
     member[w] = 1;
-    joined_step[w] = at;
+    joined_step[w] = at; offered_step[w] = 0;
     processed[w] = MAX_(processed[w], tokens);
     for (g : 0 .. F - 1) {
         if
-        :: p_state[I(g, w)] == P_RECEIVING && p_incarnation[I(g, w)] != incarnation[w] -> empty_place(g, w)
+        :: p_state[I(g, w)] == P_RECEIVING && p_incarnation[I(g, w)] != o_incarnation[w] -> empty_place(g, w)
         :: else
         fi
     }
@@ -744,42 +832,47 @@ inline join(w, at, tokens) {
     write_live()
 }
 
-#ifdef BUG_OLDER_OFFER_BLOCKS
-#define REPLACES false
-#else
-#define REPLACES true /* who offers anew has given up what it was sending */
-#endif
+#define SAME(f, w, base, to, work_units) (p_base[I(f, w)] == (base) && p_to[I(f, w)] == (to) && p_units[I(f, w)] == (work_units))
 inline on_offer(w, f, base, from, to, tokens, at, work_units) {
+    /* the newest version of this outer that counts this slot */
+    y = head[f];
+    do
+    :: y != 0 && !(c_epoch[C(f, y)] == epoch && (c_counted[C(f, y)] & BIT(w))) -> y = c_parent[C(f, y)]
+    :: else -> break
+    od;
+#ifdef BUG_MARK_NOT_COMPARED
+    b1 = false;
+#else
+    b1 = from < MARK(f, head[f], w) || VERSION(f, base) < VERSION(f, y); /* DUPLICATE */
+#endif
+    b2 = b1 || member[w] != 1 || VERSION(f, base) > VERSION(f, head[f]) || VERSION(f, head[f]) - VERSION(f, base) > STALE;
+#ifdef BUG_OFFER_BEFORE_START
+    b2 = b2 || !started;
+#endif
     if
-    :: p_state[I(f, w)] == P_RECEIVING && p_incarnation[I(f, w)] == incarnation[w] && REPLACES &&
-       (p_base[I(f, w)] != base || p_to[I(f, w)] != to) -> empty_place(f, w)
+    :: p_state[I(f, w)] == P_RECEIVING && !b2 && !SAME(f, w, base, to, work_units) -> empty_place(f, w)
     :: else
     fi;
     if
-    :: p_state[I(f, w)] != P_EMPTY /* the same: go on; another: REFUSE DUPLICATE */
-    :: else ->
-        if
-#ifdef BUG_OFFER_BEFORE_START
-        :: !started
-#endif
-        :: member[w] != 1
+    :: p_state[I(f, w)] != P_EMPTY -> b1 = !SAME(f, w, base, to, work_units)
+    :: p_state[I(f, w)] == P_EMPTY && b2 -> b1 = b1 && member[w] == 1
 #ifndef BUG_MARK_NOT_COMPARED
-        :: from != MARK(f, head[f], w) /* below: DUPLICATE; above: MALFORMED */
+    :: p_state[I(f, w)] == P_EMPTY && !b2 && from != MARK(f, head[f], w) /* above it: MALFORMED */
 #endif
-        :: VERSION(f, base) > VERSION(f, head[f])
-        :: VERSION(f, base) <= VERSION(f, head[f]) && VERSION(f, head[f]) - VERSION(f, base) > STALE
-        :: else ->
-            p_state[I(f, w)] = P_RECEIVING;
-            p_base[I(f, w)] = base;
-            p_from[I(f, w)] = from;
-            p_to[I(f, w)] = to;
-            p_tokens[I(f, w)] = tokens;
-            p_step[I(f, w)] = at;
-            p_units[I(f, w)] = work_units;
-            p_incarnation[I(f, w)] = incarnation[w];
-            processed[w] = MAX_(processed[w], to)
-        fi
-    fi
+    :: else ->
+        p_state[I(f, w)] = P_RECEIVING;
+        p_base[I(f, w)] = base;
+        p_from[I(f, w)] = from;
+        p_to[I(f, w)] = to;
+        p_tokens[I(f, w)] = tokens;
+        p_step[I(f, w)] = at;
+        p_units[I(f, w)] = work_units;
+        p_incarnation[I(f, w)] = o_incarnation[w];
+        processed[w] = MAX_(processed[w], to);
+        offered_step[w] = MAX_(offered_step[w], at)
+    fi;
+    /* REFUSE_OFFER comes before any commit that would free the place. */
+    again[I(f, w)] = again[I(f, w)] || b1 && r_active[I(f, w)] && r_base[I(f, w)] == base && session[w] == o_session[w]
 }
 
 /* ---- the outer: recovery.c, outer_catch_up.c ---- */
@@ -820,9 +913,23 @@ inline lead() {
         fi
     }
     /* what only recovery knows is not needed any more */
-    heard = 0; newest_step = 0; newest_mask = 0; window_over = false; mode = 0;
+    heard = 0; window_over = false; mode = 0;
+    for (x : 0 .. W - 1) { claim_epoch[x] = 0; claim_step[x] = 0; claim_mask[x] = 0 }
     for (x : 0 .. F * W - 1) { borne[x] = 0 }
 }
+
+inline newest_claim() {
+    claimed_epoch = 0; claimed_step = 0; claimed_mask = 0;
+    for (x : 0 .. W - 1) {
+        if
+        :: (claim_epoch[x] != claimed_epoch -> claim_epoch[x] > claimed_epoch : claim_step[x] > claimed_step) ->
+            claimed_epoch = claim_epoch[x]; claimed_step = claim_step[x]; claimed_mask = claim_mask[x]
+        :: else
+        fi
+    }
+}
+#define HALF_HERE (2 * ONES(claimed_mask & heard) >= ONES(claimed_mask))
+#define HOLDS_ANYTHING (head[0] != 0 || head[F - 1] != 0)
 
 /* recovery_step: consider */
 inline consider() {
@@ -856,18 +963,19 @@ inline consider() {
 #endif
     :: mode != 4 ->
 #ifdef BUG_LIVE_ONLY
-        b1 = window_over || (d_live & ~heard) == 0
+        b1 = window_over && heard || (d_live & ~heard) == 0
 #else
-        b1 = window_over || (ALL & ~heard) == 0
+        b1 = window_over && heard || (ALL & ~heard) == 0
 #endif
     :: else ->
+        newest_claim();
         if
-        :: newest_step == 0 -> b1 = HEARD_COUNT >= WORKERS
+        :: claimed_mask == 0 -> b1 = (ALL & ~heard) == 0
         :: else ->
 #ifdef BUG_NEWEST_ONLY
-            b1 = (newest_mask & ~heard) == 0 || window_over && 2 * ONES(newest_mask & heard) >= ONES(newest_mask)
+            b1 = (claimed_mask & ~heard) == 0 || window_over && HALF_HERE
 #else
-            b1 = (ALL & ~heard) == 0 || window_over && 2 * ONES(newest_mask & heard) >= ONES(newest_mask)
+            b1 = HOLDS_ANYTHING && ((ALL & ~heard) == 0 || window_over && HALF_HERE)
 #endif
         fi
     fi;
@@ -880,21 +988,27 @@ inline consider() {
 inline on_hello(w, s) {
     cut[w] = false;
     leave(w);
-    sessions_given = sessions_given + 1;
-    o_session[w] = sessions_given;
+    o_last[w] = (o_last[w] == 1 -> 2 : 1);
+    o_session[w] = o_last[w];
+    o_incarnation[w] = a4;
     if
     :: leading -> say_state(w, 128)
     :: else ->
         assert(nfull(down[w]));
         down[w]!WELCOME, o_session[w], 0, 0, 0;
+        window_over = window_over && (mode == 4 || heard); /* it begins with the first who comes */
         heard = heard | BIT(w);
+        claim_epoch[w] = 0; claim_step[w] = 0; claim_mask[w] = 0;
         for (f : 0 .. F - 1) {
             y = (f == 0 -> a2 : a3);
             borne[I(f, w)] = (y == NOTHING -> 0 : y);
             if
-            :: y != NOTHING && c_run_step[C(f, y)] > newest_step ->
-                newest_step = c_run_step[C(f, y)];
-                newest_mask = c_counted[C(f, y)]
+            :: y != NOTHING && y != 0 ->
+                claim_epoch[w] = MAX_(claim_epoch[w], c_epoch[C(f, y)]);
+                if
+                :: c_run_step[C(f, y)] >= claim_step[w] -> claim_step[w] = c_run_step[C(f, y)]; claim_mask[w] = c_counted[C(f, y)]
+                :: else
+                fi
             :: else
             fi
         }
@@ -952,6 +1066,7 @@ inline outer_hears(w) {
             :: !leading && fetching_from[a1] == w -> /* TAKEN: verified and durable */
                 head[a1] = a2; floor[a1] = a2;
                 d_head[a1] = a2; d_floor[a1] = a2;
+                borne[I(a1, w)] = a2;
                 fetching_from[a1] = NOBODY;
                 started = true;
                 for (x : 0 .. W - 1) { processed[x] = MAX_(processed[x], MARK(a1, a2, x)) }
@@ -970,7 +1085,7 @@ inline outer_hears(w) {
 /* ---- faults ---- */
 inline lose_session(w) { /* as the worker sees it: at once */
     session[w] = 0; said_hello[w] = false; stated[w] = false; joined[w] = false; said_done[w] = false;
-    for (g : 0 .. F - 1) { fetching[I(g, w)] = false }
+    for (g : 0 .. F - 1) { answered(g, w); here[I(g, w)] = false; wanted[I(g, w)] = 0 }
 #ifndef BUG_OLD_SESSIONS_HEARD
     do
     :: nempty(down[w]) -> down[w]?kind, s1, a1, a2, a3
@@ -1024,12 +1139,13 @@ inline restart_outer(how) {
     fi;
     lossy = lossy || how != 1;
     leading = false; started = how != 4; uneven = false; window_over = false; mode = how; epoch = 0;
-    sessions_given = 0; returning = 0; heard = 0; newest_step = 0; newest_mask = 0;
+    returning = 0; heard = 0;
     for (y : 0 .. W - 1) {
 #ifndef BUG_OLD_SESSIONS_HEARD
         lose_up(y); /* of sessions that the new outer does not know: it would drop all of it */
 #endif
-        o_session[y] = 0; o_stated[y] = false; o_joined[y] = false; member[y] = 0; joined_step[y] = 0;
+        claim_epoch[y] = 0; claim_step[y] = 0; claim_mask[y] = 0;
+        o_session[y] = 0; o_last[y] = 0; o_incarnation[y] = 0; o_stated[y] = false; o_joined[y] = false; member[y] = 0; joined_step[y] = 0; offered_step[y] = 0;
         processed[y] = 0;
         for (x : 0 .. F - 1) { processed[y] = MAX_(processed[y], MARK(x, head[x], y)) }
         if
@@ -1048,7 +1164,7 @@ inline restart_worker(w, how) { /* how: 0 from the seed, 1 from its checkpoint *
     step[w] = 0; counter[w] = 0;
     for (g : 0 .. F - 1) {
         drop_queue(g, w);
-        behind[I(g, w)] = false; wanted[I(g, w)] = 0; ready[I(g, w)] = 0; ready_jump[I(g, w)] = false; wrong[I(g, w)] = false;
+        behind[I(g, w)] = false; ready[I(g, w)] = 0; wrong[I(g, w)] = false;
         forget_record(g, w);
         merged[I(g, w)] = 0; work[I(g, w)] = 0; copy_units[I(g, w)] = 0;
 #if CHECKPOINTS
@@ -1072,15 +1188,22 @@ inline restart_worker(w, how) { /* how: 0 from the seed, 1 from its checkpoint *
     if
     :: how == 1 -> step[w] = k_step; counter[w] = k_counter
     :: else
-    fi
+    fi;
 #endif
+    any = 0 /* a d_step may not end in a loop */
 }
 
 /* ---- who acts ---- */
-#ifdef EAGER
-#define QUIET (empty(up[0]) && empty(up[1]) && empty(up[2]))
+#if defined(EAGER)
+#define UNSAID (len(up[0]) + len(up[1]) + len(up[2]) == 0)
 #else
-#define QUIET true
+#define UNSAID true
+#endif
+#ifdef PATIENT
+#define URGENT(w) (TAKES(0, w) || TAKES(F - 1, w) || GREETS(w))
+#define QUIET (UNSAID && !URGENT(0) && !URGENT(1) && !URGENT(2))
+#else
+#define QUIET UNSAID
 #endif
 #ifdef BUG_APPLIED_AFTER_HELLO
 #define MAY_APPLY(f, w) (queued[I(f, w)] > 0 && ready[I(f, w)] == 0)
@@ -1101,15 +1224,15 @@ end:
                 (MERGEABLE(0, w) || (F > 1 && MERGEABLE(F - 1, w)) ||
                  !done[w] && !r_active[I(0, w)] && !r_active[I(F - 1, w)]) -> end_training(w) }
     :: d_step { QUIET && alive[w] && nempty(down[w]) -> worker_hears(w) }
-    :: d_step { QUIET && alive[w] && MAY_APPLY(0, w) -> apply(w, 0, false) }
+    :: d_step { (QUIET || UNSAID && TAKES(0, w)) && alive[w] && MAY_APPLY(0, w) -> apply(w, 0, false) }
     :: d_step { QUIET && alive[w] && MAY_APPLY(0, w) && corruptions > 0 && w == 0 -> corruptions = corruptions - 1; apply(w, 0, true) }
 #if F > 1
-    :: d_step { QUIET && alive[w] && MAY_APPLY(1, w) -> apply(w, 1, false) }
+    :: d_step { (QUIET || UNSAID && TAKES(1, w) && !TAKES(0, w)) && alive[w] && MAY_APPLY(1, w) -> apply(w, 1, false) }
 #endif
-    :: d_step { QUIET && alive[w] && session[w] == 0 && !said_hello[w] ->
+    :: d_step { (QUIET || UNSAID && GREETS(w)) && alive[w] && session[w] == 0 && !said_hello[w] ->
                 said_hello[w] = true;
                 assert(nfull(up[w]));
-                up[w]!HELLO, 0, 0, held[I(0, w)], held[I(F - 1, w)], 0, 0, 0, 0 }
+                up[w]!HELLO, 0, 0, held[I(0, w)], held[I(F - 1, w)], incarnation[w], 0, 0, 0 }
     /* the outer, what concerns this worker */
     :: d_step { nempty(up[w]) -> outer_hears(w) }
     :: d_step { QUIET && cut[w] && o_session[w] -> leave(w);
@@ -1128,15 +1251,27 @@ end:
     od
 }
 
+/* Deadlines pass at any time; with PATIENT when nothing else can happen, but for EARLY of them. */
+#ifdef PATIENT
+#define DEADLINE timeout
+#define NO_DEADLINE (!(leading && returning) && !CLOSES_LATE(0) && !CLOSES_LATE(F - 1))
+#else
+#define DEADLINE QUIET
+#define NO_DEADLINE true
+#endif
+
 proctype rounds(byte q) {
 end:
     do
-    :: d_step { QUIET && CAN_CLOSE(q) -> close_round(q) }
+    :: d_step { QUIET && CLOSES(q) -> close_round(q) }
+    :: atomic { CLOSES_LATE(q) && !CLOSES(q) && DEADLINE -> d_step { close_round(q) } }
+#if EARLY
+    :: d_step { QUIET && CLOSES_LATE(q) && !CLOSES(q) && early > 0 -> early = early - 1; close_round(q) }
+#endif
 #ifdef BUG_PUBLISHED_BEFORE_DURABLE
     :: d_step { QUIET && closing[q] == 1 -> say_commit(q, made[q]); closing[q] = 3 }
     :: d_step { QUIET && closing[q] == 3 -> d_head[q] = made[q]; committed(q); d_floor[q] = floor[q] }
 #else
-    :: d_step { QUIET && closing[q] == 1 -> closing[q] = 2; d_head[q] = made[q] }
     :: d_step { QUIET && closing[q] == 2 -> committed(q); d_floor[q] = floor[q] }
 #endif
     od
@@ -1146,18 +1281,22 @@ end:
 #define ENDED(w) (!alive[w] || done[w] && joined[w] && member[w] == 2 && work[I(0, w)] == 0 && work[I(F - 1, w)] == 0 && \
                   held[I(0, w)] == head[0] && held[I(F - 1, w)] == head[F - 1])
 /* An outer without state may wait for somebody who is gone for good. */
-#define WAITS_RIGHTLY (!leading && mode == 4 && (newest_step == 0 && HEARD_COUNT < WORKERS || 2 * ONES(newest_mask & heard) < ONES(newest_mask)))
+#define WAITS_RIGHTLY (!leading && mode == 4 && (claimed_mask == 0 && (ALL & ~heard) || claimed_mask && (!HOLDS_ANYTHING || !HALF_HERE)))
 
 proctype world() {
 end:
     do
     :: d_step { QUIET && !leading && mode && !window_over && HEARS_ALL(0) && HEARS_ALL(1) && HEARS_ALL(2) -> window_over = true; consider() }
 #if LATE
-    :: d_step { QUIET && !leading && mode && !window_over && !(HEARS_ALL(0) && HEARS_ALL(1) && HEARS_ALL(2)) -> window_over = true; late = true; consider() }
+    :: d_step { QUIET && lates > 0 && !leading && mode && !window_over && !(HEARS_ALL(0) && HEARS_ALL(1) && HEARS_ALL(2)) ->
+                lates = lates - 1; window_over = true; late = true; consider() }
 #endif
-    :: d_step { QUIET && leading && returning -> returning = 0 } /* ROUND_RETURN_PATIENCE_US is over */
+    :: atomic { leading && returning && DEADLINE -> returning = 0 } /* ROUND_RETURN_PATIENCE_US is over */
+#if EARLY
+    :: d_step { QUIET && leading && returning && early > 0 -> early = early - 1; returning = 0 }
+#endif
 #if LINK_LOSSES
-    :: d_step { QUIET && link_losses > 0 && alive[0] && session[0] -> link_losses = link_losses - 1; lose_session(0); lose_up(0) }
+    :: d_step { (QUIET || nempty(up[0])) && link_losses > 0 && alive[0] && session[0] -> link_losses = link_losses - 1; lose_session(0); lose_up(0) }
     :: d_step { QUIET && link_losses > 0 && alive[0] && session[0] && nempty(up[0]) -> link_losses = link_losses - 1; lose_session(0) }
 #endif
 #if CHECKPOINTS
@@ -1190,8 +1329,11 @@ end:
     :: d_step { QUIET && outer_crashes > 0 -> outer_crashes = outer_crashes - 1; restart_outer(4) }
 #endif
 #endif
-    :: timeout -> /* nothing can happen any more: the run has ended for everybody who lives */
-        assert(WAITS_RIGHTLY || leading && ENDED(0) && ENDED(1) && ENDED(2) && closing[0] == 0 && closing[F - 1] == 0);
+    :: atomic { timeout && NO_DEADLINE -> /* nothing can happen any more: the run has ended for everybody who lives */
+        d_step {
+        newest_claim();
+        assert(WAITS_RIGHTLY || leading && ENDED(0) && ENDED(1) && ENDED(2) && closing[0] == 0 && closing[F - 1] == 0)
+        } };
         break
     od
 }
@@ -1204,11 +1346,13 @@ init {
         select(outer_crashes : 0 .. OUTER_CRASHES);
         select(checkpoints : 0 .. CHECKPOINTS);
         select(corruptions : 0 .. CORRUPTIONS);
+        select(lates : 0 .. LATE);
+        early = EARLY;
         for (f : 0 .. F - 1) { c_count[f] = 1; fetching_from[f] = NOBODY }
-        leading = true; started = true; epoch = 1; d_epoch = 1; d_live = ALL; sessions_given = WORKERS;
+        leading = true; started = true; epoch = 1; d_epoch = 1; d_live = ALL;
         for (x : 0 .. WORKERS - 1) {
-            alive[x] = true; session[x] = x + 1; said_hello[x] = true; stated[x] = true; joined[x] = true;
-            o_session[x] = x + 1; o_stated[x] = true; o_joined[x] = true; member[x] = 1
+            alive[x] = true; session[x] = 1; said_hello[x] = true; stated[x] = true; joined[x] = true;
+            o_session[x] = 1; o_last[x] = 1; o_stated[x] = true; o_joined[x] = true; member[x] = 1
         }
         for (x : 0 .. WORKERS - 1) { run node(x) }
         for (x : 0 .. F - 1) { run rounds(x) }

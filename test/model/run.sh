@@ -10,7 +10,13 @@ failed=0
 
 # The configurations. Links lost, strict (links, flaps, two fragments: ring) and with a quorum; an outer back on its disk (disk, disk_auto), on
 # an older backup (backup, backup_link; late, slow, fork: not all are heard), on an empty disk (empty...); a worker back on its
-# checkpoint or from the seed, or gone for good (restart...); a state hash that differs (differs).
+# checkpoint or from the seed, or gone for good (restart...); a state hash that differs (differs). With 3 workers and 2 fragments: one link lost
+# and one deadline that passes early (three_link), one link lost and the outer back on its disk (three_disk), one worker back on its
+# checkpoint or from the seed, or gone (three_restart). Who lost its link returns at any time, also when the rounds have gone on.
+three="-DWORKERS=3 -DF=2 -DEAGER -DPATIENT -DUP=4 -DDOWN=6"
+three_link="$three -DH=2 -DT=3 -DLINK_LOSSES=1 -DEARLY=1"
+three_disk="$three -DH=2 -DT=2 -DLINK_LOSSES=1 -DOUTER_CRASHES=1"
+three_restart="$three -DH=2 -DT=2 -DWORKER_CRASHES=1 -DCHECKPOINTS=1"
 links="-DWORKERS=3 -DT=1 -DLINK_LOSSES=1"
 flaps="-DWORKERS=2 -DT=2 -DLINK_LOSSES=2"
 ring="-DWORKERS=2 -DF=2 -DH=2 -DT=4 -DLINK_LOSSES=1 -DEAGER"
@@ -39,7 +45,7 @@ check() {
     spin $defines -a "$model" > spin.log 2>&1 || { cat spin.log; exit 1; }
     local optimize=-O1
     [ "$wanted" = clean ] || optimize=-O0 # found soon: the compiler takes longer than the search
-    gcc $optimize -w -DSAFETY -DCOLLAPSE -DVECTORSZ=2048 -DMEMLIM=2000 -o pan pan.c
+    gcc $optimize -w -DSAFETY -DCOLLAPSE -DVECTORSZ=2048 -DSEPQS -DMEMLIM=4000 -o pan pan.c
     timeout 300 ./pan -m50000 > out 2>&1 || true
     grep -qE 'errors: [1-9]' out && state=found
     grep -qE 'errors: ' out || state=stopped
@@ -55,7 +61,7 @@ check() {
 }
 
 printf '%-26s %10s %7s %11s %9s   %-9s %s\n' configuration states depth memory time found verdict
-[ "${1:-}" = bugs ] || for name in ${1:-links flaps ring quorum disk disk_auto slow backup backup_link fork late empty empty_two empty_quorum restart restart_auto restart_alone differs}; do
+[ "${1:-}" = bugs ] || for name in ${1:-links flaps ring quorum disk disk_auto slow backup backup_link fork late empty empty_two empty_quorum restart restart_auto restart_alone differs three_link three_disk three_restart}; do
     check "$name" "${!name}" clean
 done
 [ $# -eq 0 ] || [ "$1" = bugs ] || exit $failed
@@ -81,7 +87,7 @@ LOST_JOINS late
 FULL_QUEUE_WAITS quorum
 OFFERED_ONCE restart_auto
 OFFER_BEFORE_START empty
-OLDER_OFFER_BLOCKS differs
+LOST_BRANCH_IS_HERE late
 LIVE_ONLY backup_link
 BUGS
 exit $failed

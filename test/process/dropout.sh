@@ -4,32 +4,8 @@
 # everything stops. ATOLL_SEED=N repeats the same random times.
 source "$(dirname "$0")/lib.sh"
 test_begin dropout "$@"
-SEED=${ATOLL_SEED:-$((RANDOM * 32768 + RANDOM))}
-RANDOM=$((SEED % 32768))
-say "ATOLL_SEED=$SEED repeats these times"
-
-make_corpus "$WORK/corpus.txt" 200000 1
-make_corpus "$WORK/held_out.txt" 4000 2
-cat >"$WORK/run.yaml" <<YAML
-name: dropout
-model: {layers: 4, width: 64, heads: 4, kv_heads: 4, ffn: 128, context: 64}
-data: {train: [corpus.txt], val: [held_out.txt], tokenizer: bytes}
-inner: {lr: 2e-3, warmup_steps: 10, steps: 400, batch_per_worker: 4, threads: 1}
-sync: {every_steps: 10, fragment_layers: 2, overlap_steps: 2, keep_local: 0.5}
-eval: {every_steps: 0, windows: 4}
-workers: 4
-YAML
-
-worker_pid() { # DIRECTORY: the pid in its lock file
-    tr -dc 0-9 <"$1/lock"
-}
-
-all_train() { # RUN_DIR COUNT: that many workers have logged a step
-    local log count=0
-    for log in "$1"/worker-*/log.jsonl; do has_event "$log" step && count=$((count + 1)); done
-    [ "$count" -ge "$2" ]
-}
-
+random_times
+run_of_four dropout 400 4
 
 # rounds_close OUTER_LOG KILL_TIME: every commit that was open at the kill closed within 3 s of it; so did, from its opening, every
 # later one. Prints how many were open, and the longest.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # faults_net.sh ATOLL PROXY: bad lines. One of two workers loses its line in every way that TCP does not tell of: it is missed within the
 # outer's patience (10 s), the other goes on, and within 10 s of the heal it counts again, nothing twice. A thin line with jitter and flipped
-# bytes change nothing in the result; who reads slowly holds up nobody else.
+# bytes change nothing in the result; who reads slowly holds up nobody else; who sends slowly counts all the same.
 source "$(dirname "$0")/lib.sh"
 test_begin faults_net "$@"
 PROXY=$(realpath "$2")
@@ -166,6 +166,53 @@ slow_reader() {
     nobody_left
 }
 
+# counted_from_far SLOT N: N commits count it that were made four versions after the base of what it sent, or later: it was on its way that long.
+counted_from_far() {
+    [ "$(events "$OUTER_LOG" commit ".version as \$v | select(any(.counted[]; .slot == $1 and \$v - 1 - .base_version > 3))" | wc -l)" -ge "$2" ]
+}
+
+# worker-2's line carries 3 KB/s up: what it sends is on its way while the other two close ten rounds. It counts when it is here.
+slow_sender() {
+    begin 400 40ms 3 "overlap_steps: auto, quorum: 2, grace: 0ms"
+    wait_for 30 "the first commits" commits_reach 6
+    proxy run-proxy-2 rate 3000 up
+    wait_for 30 "worker-2 to count with an old base" counted_from_far "$(slot_of worker-2)" 1
+    pass "it counts, though the others were more than three versions further"
+    proxy run-proxy-2 heal
+    ends_right
+    nobody_left
+}
+
+# The same with a number for sync.stale: it does not count any more, and everybody is told why.
+expiring_sender() {
+    local told="uploads take longer than sync.stale rounds .2.: raise sync.every_steps or sync.stale, or use a smaller codec"
+    begin 400 40ms 3 "overlap_steps: auto, quorum: 2, grace: 0ms, stale: 2"
+    wait_for 30 "the first commits" commits_reach 6
+    proxy run-proxy-2 rate 3000 up
+    wait_for 30 "status to tell" run_status "[.workers[] | select(.node == \"worker-2\") | .last_error][0] | test(\"$told\")"
+    proxy run-proxy-2 heal
+    ends_right
+    nobody_left
+    says "the worker tells as well" "$WORK/run-worker-2.err" "warning: contributions of fragment [0-2] expired 2 times in a row: $told"
+    equal "once a minute" 1 "$(grep -c "$told" "$WORK/run-worker-2.err")"
+}
+
+# worker-2 has a cap of 60 kbit/s, of which pongs, offers and grants need a part: the rest is for what it trained.
+capped_sender() {
+    local began sent
+    begin 400 40ms 2 "overlap_steps: auto, quorum: 2, grace: 0ms"
+    "$ATOLL" token create "$RUN/outer" --uses 1 | grep -o 'atoll1\.[A-Za-z0-9_-]*' | head -n 1 >"$WORK/late.token"
+    start run-worker-2 "$ATOLL" worker --join "$WORK/late.token" --dir "$RUN/worker-2" --set link.up=60kbit/s
+    WORKER_PIDS+=("$PID")
+    wait_for 20 "worker-2 to send" has_event "$RUN/worker-2/log.jsonl" sync_send
+    began=$(now)
+    wait_for 30 "worker-2 to count with old bases" counted_from_far "$(slot_of worker-2)" 6
+    sent=$(events "$RUN/worker-2/log.jsonl" link .payload_up | tail -n 1) # a second old at most
+    holds "a quarter of the cap and more was for contributions" "$sent > 7500 / 4 * ($(now) - $began - 1.5)"
+    ends_right
+    nobody_left
+}
+
 # shellcheck disable=SC2086 # words
-side_by_side ${ATOLL_CASES:-both_links control_link bulk_link bulk_up bulk_down way_up way_down frozen thin flipped slow_reader}
+side_by_side ${ATOLL_CASES:-both_links control_link bulk_link bulk_up bulk_down way_up way_down frozen thin flipped slow_reader slow_sender expiring_sender capped_sender}
 test_end

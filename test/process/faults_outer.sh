@@ -53,6 +53,10 @@ outer_says() { # PATTERN
 leads_again() { # SECONDS
     wait_for "$1" "the outer to lead" outer_says "this outer leads in epoch"
 }
+# How many epochs were led, each above the one before; "" when one is not.
+epochs_rise() {
+    events "$OUTER_LOG" lead .epoch | jq -s 'if . == unique then length else empty end'
+}
 version_now() { # the lowest
     run_status '[.fragments[].version] | min'
 }
@@ -142,8 +146,13 @@ stopped() {
     wait_for 10 "the outer to see it" outer_says "this process stood still for [3-9]"
     goes_on 1 20
     equal "3 s: nobody was missed" "0 0 0" "$(times_left 0) $(times_left 1) $(times_left 2)"
+    # The second time in a round that waits for worker-2.
+    kill -STOP "${WORKER_PIDS[2]}"
+    a_round_waits() { run_status 'any(.fragments[]; .open)' && sleep 0.5 && run_status 'any(.fragments[]; .open)'; }
+    wait_for 5 "a round to wait" a_round_waits
     kill -STOP "$OUTER_PID"
-    sleep "${ATOLL_STOP_SECONDS:-15}"
+    kill -CONT "${WORKER_PIDS[2]}"
+    sleep 15 # the fault itself
     kill -CONT "$OUTER_PID"
     wait_for 10 "the outer to see it" outer_says "this process stood still for 1[0-9]"
     # Who waited in vain for 10 s has dialled again; no round was closed without it: the state is the undisturbed run's.
@@ -176,31 +185,38 @@ kills() {
     is_right
     equal "the state is that of the undisturbed run" "$CALM_OF_THREE" "$(final_hash "$OUTER_LOG")"
     no_version_twice
-    equal "an epoch each" "1 2 3 4 5 6 7 8" "$(events "$OUTER_LOG" lead .epoch | xargs)"
+    equal "an epoch each" 8 "$(epochs_rise)"
     equal "nothing was set aside" "" "$(find "$RUN/outer/commits" -name 'bad.*' -o -name '*.tmp')"
 }
 
-# Around the epoch and START.
+# Around the epoch and START: each is on the disk before anybody hears of it.
 kills_lead() {
-    local point
+    local point first second
+    on_disk() { jq -c "$1" "$RUN/outer/outer.json"; }
     begin 2 -- ATOLL_FAILPOINT=outer.epoch.raise=kill
     outer_is_killed outer.epoch.raise
     outer ATOLL_FAILPOINT=outer.start.written=kill
     worker 0
     worker 1
     outer_is_killed outer.start.written
+    equal "START is on the disk" true "$(on_disk .started)"
+    first=$(on_disk .epoch)
     for point in outer.epoch.raise outer.epoch.raised; do
         outer "ATOLL_FAILPOINT=$point=kill"
         outer_is_killed "$point"
     done
+    second=$(on_disk .epoch)
+    holds "the epoch is on the disk" "$second > $first"
     outer
     goes_on 2 20
     outer_dies
     outer ATOLL_FAILPOINT=outer.epoch.raised=kill
     outer_is_killed outer.epoch.raised
+    holds "the next one, too" "$(on_disk .epoch) > $second + 1"
     outer
     ends_calm
     no_version_twice
+    equal "no epoch is led twice" 3 "$(epochs_rise)"
 }
 
 # begins POINT: from the first start on, an outer dies at the first hit, the next at the second, and so on: keys, tokens, run file, outer.json
@@ -226,10 +242,13 @@ begins() {
         gone "$OUTER_PID" || break
         says "$1, life $n: it died there" "$OUTER_ERR" "^failpoint $1: kill"
     done
-    holds "it died again and again" "$n > 6"
+    holds "it died again and again" "$n > 5"
     outer_dies
     outer
-    ends_calm
+    end_of_run 60
+    lines_from "$CALM_LOG" # this kill may have come between disk and log line
+    is_right
+    equal "the state is that of the undisturbed run" "$CALM" "$(final_hash "$OUTER_LOG")"
     no_version_twice
 }
 begins_rename() {
@@ -256,13 +275,117 @@ empty() {
     equal "it knows each worker by its certificate" 3 "$(grep -c "is known again by its certificate" "$OUTER_ERR")"
     says "said" "$OUTER_ERR" "fragment [0-9], or|fragment [0-9]: version [0-9]+ taken over from worker"
     equal "logged" '"empty"' "$(events "$OUTER_LOG" recover 'select(.what == "outer start") | .from' | tail -n 1)"
-    equal "a new epoch" "1 2" "$(events "$OUTER_LOG" lead .epoch | xargs)"
+    equal "a new epoch" 2 "$(epochs_rise)"
     end_of_run 60
     equal "nobody was missed" "0 0 0" "$(for k in 0 1 2; do events "$OUTER_LOG" leave 'select(.reason | test("no answer"))' | wc -l; done | xargs)"
     forget_lost
     holds "what nobody held is made again" "$FORGOTTEN >= 1"
     is_right
     loss_is_close
+}
+
+# A copy from before START: the members bear what it does not know of.
+before_start() {
+    local LISTEN
+    LISTEN=$(some_address)
+    begin 2 inner.steps=240
+    check "nothing but keys and outer.json" test ! -e "$RUN/outer/commits/f000-v000000001"
+    cp -r "$RUN/outer" "$WORK/backup"
+    worker 0
+    worker 1
+    wait_for_version 3
+    outer_dies
+    lose_disk "$WORK/backup"
+    outer
+    goes_on 2 40
+    says "it takes over what they hold" "$OUTER_ERR" "fragment 0: version [0-9]+ taken over from worker worker-[01]"
+    end_of_run 60
+    forget_lost
+    is_right
+    loss_is_close
+}
+
+# A model that was trained stays where it is until this outer leads and has something better. On the way: a directory is an outer's or a
+# worker's; and each start prints the same token.
+untrained() {
+    local model=$WORK/run/outer/model/model.safetensors before
+    RUN=$WORK/run OUTER_LOG=$WORK/run/outer/log.jsonl TOKEN=$WORK/run/outer/join.token OUTER_LIFE=0 OUTER_SETTINGS=(--set inner.min_step_time=0ms)
+    cp -r "$WORK/../calm" "$RUN"
+    all_of() { find "$RUN/worker-0" -type f -exec sha256sum {} + | sort; }
+    before=$(all_of)
+    refused "a worker's directory" 78 "worker-0 is a worker's directory .*, not an outer's: choose another --dir" of_worker \
+        "$ATOLL" outer "$CORPUS/run.yaml" --dir "$RUN/worker-0" --listen 127.0.0.1:0
+    equal "nothing is touched there" "$before" "$(all_of)"
+    refused "an outer's directory" 78 "run/outer is an outer's directory .*, not a worker's: choose another --dir" of_outer \
+        "$ATOLL" worker --join "$RUN/outer/join.token" --dir "$RUN/outer"
+    rm -r "$RUN/outer/commits" "$RUN/outer/outer.json"
+    before=$(sha256sum <"$model")
+    for _ in 1 2 3; do
+        outer
+        wait_for 20 "it to say why it waits" outer_says "not leading yet: this outer has led before, but its state is gone"
+        kill -TERM "$OUTER_PID"
+        wait_exit "$OUTER_PID" 20 "the outer"
+        equal "told to stop: exit code" 0 "$EXIT_CODE"
+        says "it says that it wrote nothing" "$OUTER_ERR" "0 commits, .* nothing written to .*run/outer/model"
+    done
+    rm -r "$RUN"/worker-*/checkpoint # nobody has the state any more
+    outer
+    worker 0
+    worker 1
+    wait_exit "$OUTER_PID" 30 "the outer"
+    equal "begins nothing new over it: exit code" 78 "$EXIT_CODE"
+    says "it says why" "$OUTER_ERR" "run/outer/model holds a trained model of this run, but neither .* has its state any more"
+    equal "the trained model is still there" "$before" "$(sha256sum <"$model")"
+    equal "one join line" 1 "$(cat "$WORK"/outer.*.out | sort -u | wc -l)"
+}
+
+# The records can be read at the start, and not a second time: the run goes on, and who needs a whole fragment gets it.
+reread() {
+    local reads
+    begin 2 inner.steps=240 checkpoint.full_every=1
+    worker 0
+    worker 1
+    wait_for_version 3
+    reads=$(run_status '.fragments | length') # the newest of each
+    outer_dies
+    kill -KILL "${WORKER_PIDS[1]}"
+    wait_exit "${WORKER_PIDS[1]}" 5 worker-1
+    rm -r "$RUN/worker-1/checkpoint"
+    outer "ATOLL_FAILPOINT=outer.commit.read=EIO@$((reads + 1))+"
+    says_later() { outer_says "version [0-9]+ of fragment 0 cannot be replayed: cannot open .*: Input/output error"; }
+    wait_for 10 "it to say so" says_later
+    worker 1
+    goes_on 2 40
+    check "worker-1 fetched whole fragments" has_event "$(log_of 1)" recover 'select(.what == "snapshot")'
+    end_of_run 60
+    is_right
+}
+
+# The list of its workers is lost with the rest, and one of them is away: a newcomer does not get its slot.
+newcomer() {
+    local LISTEN
+    LISTEN=$(some_address)
+    begin 2 inner.steps=400 sync.overlap_steps=auto sync.quorum=50% sync.min_workers=1
+    worker 0
+    wait_for 10 "worker-0 to be ready" outer_says "worker worker-0 .* is ready"
+    worker 1
+    wait_for_version 3
+    die 0
+    goes_on 2 20
+    outer_dies
+    lose_disk - keys/seed
+    outer
+    wait_for 20 "the token" test -s "$TOKEN"
+    worker 2
+    wait_for 20 "the member" outer_says "worker worker-1 .* is known again by its certificate"
+    wait_for 60 "the newcomer" outer_says "worker worker-2 .slot 2. is ready"
+    leads_again 60
+    worker 0 # by its certificate
+    counts_again 0 2 40
+    equal "its slot is its own" "0" "$(events "$OUTER_LOG" join 'select(.node == "worker-0") | .slot' | sort -u)"
+    end_of_run 90
+    forget_lost
+    is_right
 }
 
 # A copy of its directory from an hour ago.
@@ -286,7 +409,8 @@ backup() {
     loss_is_close
 }
 
-# The same, while the one who holds what came later is away: the run forks; who comes back with the lost branch takes up the other one.
+# fork [PASSED]: the same, while the one who holds what came later is away: the run forks; who comes back with the lost branch takes up the other
+# one. PASSED: which by then has other commits of the same numbers.
 fork() {
     local lost
     begin 2 inner.steps=480
@@ -310,16 +434,22 @@ fork() {
     holds "it goes on from before" "$(jq -nR '[inputs | fromjson?] as $all
         | ([$all | to_entries[] | select(.value.event == "lead")] | last.key) as $led
         | [$all[$led:][] | select(.event == "commit") | .version] | first' "$OUTER_LOG") < $lost"
+    [ $# = 0 ] || wait_for 20 "the run to pass what was lost" version_reached $((lost + 2))
     worker 1
     counts_again 1 2 30
     check "worker-1 fetched whole what the run has instead" has_event "$(log_of 1)" recover 'select(.what == "snapshot")'
-    says "worker-1 says that its branch is lost" "${ERR[1]}" "fragment 0: version [0-9]+ here is of a branch that the run lost; taking up its version [0-9]+"
+    says "the outer says that worker-1's branch is lost" "$OUTER_ERR" "worker worker-1 bears version [0-9]+ of fragment 0, which is of a branch that this run lost: it takes up version [0-9]+"
+    [ $# != 0 ] || says "worker-1 says that its branch is lost" "${ERR[1]}" "fragment 0: version [0-9]+ here is of a branch that the run lost; taking up its version [0-9]+"
     # Of the lost branch only worker-1's own log tells.
     awk '/"event":"header"/ { kept = "" } { kept = kept $0 "\n" } END { printf "%s", kept }' "$(log_of 1)" >"$WORK/kept.jsonl"
     mv "$WORK/kept.jsonl" "$(log_of 1)"
     end_of_run 60
     forget_lost
     is_right
+}
+
+fork_passed() {
+    fork passed
 }
 
 # A flipped byte and a cut record: set aside, the workers bring back what was in them.
@@ -335,7 +465,12 @@ damaged() {
     cut=$(newest 1)
     printf '\377\377\377\377' | dd of="$flipped" bs=1 seek=$(($(stat -c %s "$flipped") / 2)) conv=notrunc status=none
     truncate -s -9 "$cut"
+    kill -STOP "${WORKER_PIDS[1]}"
     outer
+    wait_for 10 "worker-0" outer_says "worker worker-0 .* is ready"
+    sleep 5 # an outer whose disk is whole leads 3 s after the first that comes
+    equal "who may bear what is lost is waited for" 1 "$(epochs_rise)"
+    kill -CONT "${WORKER_PIDS[1]}"
     goes_on 2 30
     says "flipped: said" "$OUTER_ERR" "fragment 0 is restored to version [0-9]+ of [0-9]+: .*(checksum|damaged).*Set aside as bad.NAME: 1 records. A worker that holds a newer version brings it back"
     says "cut: said" "$OUTER_ERR" "fragment 1 is restored to version [0-9]+ of [0-9]+: .*Set aside as bad.NAME: 1 records"
@@ -366,8 +501,8 @@ force() {
     wait_for 20 "worker-0's state" outer_says "version [0-9]+ taken over from worker worker-0"
     outer_dies
     outer # it has what it took over
-    wait_for 25 "it to say whom it waits for" outer_says "not leading yet: waiting for the workers that were in the run: slots [0-9] [0-9]"
-    check "it does not lead" test -z "$(events "$OUTER_LOG" lead 'select(.epoch > 1)')"
+    wait_for 25 "it to say whom it waits for" outer_says "not leading yet: waiting for the workers that were in the run: that of slot [0-9], that of slot [0-9]; it waits, for as long as it takes, until 1 more of them is here. If they are gone for good, start it again with --force: it leads from what is here; what only they hold is lost\$"
+    equal "it does not lead" 1 "$(epochs_rise)"
     outer_dies
     outer --force
     leads_again 50
@@ -454,7 +589,7 @@ two() {
     outer_dies
     # From here on the copy is the run's outer.
     cp "$OUTER_LOG" "$WORK/first.jsonl"
-    wait_for 30 "the copy to lead" grep -q "leads in epoch 2" "$copy_err"
+    wait_for 30 "the copy to lead" grep -q "leads in epoch" "$copy_err"
     says "it takes over what came later" "$copy_err" "version [0-9]+ taken over from worker"
     OUTER_PID=$copy
     end_of_run 60
@@ -478,10 +613,26 @@ errors() {
     done
     equal "each is said" 4 "$(grep -c "Input/output error: version [0-9]* of fragment [0-9]* is not logged and was not sent; .*: make room or mend the disk; the round waits, training goes on" "$OUTER_ERR")"
     outer_dies
-    outer ATOLL_FAILPOINT=outer.commit.write=short@2,files.fsync=EIO@99
+    outer ATOLL_FAILPOINT=outer.commit.write=short@2,outer.commit.write=kill@5,files.fsync=EIO@99
+    outer_is_killed outer.commit.write # two commits after the short one: the next outer reads what that write left
+    says "a write was short" "$OUTER_ERR" "^failpoint outer.commit.write: short"
+    outer
     ends_calm
     no_version_twice
     equal "nothing half made is left" "" "$(find "$RUN/outer/commits" -name 'bad.*' -o -name '*.tmp')"
+}
+
+# Too little memory: for the commits that are kept, it is said at the start; for what a worker sends, that worker's link is closed, it comes back
+# and sends anew, and the outer stays.
+memory() {
+    refused "no memory for commits" 71 "^atoll outer: no memory for the newest [0-9]+ commits of fragment 0, [0-9]+ bytes each \\(.atoll check. says what an outer needs\\)" \
+        no_room env ATOLL_FAILPOINT=outer.payload.memory=ENOMEM "$ATOLL" outer "$CORPUS/run.yaml" --dir "$WORK/no_room" --listen 127.0.0.1:0
+    begin 2 -- ATOLL_FAILPOINT=outer.upload.memory=ENOMEM@4
+    worker 0
+    worker 1
+    wait_for 30 "a contribution without room" outer_says "left: the outer has no memory for its contribution"
+    ends
+    equal "one of them was sent away, once" 1 "$(($(times_left 0) + $(times_left 1)))"
 }
 
 # A real small disk that fills up, and is freed.
@@ -511,6 +662,111 @@ full() {
     end_of_run 60
     equal "the state is everywhere" "$(final_hash "$OUTER_LOG")" "$(final_hash "$(log_of 0)")"
     is_right
+}
+
+# ---- wrong memory ----
+
+dropped() { # versions
+    events "$OUTER_LOG" recover 'select(.what == "outer differs") | .version' | wc -l
+}
+# A bit of g flips in the outer's memory: all workers come to another state. It drops that version, and makes it again from what its disk holds:
+# the state is that of the undisturbed run. OTHERS: a failpoint in two of the workers.
+wrong() {
+    local slots
+    begin 3 inner.steps=240 checkpoint.full_every="${1:-8}" -- "ATOLL_FAILPOINT=outer.commit.flip=EIO@${2:-9}"
+    worker 0
+    worker 1 ATOLL_FAILPOINT="${OTHERS:-}"
+    worker 2 ATOLL_FAILPOINT="${OTHERS:-}"
+    wait_for 30 "the outer to see it" has_event "$OUTER_LOG" recover 'select(.what == "outer differs")'
+    end_of_run 60
+    equal "one version is dropped" 1 "$(dropped)"
+    slots=$(events "$OUTER_LOG" recover 'select(.what == "outer differs") | .slots | length')
+    holds "most said so" "$slots >= 2"
+    says "said" "$OUTER_ERR" "fragment [0-9] version [0-9]+: state hash [0-9a-f]{32} here, [0-9a-f]{32} at [23] workers, which are most: this machine's arithmetic or memory is wrong"
+    equal "its record is kept aside" 1 "$(find "$RUN/outer/commits" -name 'bad.*' | wc -l)"
+    equal "it led again, from its disk" '2 "fresh" "disk"' "$(epochs_rise) $(events "$OUTER_LOG" recover 'select(.what == "outer start") | .from' | xargs -n 1 printf '"%s" ' | sed 's/ $//')"
+    equal "that version was made twice, and no other" 1 "$(events "$OUTER_LOG" commit '[.fragment, .version]' | sort | uniq -d | wc -l)"
+    equal "no worker took the wrong one for its own fault" "" "$(grep -l '^atoll worker:' "$WORK"/worker-*.err || true)"
+    [ -n "${LATE:-}" ] || is_made_again
+}
+fetched_whole() { # versions, of all workers
+    local k
+    for k in 0 1 2; do events "$(log_of "$k")" recover 'select(.what == "snapshot") | .version'; done
+}
+is_made_again() {
+    equal "the state is that of the undisturbed run" "$CALM_OF_THREE" "$(final_hash "$OUTER_LOG")"
+    equal "nothing had to be fetched whole" "" "$(fetched_whole)"
+    forget_lost
+    sed -i '/differs at version/d' "$WORK"/outer*.err
+    is_right
+}
+# The wrong state is in a full record; and the first version of all, where workers hold but the seed.
+wrong_full() {
+    wrong 1 9
+}
+wrong_first() {
+    wrong 8 1
+}
+# Two are a while behind: the third is not given the wrong state meanwhile.
+wrong_slowly() {
+    local OTHERS=worker.apply.flip=sleep:1s@9
+    wrong
+}
+# They are so late that it is: what it holds then is not brought back, nor did the run ever hold it.
+wrong_late() {
+    local OTHERS=worker.apply.flip=sleep:5s@9 LATE=1 hash
+    wrong
+    hash=$(events "$OUTER_LOG" recover 'select(.what == "outer differs") | .here' | tr -d '"')
+    check "it was given the wrong state" grep -q "\"what\":\"snapshot\".*$hash" "$(log_of 0)"
+    says "it left that" "${ERR[0]}" "fragment [0-9]: version [0-9]+ here is of a branch that the run lost"
+    equal "nobody brought it back" "" "$(events "$OUTER_LOG" recover 'select(.what == "taken over") | .version')"
+    forget_lost
+    equal "it is not of the run" "" "$(events "$OUTER_LOG" commit "select(.state_hash == \"$hash\") | .version")"
+    jq -cR 'fromjson? | select(.event != "commit" and .what != "snapshot")' "$(log_of 0)" >"$WORK/kept.jsonl" # it went back in one process
+    mv "$WORK/kept.jsonl" "$(log_of 0)"
+    sed -i '/differs at version/d' "$WORK"/outer*.err
+    is_right
+    loss_is_close
+}
+# Killed right behind the drop: as if it had been restarted.
+wrong_killed() {
+    begin 3 inner.steps=240 -- ATOLL_FAILPOINT=outer.commit.flip=EIO@9,outer.drop.done=kill
+    worker 0
+    worker 1
+    worker 2
+    outer_is_killed outer.drop.done
+    outer
+    end_of_run 60
+    is_made_again
+}
+# The memory of a fragment flips after its commit: what would be given to a worker that comes late is not what was signed.
+wrong_later() {
+    local token
+    begin 2 inner.steps=600 -- ATOLL_FAILPOINT=outer.snapshot.flip=EIO@1
+    worker 0
+    worker 1
+    wait_for_version 10 # more than the 8 commits that the outer keeps to replay
+    token=$("$ATOLL" token create "$RUN/outer" --uses 1 | grep -o 'atoll1\.[A-Za-z0-9_-]*' | head -n 1)
+    echo "$token" >"$WORK/late.token"
+    TOKEN=$WORK/late.token
+    worker 2
+    wait_for 20 "the outer to see it" outer_says "could not be packed: fragment [0-9] version [0-9]+: g and u are not what its commit signs: this machine's memory is wrong"
+    counts_again 2 1 30
+    equal "it led again, from its disk" 2 "$(epochs_rise)"
+    ends
+}
+# Every commit is wrong: it does not go on for ever, and what it leaves behind is right.
+wrong_always() {
+    begin 2 -- ATOLL_FAILPOINT=outer.commit.flip=EIO@5+
+    worker 0
+    worker 1
+    wait_exit "$OUTER_PID" 60 "the outer"
+    equal "exit code" 65 "$EXIT_CODE"
+    says "said" "$OUTER_ERR" "^atoll outer: dropped 3 versions of fragment [0-9] in a row, to whose state most workers did not come: this machine's arithmetic or memory is wrong, or the workers run another version of atoll"
+    equal "the workers wait for another" "" "$(grep -l '^atoll worker:' "$WORK"/worker-*.err || true)"
+    outer
+    end_of_run 60
+    equal "the state is that of the undisturbed run" "$CALM" "$(final_hash "$OUTER_LOG")"
 }
 
 # ---- a quorum ----
@@ -556,6 +812,8 @@ if [ $# -gt 1 ]; then
     test_end
     exit
 fi
-side_by_side force stopped kills kills_lead begins_rename empty backup fork
-side_by_side begins_write new_run damaged address two errors full quorum
+side_by_side force stopped kills kills_lead begins_rename empty backup fork fork_passed
+side_by_side before_start untrained reread newcomer
+side_by_side begins_write new_run damaged address two errors memory full quorum
+side_by_side wrong wrong_full wrong_first wrong_slowly wrong_late wrong_killed wrong_later wrong_always
 test_end

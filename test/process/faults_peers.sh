@@ -181,6 +181,24 @@ flood() {
     ends_right
 }
 
+# Before the first commit it grants bytes of a whole fragment at version 1. Nothing is made for it, again and again, out of version 0.
+greedy() {
+    local before spent
+    run_file 240 40ms 2
+    outer
+    mkdir "$WORK/peer"
+    start greedy "$PEER" greedy "$TOKEN" "$WORK/peer"
+    wait_for 20 "the grant" grep -q granted "$WORK/greedy.out"
+    clock_ticks() { awk '{ print $14 + $15 }' "/proc/$OUTER_PID/stat"; }
+    before=$(clock_ticks)
+    sleep 2 # what is measured
+    spent=$(($(clock_ticks) - before))
+    holds "the outer rests: ticks of processor time in 2 s" "$spent < 0.15 * 2 * $(getconf CLK_TCK)"
+    kill -TERM "$OUTER_PID"
+    wait_exit "$OUTER_PID" 20 "the outer"
+    equal "and ends normally" 0 "$EXIT_CODE"
+}
+
 # poison WHAT FAILPOINT REASON: worker-1 sends it once.
 poison() {
     run_file 300 20ms 2 "codec_up: f32"
@@ -234,5 +252,5 @@ revoked() {
 }
 
 # shellcheck disable=SC2086 # words
-side_by_side ${ATOLL_CASES:-strangers crowd crooked flood poison_nan poison_huge revoked}
+side_by_side ${ATOLL_CASES:-strangers crowd crooked flood greedy poison_nan poison_huge revoked}
 test_end

@@ -1,20 +1,11 @@
 #!/usr/bin/env bash
 # faults_worker.sh ATOLL PROXY: what befalls one worker, or all of them: killed at every named place, stopped for a while, copied, moved,
 # come late, sent away, with a damaged checkpoint, a jumping clock, missing text, wrong arithmetic, too little memory. The run goes on and ends
-# with one state everywhere and a ledger without a hole. Disks: faults_worker_disk.sh.
-# ATOLL_STOP_SECONDS=120 makes the long stop longer.
+# with one state everywhere and a ledger without a hole. Disks: faults_worker_disk.sh. Stopped for two minutes: faults_worker_stop.sh.
 source "$(dirname "$0")/lib.sh"
 test_begin faults_worker "$@"
 PROXY=$(realpath "$2")
 source "$(dirname "$0")/faults_worker_lib.sh"
-STOP_SECONDS=${ATOLL_STOP_SECONDS:-14}
-
-version() { # FRAGMENT
-    run_status ".fragments[$1].version"
-}
-version_is_above() {
-    [ "$(version "$1")" -gt "$2" ]
-}
 
 # ---- kill -9 ----
 
@@ -37,37 +28,50 @@ upload() {
     ends_right
 }
 
-# Its contribution is with the outer, the round waits for another worker. It counts, and that one time only.
+# held [VARIABLE=VALUE...]: of worker-0. Its contribution is with the outer, the round waits for another worker. It counts, and that one time
+# only: by its intervals, and by what was trained, which a worker that sends the same work under other numbers would exceed. Sets SENT.
 held() {
-    local slot sent
+    local slot
     begin 2 inner.steps=400
-    worker 0
+    worker 0 "$@"
     worker 1
     wait_for_version 2
+    slot=$(slot_of 0)
     kill -STOP "${WORKER_PIDS[1]}"
     sent_and_open() { # the newest send of worker-0 is of the open round of its fragment
-        sent=$(events "$(log_of 0)" sync_send '{fragment, base_version, tokens_from, tokens_to}' | tail -n 1)
-        run_status "[.fragments[] | select(.open) | [.index, .version]] | index([$(jq -c '[.fragment, .base_version]' <<<"$sent")]) != null" >/dev/null
+        SENT=$(events "$(log_of 0)" sync_send '{fragment, base_version, tokens_from, tokens_to}' | tail -n 1)
+        run_status "[.fragments[] | select(.open) | [.index, .version]] | index([$(jq -c '[.fragment, .base_version]' <<<"$SENT")]) != null" >/dev/null
     }
     held_for_long() {
         sent_and_open && sleep 0.7 && sent_and_open
     }
     wait_for 6 "a round that has worker-0's contribution" held_for_long
-    slot=$(slot_of 0)
     die 0
     kill -CONT "${WORKER_PIDS[1]}"
     counted_after_death() {
-        has_event "$OUTER_LOG" commit "select(.fragment == $(jq .fragment <<<"$sent") and .version == $(jq .base_version <<<"$sent") + 1)"
+        has_event "$OUTER_LOG" commit "select(.fragment == $(jq .fragment <<<"$SENT") and .version == $(jq .base_version <<<"$SENT") + 1)"
     }
     wait_for 15 "that round" counted_after_death
-    equal "the round counts the dead worker's contribution" "$(jq -c '[.tokens_from, .tokens_to]' <<<"$sent")" \
-        "$(events "$OUTER_LOG" commit "select(.fragment == $(jq .fragment <<<"$sent") and .version == $(jq .base_version <<<"$sent") + 1)
+    equal "the round counts the dead worker's contribution" "$(jq -c '[.tokens_from, .tokens_to]' <<<"$SENT")" \
+        "$(events "$OUTER_LOG" commit "select(.fragment == $(jq .fragment <<<"$SENT") and .version == $(jq .base_version <<<"$SENT") + 1)
             | .counted[] | select(.slot == $slot) | [.tokens_from, .tokens_to]")"
     equal "worker-1 was not missed" 0 "$(times_left 1)"
     worker 0
     counts_again 0 2 20
     equal "no interval counts twice" "" "$(events "$OUTER_LOG" commit '.fragment as $f | .counted[] | [$f, .slot, .tokens_from, .tokens_to]' | sort | uniq -d)"
     ends_right
+    equal "what it counted it has trained, 64 tokens a step" "$(events "$(log_of 0)" end .tokens | tail -n 1)" \
+        "$((64 * $(events "$(log_of 0)" step .step | wc -l)))"
+}
+# Its checkpoint is older than that contribution, and than others that count.
+held_old() {
+    held ATOLL_FAILPOINT=checkpoint.write=EIO@3+
+    # What that checkpoint held unsent is in what was counted meanwhile: it is not sent again.
+    equal "the first send after it bears what was trained since, no more" "0" "$(jq -cnR --argjson fragment "$(jq .fragment <<<"$SENT")" '
+        [inputs | fromjson?] as $all | ([$all | to_entries[] | select(.value.event == "header")] | last.key) as $last
+        | $all[$last:] as $mine | first($mine[] | select(.event == "sync_send" and .fragment == $fragment)) as $send
+        | $send.tokens - 64 * ([$mine[] | select(.event == "step" and .step <= $send.step)] | length)' "$(log_of 0)")"
+    check "it went back behind that" has_event "$(log_of 0)" recover "select(.what == \"restart\" and .generation == 2 and 64 * .step < $(jq .tokens_to <<<"$SENT"))"
 }
 
 # At every durable step of its checkpoint, again and again on one directory: it comes back from the newest whole one.
@@ -141,30 +145,6 @@ stop_short() {
     equal "nobody was missed" "0 0" "$(times_left 0) $(times_left 1)"
 }
 
-# For longer than that: it is missed after 10 s, the others go on; when it wakes it comes back and counts again.
-stop_long() {
-    local stopped missed before
-    begin 2 "inner.steps=$((40 * STOP_SECONDS))"
-    worker 0
-    worker 1
-    wait_for_version 2
-    stopped=$(date +%s.%N)
-    kill -STOP "${WORKER_PIDS[0]}"
-    wait_for 20 "the outer to miss it" left_more_than 0 0
-    missed=$(elapsed "$stopped")
-    holds "missed after the outer's patience of 10 s" "9 < $missed && $missed < 13"
-    equal "why" '"no answer"' "$(events "$OUTER_LOG" leave .reason)"
-    before=$(version 0)
-    wait_for 10 "the other to go on" version_is_above 0 "$before"
-    equal "status tells" lost "$(worker_state worker-0)"
-    awk "BEGIN { left = $STOP_SECONDS - $(elapsed "$stopped"); system(\"sleep \" (left > 0 ? left : 0)) }"
-    kill -CONT "${WORKER_PIDS[0]}"
-    counts_again 0 2 15
-    says "it noticed" "${ERR[0]}" "asking for a new session|the link to the outer is lost"
-    equal "it is the same process" 1 "$(events "$(log_of 0)" header .node | wc -l)"
-    ends_right
-}
-
 # ---- one key, two places ----
 
 # A copy of the directory of a worker that lives is sent away; the run does not notice.
@@ -196,7 +176,7 @@ moved() {
     WORKER_PIDS[0]=$PID
     wait_for 10 "the moved worker" test_joined 0 2
     holds "admitted at once" "$(elapsed "$began") < 4"
-    equal "at another address" 127.0.0.2 "$(cut -d' ' -f1 "$WORK/other-way/address")"
+    equal "at another address" 127.0.0.2 "$(command cut -d' ' -f1 "$WORK/other-way/address")"
     wait_for 10 "the moved worker to count" counted_more 0 3
     proxy other-way blackhole
     kill -KILL "${WORKER_PIDS[0]}"
@@ -218,7 +198,7 @@ come_and_go() {
     begin 2 inner.steps=480
     worker 0
     worker 1 --set link.up=0.5Mbit/s # an upload takes 75 ms of the 83 to the next: one is under way whenever it is told to go
-    wait_for_version 8
+    wait_for_version 9 # more than the 8 commits that the outer keeps to replay
     "$ATOLL" token create "$RUN/outer" --uses 1 | grep -o 'atoll1\.[A-Za-z0-9_-]*' | head -n 1 >"$WORK/late.token"
     TOKEN=$WORK/late.token worker 2
     counts_again 2 1 15
@@ -262,6 +242,7 @@ all_gone() {
     is_killed 0 10
     is_killed 1 10
     equal "the outer waits" "false lost lost" "$(run_status '"\(.finished) \(.workers[0].state) \(.workers[1].state)"')"
+    sleep 2 # the fault itself
     gone "$OUTER_PID" && fail "the outer left"
     worker 0
     worker 1
@@ -389,7 +370,7 @@ text() {
     mkdir "$WORK/text"
     cp "$CORPUS/corpus.txt" "$WORK/text/part-0.txt"
     begin 2 inner.steps=480 "data.train=[$WORK/text/part-*.txt]"
-    refused "no such text" 74 "data.train: no file matches '$WORK/none-\*.txt'" \
+    refused "no such text" 78 "data.train: no file matches '$WORK/none-\*.txt' in /; put the text there, or name another in the run file or with --data or --val" \
         none "$ATOLL" worker --join "$TOKEN" --dir "$RUN/worker-0" --data "$WORK/none-*.txt"
     head -c 20 "$CORPUS/corpus.txt" >"$WORK/short.txt"
     refused "too little text" 65 "data.train: 20 tokens make 0 windows of context 32 \+ 1, but 1 are needed; give more text" \
@@ -400,12 +381,32 @@ text() {
     rm "$WORK/text/part-0.txt"
     wait_for_version 6
     die 0
-    refused "its text is gone" 74 "no training text on this machine; give this worker its own with --data GLOB: data.train: no file matches '$WORK/text/part-\*.txt'" \
+    refused "its text is gone" 78 "no training text on this machine; give this worker its own with --data GLOB: data.train: no file matches '$WORK/text/part-\*.txt'" \
         again "$ATOLL" worker --join "$TOKEN" --dir "$RUN/worker-0"
     equal "worker-1 has its text still" 0 "$(times_left 1)"
     cp "$CORPUS/corpus.txt" "$WORK/text/part-0.txt"
     worker 0
     counts_again 0 2 15
+    ends_right
+}
+
+# Its text is cut while it trains: one clear error, no signal; with the text whole again it goes on from its last checkpoint.
+cut() {
+    mkdir "$WORK/text"
+    cp "$CORPUS/corpus.txt" "$WORK/text/mine.txt"
+    begin 2 inner.steps=320
+    worker 0 --data "$WORK/text/mine.txt"
+    worker 1
+    wait_for_version 4
+    truncate -s 40 "$WORK/text/mine.txt"
+    wait_exit "${WORKER_PIDS[0]}" 20 "worker-0"
+    equal "a worker whose text is cut ends as with bad data" 65 "$EXIT_CODE"
+    says "it says what and where" "${ERR[0]}" "^atoll worker: data.train: $WORK/text/mine.txt was cut while it was in use: it had 6[0-9]{4} bytes and ends at [0-9]+ or before; put the whole file back and start again$"
+    wait_for 10 "the outer to hear of it" left_more_than 0 0
+    cp "$CORPUS/corpus.txt" "$WORK/text/mine.txt"
+    worker 0 --data "$WORK/text/mine.txt"
+    counts_again 0 2 20
+    holds "it went on from its checkpoint" "$(events "$OUTER_LOG" join 'select(.node == "worker-0") | .step' | tail -n 1) > 0"
     ends_right
 }
 
@@ -445,7 +446,7 @@ selftest() {
 
 # A bit of a worker's outer copy flips in memory: the next commit of that fragment does not lead to its state hash here; it is fetched whole.
 flipped() {
-    local log
+    local log DIFFERS=worker-0
     begin 2
     worker 0 ATOLL_FAILPOINT=worker.apply.flip=EIO@14
     worker 1
@@ -457,12 +458,15 @@ flipped() {
     equal "fetched whole: that fragment" "$(events "$log" recover 'select(.what == "state hash") | .fragment')" \
         "$(events "$log" recover 'select(.what == "snapshot") | .fragment')"
     says "said" "${ERR[0]}" "fragment [0-9] version [0-9]+: state hash [0-9a-f]{32} here, [0-9a-f]{32} at the outer; this machine's arithmetic or memory is wrong"
+    says "the outer heard of it" "$WORK/outer.err" "worker worker-0: state hash of fragment [0-9] differs at version [0-9]+"
+    equal "and went on" "" "$(events "$OUTER_LOG" recover 'select(.what == "outer differs") | .version')"
     equal "it stayed in the run" 0 "$(times_left 0)"
     equal "every round counts both" 2 "$(events "$OUTER_LOG" commit '.counted | length' | sort -u)"
 }
 
 # Again and again: it is of no use.
 flipping() {
+    local DIFFERS=worker-0
     begin 2 inner.steps=480
     worker 0 ATOLL_FAILPOINT=worker.apply.flip=EIO@6+
     worker 1
@@ -472,6 +476,129 @@ flipping() {
     says "said" "${ERR[0]}" "^atoll worker: fragment .* this machine's arithmetic or memory is wrong"
     worker 0
     counts_again 0 2 15
+    ends_right
+}
+
+# A core that computes every commit wrongly, and copies whole fragments rightly: it leaves too, and the others go on.
+wrong_steps() {
+    local DIFFERS=worker-0
+    begin 3 inner.steps=240
+    worker 0 ATOLL_FAILPOINT=worker.step.flip=EIO@6+
+    worker 1
+    worker 2
+    wait_exit "${WORKER_PIDS[0]}" 30 worker-0
+    equal "exit code" 65 "$EXIT_CODE"
+    says "said" "${ERR[0]}" "^atoll worker: fragment .* this machine's arithmetic or memory is wrong"
+    equal "it was a commit each time" "false" "$(events "$(log_of 0)" recover 'select(.what == "state hash") | .snapshot' | sort -u)"
+    holds "what it fetched in between was right" "$(events "$(log_of 0)" recover 'select(.what == "snapshot")' | wc -l) >= 2"
+    equal "the outer is believed" "" "$(events "$OUTER_LOG" recover 'select(.what == "outer differs") | .version')"
+    equal "the others are not missed" "0 0" "$(times_left 1) $(times_left 2)"
+    unset 'WORKER_PIDS[0]'
+    ends_right
+}
+
+# ---- an outer that comes back as another ----
+
+# outer_again [OPTION...]: on the same directory, at the same ports.
+outer_again() {
+    OUTER_LIFE=$((${OUTER_LIFE:-1} + 1))
+    start "outer.$OUTER_LIFE" "$ATOLL" outer "$RUN/outer/run.yaml" --dir "$RUN/outer" --listen 127.0.0.1:0 "$@"
+    OUTER_PID=$PID
+}
+outer_dies() {
+    kill -KILL "$OUTER_PID"
+    wait_exit "$OUTER_PID" 5 "the outer"
+}
+step_of() { # K
+    events "$(log_of "$1")" step .step | tail -n 1
+}
+step_is_above() { # K STEP
+    [ "$(step_of "$1")" -gt "$2" ]
+}
+
+# It has lost its list, and is away again before it hears a certificate: nobody waits for it, not even a checkpoint.
+unlisted() {
+    local before k
+    begin 2 inner.steps=960 sync.overlap_steps=auto sync.drift=100000
+    worker 0
+    worker 1
+    wait_for_version 2
+    outer_dies
+    rm "$RUN/outer/keys/workers.json"
+    outer_again
+    refused_two() { run_status '.dropped.rejected_handshakes >= 2'; }
+    wait_for 20 "both to be refused" refused_two
+    outer_dies
+    for k in 0 1; do
+        before=$(step_of "$k")
+        wait_for 20 "worker-$k to train on" step_is_above "$k" $((before + 240))
+        holds "worker-$k: no checkpoint holds training up" "$(events "$(log_of "$k")" checkpoint .stall_us | sort -n | tail -n 1) < 2000000"
+    done
+    outer_again
+    counts_again 0 2 30
+    counts_again 1 2 30
+    for k in 0 1; do check "worker-$k showed its certificate" has_event "$(log_of "$k")" recover 'select(.what == "listed again")'; done
+    ends_right
+}
+
+# has_continued STEPS: all workers, each in the one process that it was, have trained so far.
+has_continued() {
+    local k
+    ends_right
+    for k in 0 1; do
+        equal "worker-$k: one process" 1 "$(events "$(log_of "$k")" header | wc -l)"
+        equal "worker-$k: the last step" "$1" "$(step_of "$k")"
+        says "worker-$k: its run file has them" "$RUN/worker-$k/run.yaml" "^  steps: $1$"
+    done
+    equal "the run's last step" "$1" "$(events "$OUTER_LOG" commit .run_step | sort -n | tail -n 1)"
+    run_command 20 report "$ATOLL" report "$RUN" -o "$WORK/report" --json
+    equal "the report: steps, a final loss" "$1 $1 true" "$(jq -r '.runs[0] | .steps, .planned_steps, .loss_final' "$WORK/report.out" | xargs)"
+}
+
+# With more steps, and other evaluations, while the workers are in the middle of theirs.
+more_steps() {
+    begin 2 inner.steps=120
+    worker 0
+    worker 1
+    wait_for_version 3
+    outer_dies
+    outer_again --set inner.steps=200 --set eval.every_steps=60 --set eval.windows=7
+    has_continued 200
+    equal "evaluated as the outer wants it now" "180 7" \
+        "$(events "$(log_of 0)" eval 'select(.final | not) | "\(.step) \(.windows)"' | tail -n 1 | tr -d '"')$(events "$(log_of 1)" eval 'select(.final | not) | "\(.step) \(.windows)"' | tail -n 1 | tr -d '"')"
+}
+
+# When they are at the end already, with their last sends in flight.
+more_steps_at_the_end() {
+    local k
+    begin 2 inner.steps=120 sync.overlap_steps=auto sync.drift=100000
+    worker 0
+    worker 1
+    wait_for_version 3
+    outer_dies
+    for k in 0 1; do wait_for 20 "worker-$k to be at its last step" step_is_above "$k" 119; done
+    sleep 1 # longer than a step: the last sends are out
+    outer_again --set inner.steps=200
+    has_continued 200
+}
+
+# ---- what people see ----
+
+# It has lost all but its keys, and the run tells it what it had counted: that is no work of now.
+rate() {
+    local before
+    rate_now() { run_status '.workers[] | select(.node == "worker-0") | .tokens_per_s'; }
+    begin 2 inner.steps=400
+    worker 0
+    worker 1
+    wait_for_version 20
+    die 0
+    before=$(rate_now)
+    rm -r "$RUN/worker-0/checkpoint" "$RUN/worker-0/log.jsonl"
+    worker 0
+    reports_again() { [ "$(rate_now)" != "$before" ]; }
+    wait_for 20 "worker-0 to report" reports_again
+    holds "tokens/s: 64 in 25 ms at most" "$(rate_now) < 2 * 64 / 0.025"
     ends_right
 }
 
@@ -502,6 +629,7 @@ if [ $# -gt 2 ]; then
     exit
 fi
 calm_run
-side_by_side stop_long snapshot torn torn_all lives stop_short upload held copied
-side_by_side moved come_and_go all_gone clock text shard selftest flipped flipping memory
+side_by_side unlisted more_steps more_steps_at_the_end rate
+side_by_side snapshot torn torn_all lives stop_short upload held held_old copied
+side_by_side moved come_and_go all_gone clock text cut shard selftest flipped flipping wrong_steps memory
 test_end

@@ -13,6 +13,7 @@
  *     peer ready TOKENFILE DIRECTORY WHAT      READY with another tokenizer or state (WHAT)
  *     peer crooked TOKENFILE DIRECTORY         a member of a run (sync.codec_up: f32) that offers what it must not; see peer_member.c
  *     peer flood TOKENFILE DIRECTORY           a member that asks and asks, and reads nothing
+ *     peer greedy TOKENFILE DIRECTORY          a member that grants bytes of a version that there is not yet, and stays until killed
  *     peer old-outer DIRECTORY CONTROL BULK    an outer of another protocol version: prints a token, refuses, until killed
  *     peer offloads-off INTERFACE              segmentation offloads off (what ethtool -K does) */
 #include <errno.h>
@@ -482,6 +483,8 @@ int main(int argc, char **argv) {
         return peer_crooked(&token, argv[3]);
     if (strcmp(verb, "flood") == 0 && argc == 4)
         return peer_flood(&token, argv[3]);
+    if (strcmp(verb, "greedy") == 0 && argc == 4)
+        return peer_greedy(&token, argv[3]);
     if (strcmp(verb, "takeover") == 0 && argc == 4)
         return takeover(&token, argv[3]);
     fprintf(stderr, "peer: no verb '%s'\n", verb);

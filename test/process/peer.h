@@ -26,5 +26,6 @@ struct worker_link *welcomed(const struct token *token, const struct node_keys *
 int peer_ready(const struct token *token, const char *directory, const char *what);
 int peer_crooked(const struct token *token, const char *directory);
 int peer_flood(const struct token *token, const char *directory);
+int peer_greedy(const struct token *token, const char *directory);
 
 #endif

@@ -362,3 +362,18 @@ int peer_flood(const struct token *token, const char *directory) {
     sleep(60); /* reads nothing; the test ends it */
     return 0;
 }
+
+int peer_greedy(const struct token *token, const char *directory) {
+    int code = open_peer(token, directory);
+    if (code != 0)
+        return code;
+    join();
+    begin_message(MESSAGE_GRANT);
+    out.body.grant = (struct message_grant){.key = {.kind = TRANSFER_SNAPSHOT, .version = 1}, .limit = 4096};
+    send_message(me.link);
+    hear_for(ANSWER_US);
+    printf("granted\n");
+    fflush(stdout);
+    while (true)
+        hear(100000);
+}

@@ -5,32 +5,8 @@
 # ATOLL_SEED=N repeats the same random times.
 source "$(dirname "$0")/lib.sh"
 test_begin restart "$@"
-SEED=${ATOLL_SEED:-$((RANDOM * 32768 + RANDOM))}
-RANDOM=$((SEED % 32768))
-say "ATOLL_SEED=$SEED repeats these times"
-
-make_corpus "$WORK/corpus.txt" 200000 1
-make_corpus "$WORK/held_out.txt" 4000 2
-cat >"$WORK/run.yaml" <<YAML
-name: restart
-model: {layers: 4, width: 64, heads: 4, kv_heads: 4, ffn: 128, context: 64}
-data: {train: [corpus.txt], val: [held_out.txt], tokenizer: bytes}
-inner: {lr: 2e-3, warmup_steps: 10, steps: 600, batch_per_worker: 2, threads: 1}
-sync: {every_steps: 10, fragment_layers: 2, overlap_steps: 2, keep_local: 0.5}
-eval: {every_steps: 0, windows: 4}
-checkpoint: {every: 500ms}
-workers: 4
-YAML
-
-worker_pid() { # DIRECTORY: the pid in its lock file
-    tr -dc 0-9 <"$1/lock"
-}
-
-all_train() { # RUN_DIR: all four workers have logged a step
-    local log count=0
-    for log in "$1"/worker-*/log.jsonl; do has_event "$log" step && count=$((count + 1)); done
-    [ "$count" = 4 ]
-}
+random_times
+run_of_four restart 600 2 'checkpoint: {every: 500ms}'
 
 # ---- started again ----
 
@@ -70,7 +46,7 @@ begin_long() { # NAME OPTION...: a run that is under way. Sets directory, run_pi
     directory=$WORK/$1
     start "$1" "$ATOLL" train "$WORK/run.yaml" --dir "$directory" --json "${@:2}"
     run_pid=$PID
-    wait_for 30 "four workers that train" all_train "$directory"
+    wait_for 30 "four workers that train" all_train "$directory" 4
     wait_for 30 "rounds" commits_reach "$directory" 6
 }
 
@@ -96,7 +72,7 @@ wait_exit "$run_pid" 90 outer-again
 ends_well outer-again "$directory"
 equal "outer-again: two processes" 2 "$(starts "$directory/outer")"
 equal "outer-again: the workers were not started again" "1 1 1 1" "$(for k in 0 1 2 3; do starts "$directory/worker-$k"; done | xargs)"
-equal "outer-again: it leads in a new epoch" "1 2" "$(events "$directory/outer/log.jsonl" lead .epoch | xargs)"
+equal "outer-again: it leads in a new epoch" "2 true" "$(events "$directory/outer/log.jsonl" lead .epoch | jq -s '"\(length) \(.[1] > .[0])"' -r)"
 holds "outer-again: versions go on" "$(commits "$directory") > $before + 6"
 equal "outer-again: no version twice" "" "$(events "$directory/outer/log.jsonl" commit '[.fragment, .version]' | sort | uniq -d)"
 says "outer-again: said" "$WORK/outer-again.err" "^outer is started again$"
@@ -155,6 +131,16 @@ equal "more: steps" "700 700 true 700" "$(jq -r '.runs[0] | .steps, .planned_ste
 equal "more: tokens" "$((tokens + 4 * 100 * 128))" "$(jq .runs[0].tokens "$WORK/more.out")"
 check "more: ledger adds up" ledger_adds_up "$directory/outer/log.jsonl"
 says "more: the run file remembers" "$directory/run.yaml" "^  steps: 700$"
+
+# State that is gone is waited for, and a person hears so.
+cp -r "$directory" "$WORK/gone"
+rm -r "$WORK"/gone/outer/{commits,outer.json} "$WORK"/gone/worker-*
+start gone "$ATOLL" train --resume "$WORK/gone" --set inner.steps=800 --quiet
+gone_pid=$PID
+wait_for 30 "the reason" grep -q "not leading yet" "$WORK/gone.err"
+says "gone: why it waits" "$WORK/gone.err" "^outer: not leading yet: [a-z]"
+kill -TERM "$gone_pid"
+wait_exit "$gone_pid" 60 gone
 
 # What would be another run, and what is none.
 cp "$directory/run.yaml" "$WORK/before.yaml"

@@ -201,7 +201,7 @@ static void send_more(struct island *island) {
     if (committed(island) < all || island->done)
         return;
     island->done = true;
-    say(MESSAGE_DONE)->body.done = (struct message_done){.step = all, .tokens = all};
+    say(MESSAGE_DONE)->body.done = (struct message_done){.step = (uint64_t)run.inner.steps, .tokens = all};
     send_message(island);
 }
 

@@ -300,7 +300,9 @@ static double train_step(struct reference *r, struct island *island, int64_t t) 
     int B = (int)inner->batch_per_worker, T = (int)r->run.model.context;
     double loss = 0;
     for (int64_t micro = 0; micro < inner->accumulate; micro++) {
-        dataset_next(island->data, B, island->windows);
+        struct error error;
+        if (dataset_next(island->data, B, island->windows, &error) != STATUS_OK)
+            die("data", &error);
         loss += model_add_gradients(island->model, island->windows, B, T, 1.0f / (float)inner->accumulate);
     }
     loss /= (double)inner->accumulate;

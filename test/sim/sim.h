@@ -59,11 +59,13 @@ struct sim_config {
     uint32_t spread;  /* the slowest is so many times slower */
     uint64_t latency_us;
     uint64_t transfer_us; /* of one payload */
-    uint64_t window_us;   /* recovery */
-    bool rollbacks;       /* the outer's disk may be lost, or be an old copy */
-    bool forgetful;       /* workers may lose checkpoints */
-    bool refusals;        /* contents of contributions may be refused */
-    bool corruption;      /* a worker's outer copy may get a wrong bit */
+    uint32_t slow_slot;   /* its way up takes slow_us for one payload; SIM_NOBODY = all are alike */
+    uint64_t slow_us;
+    uint64_t window_us; /* recovery */
+    bool rollbacks;     /* the outer's disk may be lost, or be an old copy */
+    bool forgetful;     /* workers may lose checkpoints */
+    bool refusals;      /* contents of contributions may be refused */
+    bool corruption;    /* a worker's outer copy may get a wrong bit */
 };
 
 void sim_config_draw(struct sim_config *config, uint64_t seed, uint32_t workers, int intensity);
@@ -421,6 +423,8 @@ __attribute__((noreturn, format(printf, 1, 2))) void sim_violation(const char *f
 void sim_faults_open(void);
 void sim_faults_on_event(void);
 void sim_faults_heal(void);
+/* stale: auto. With all mended and everybody there: the longest that a live worker may train without counting in a commit of each fragment. */
+uint64_t sim_faults_starving_us(void);
 void sim_faults_strike(void); /* the doomed node dies, between two of its effects */
 
 /* ---- the oracle (sim_oracle.c) ---- */
@@ -449,6 +453,8 @@ void sim_oracle_outer(void);
 void sim_oracle_leads(void);
 void sim_oracle_joined(uint32_t slot, uint64_t tokens);
 void sim_oracle_ended(void);
+/* Whoever is here has to count from here on (sim_faults_starving_us): members changed, or all is mended. */
+void sim_oracle_everybody_anew(void);
 void sim_oracle_disk_changed(void); /* a rollback: what was published may be lost */
 
 #endif

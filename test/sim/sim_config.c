@@ -71,4 +71,17 @@ void sim_config_draw(struct sim_config *config, uint64_t seed, uint32_t workers,
     }
     config->corruption =
         draw(0, 3) == 0 && faulty && !config->rollbacks; /* else the only copy of a version may be broken */
+    if (!config->strict && config->quorum != 0 && stale > 1)
+        config->stale = ROUND_STALE_QUORUM;
+    bool slow = draw(0, 2) == 0;
+    config->slow_slot = SIM_NOBODY;
+    /* What one sends is on its way while the others close many rounds. */
+    if (config->stale == ROUND_STALE_QUORUM && slow) {
+        config->last_step = 60 * config->every_steps;
+        config->step_us = draw(50000, 100000);
+        config->spread = 1;
+        config->slow_slot = (uint32_t)draw(0, config->workers - 1);
+        config->slow_us = draw(4, 8) * config->every_steps * config->step_us / config->fragments;
+        config->faults_us = draw(5, 10) * SIM_SECOND;
+    }
 }

@@ -2,6 +2,20 @@
 #include "sim/sim.h"
 #include <string.h>
 
+static uint64_t longest_round_us(void) {
+    const struct sim_config *c = &world.config;
+    uint64_t transfer_us = c->slow_us > c->transfer_us ? c->slow_us : c->transfer_us;
+    return 8 * c->latency_us + 2 * c->fragments * transfer_us + 4 * c->step_us + SIM_SECOND / 10;
+}
+
+/* Twice, since a round may just have missed what another one needs: the way to the next due step and to the next close, and the round. And the
+ * 10 s after which a session is given up that only one side still holds, a pause that still lasts, dialling: from then on it is anew. */
+uint64_t sim_faults_starving_us(void) {
+    const struct sim_config *c = &world.config;
+    uint64_t grace_us = c->grace_us > 0 ? (uint64_t)c->grace_us : 0;
+    return 2 * (2 * c->every_steps * c->step_us * c->spread + longest_round_us() + grace_us) + 15 * SIM_SECOND;
+}
+
 /* The longest that a healed world may take to end:
  *   away     a silent session is given up after 10 s on either side, dialling takes up to 2 s (twice: a HELLO may meet a late end), the
  *            recovery window, the members' return (10 s), three states that differ: 60 s in all
@@ -12,7 +26,7 @@
 static uint64_t bound_us(void) {
     const struct sim_config *c = &world.config;
     uint64_t rounds = c->last_step / c->every_steps + 4;
-    uint64_t round_us = 8 * c->latency_us + 2 * c->fragments * c->transfer_us + 4 * c->step_us + SIM_SECOND / 10;
+    uint64_t round_us = longest_round_us();
     uint64_t steps_us = c->last_step * c->step_us * c->spread;
     return 60 * SIM_SECOND + c->window_us + 2 * steps_us + c->fragments * rounds * (round_us + ROUND_END_PATIENCE_US);
 }
@@ -30,6 +44,7 @@ void sim_faults_heal(void) {
     world.healed = true;
     world.heal_us = world.now_us;
     world.deadline_us = world.now_us + bound_us();
+    sim_oracle_everybody_anew();
     TRACE("all is mended; the run has to end by %llu us", world.deadline_us);
     world.doomed_node = SIM_NOBODY;
     world.outer.full_until_us = 0;

@@ -59,12 +59,13 @@ static bool run_seed(uint64_t seed, const struct options *options, char problem[
 }
 
 static void print_config(const struct sim_config *c) {
-    printf("seed %llu: %u workers (+%u late), %u fragments, H %llu, T %llu, %s %llu, quorum %d, min %u, stale %llu, "
-           "intensity %u%s%s%s%s\n",
+    printf("seed %llu: %u workers (+%u late), %u fragments, H %llu, T %llu, %s %llu, quorum %d, min %u, stale %lld, "
+           "slow %d (%llu us), intensity %u%s%s%s%s\n",
            (unsigned long long)c->seed, c->workers, c->late_workers, c->fragments, (unsigned long long)c->every_steps,
            (unsigned long long)c->last_step, c->strict ? "strict" : "auto, drift", (unsigned long long)c->drift,
-           c->quorum, c->min_workers, (unsigned long long)c->stale, c->intensity, c->rollbacks ? ", rollbacks" : "",
-           c->forgetful ? ", forgetful" : "", c->refusals ? ", refusals" : "", c->corruption ? ", corruption" : "");
+           c->quorum, c->min_workers, (long long)c->stale, (int)c->slow_slot, (unsigned long long)c->slow_us,
+           c->intensity, c->rollbacks ? ", rollbacks" : "", c->forgetful ? ", forgetful" : "",
+           c->refusals ? ", refusals" : "", c->corruption ? ", corruption" : "");
 }
 
 /* Who waits for what. */

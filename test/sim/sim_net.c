@@ -53,8 +53,10 @@ void sim_net_send(uint32_t worker, uint32_t number, const struct sim_message *me
     *place = *message;
     place->next = SIM_NOBODY;
     uint64_t through_us = lane->free_us > world.now_us ? lane->free_us : world.now_us;
+    uint64_t transfer_us =
+        number == LANE_UP_BULK && worker == world.config.slow_slot ? world.config.slow_us : world.config.transfer_us;
     if (is_bulk(number))
-        through_us += sim_between(world.config.transfer_us / 2, world.config.transfer_us);
+        through_us += sim_between(transfer_us / 2, transfer_us);
     lane->free_us = through_us;
     place->due_us = through_us + sim_between(world.config.latency_us / 2, world.config.latency_us);
     if (lane->last == SIM_NOBODY) {

@@ -6,8 +6,11 @@
 static struct {
     struct head newest_published[SIM_FRAGMENTS];
     uint64_t seen_tokens[SIM_WORKERS]; /* the highest counter that this process of the outer heard of */
+    uint64_t
+        late_mask; /* slots that joined after FINISH: a step that they took before they heard of it counts nowhere */
     uint32_t outer_life;
     bool rolled_back;
+    uint64_t counted_us[SIM_WORKERS][SIM_FRAGMENTS]; /* when it counted last, or all began to have to */
 } oracle;
 
 struct commit *sim_oracle_new_commit(uint32_t *index) {
@@ -225,6 +228,25 @@ static void check_totals(uint32_t index) {
     }
 }
 
+void sim_oracle_everybody_anew(void) {
+    for (uint32_t slot = 0; slot < SIM_WORKERS; slot++)
+        for (uint32_t f = 0; f < SIM_FRAGMENTS; f++)
+            oracle.counted_us[slot][f] = world.now_us;
+}
+
+/* stale: auto. Who is here and trains counts, however slow its way is. At the end other rules hold. */
+static void check_nobody_starves(void) {
+    const struct round_machine *machine = &world.outer.machine;
+    if (!world.healed || world.config.stale != ROUND_STALE_QUORUM || machine->ended)
+        return;
+    for (uint32_t slot = 0; slot < world.worker_count; slot++)
+        for (uint32_t f = 0; f < world.config.fragments; f++)
+            DEMAND(machine->members.slot[slot].state != MEMBER_LIVE || machine->members.slot[slot].reached ||
+                       world.now_us - oracle.counted_us[slot][f] <= sim_faults_starving_us(),
+                   "[starved] worker %u has not counted in fragment %u for %.3f s, and it may take %.3f s", slot, f,
+                   (double)(world.now_us - oracle.counted_us[slot][f]) / 1e6, (double)sim_faults_starving_us() / 1e6);
+}
+
 void sim_oracle_committed(uint32_t index) {
     struct sim_commit *commit = &world.commits[index];
     const struct sim_commit *parent = &world.commits[commit->parent];
@@ -243,12 +265,26 @@ void sim_oracle_committed(uint32_t index) {
     for (uint32_t i = 0; i < commit->counted_count; i++) {
         check_counted(commit, i);
         commit->newest[world.contents[commit->counted[i]].slot] = index;
+        oracle.counted_us[world.contents[commit->counted[i]].slot][f] = world.now_us;
     }
     check_totals(index);
+    check_nobody_starves();
 }
 
-/* [4] Durable before it is said; [2] one commit per (epoch, version). After a rollback that no member could tell of, an epoch may be used
- * again: then the hash alone tells the two branches apart, so order and identity by (epoch, version) are not demanded. */
+/* [2] Also where the outer was put back twice from one copy of its disk. */
+static bool is_published_once(uint32_t index) {
+    const struct sim_commit *commit = &world.commits[index];
+    for (uint32_t i = 0; i < world.commit_count; i++) {
+        const struct sim_commit *other = &world.commits[i];
+        if (i != index && other->published && other->commit.fragment == commit->commit.fragment &&
+            other->head.epoch == commit->head.epoch && other->head.version == commit->head.version)
+            return false;
+    }
+    return true;
+}
+
+/* [4] Durable before it is said; [2] one commit per (epoch, version). After a rollback that no member could tell of, the run goes on from an
+ * older version: then its order is not demanded. */
 void sim_oracle_published(uint32_t index) {
     struct sim_commit *commit = &world.commits[index];
     uint32_t f = commit->commit.fragment;
@@ -260,6 +296,8 @@ void sim_oracle_published(uint32_t index) {
         durable = durable || log->commits[i] == index;
     DEMAND(durable, "[4] fragment %u version %llu is published before it is durable", f,
            (unsigned long long)commit->head.version);
+    DEMAND(is_published_once(index), "[2] fragment %u: version %llu epoch %llu is published twice", f,
+           (unsigned long long)commit->head.version, (unsigned long long)commit->head.epoch);
     DEMAND(oracle.rolled_back || is_newer(&commit->head, &oracle.newest_published[f]),
            "[4] fragment %u: version %llu epoch %llu is published after version %llu epoch %llu", f,
            (unsigned long long)commit->head.version, (unsigned long long)commit->head.epoch,
@@ -311,6 +349,8 @@ void sim_oracle_joined(uint32_t slot, uint64_t tokens) {
     DEMAND(tokens >= oracle.seen_tokens[slot], "[3] the counter of worker %u went back from %llu to %llu", slot,
            (unsigned long long)oracle.seen_tokens[slot], (unsigned long long)tokens);
     oracle.seen_tokens[slot] = tokens;
+    if (world.outer.machine.finished)
+        oracle.late_mask |= (uint64_t)1 << slot;
 }
 
 void sim_oracle_outer(void) {
@@ -346,7 +386,7 @@ void sim_oracle_ended(void) {
             DEMAND(worker->pieces[f].damaged || worker->pieces[f].g_state == world.commits[outer->heads[f]].state,
                    "[2] worker %u ends with another state of fragment %u", slot, f);
         }
-        if (world.calm)
+        if (world.calm && (oracle.late_mask >> slot & 1) == 0)
             check_calm_end(slot);
     }
     world.counts.finished++;

@@ -149,6 +149,8 @@ void sim_outer_feed(struct round_event event) {
     struct round_actions actions;
     actions.count = 0;
     event.now_us = world.now_us;
+    if (event.kind == ROUND_EVENT_LEAD || event.kind == ROUND_EVENT_JOIN || event.kind == ROUND_EVENT_LEAVE)
+        sim_oracle_everybody_anew();
     round_step(&world.outer.machine, &event, &actions);
     for (uint32_t i = 0; i < actions.count; i++)
         carry_out(&actions.list[i]);

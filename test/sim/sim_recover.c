@@ -50,7 +50,9 @@ static void lead(void) {
     }
     if (!sim_effect(SIM_OUTER))
         return;
-    outer->disk.epoch = seen + 1;
+    uint64_t wall_s =
+        world.now_us / 1000; /* outer/outer_disk.h; a simulated run is short: its seconds are milliseconds */
+    outer->disk.epoch = wall_s > seen ? wall_s : seen + 1;
     TRACE("outer leads in epoch %llu, fragment 0 at version %llu", outer->disk.epoch,
           outer->machine.fragments[0].version);
     sim_oracle_leads();

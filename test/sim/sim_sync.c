@@ -202,7 +202,8 @@ static bool prepare(struct sim_worker *worker, uint32_t f) {
     uint64_t state = entry.snapshot ? entry.bytes : sim_hash(piece->g_state, entry.bytes);
     if (state != commit->state)
         return differs(worker, f);
-    piece->differed = 0;
+    if (!entry.snapshot)
+        piece->differed = 0;
     piece->next_commit = entry.commit;
     piece->next_state = state;
     piece->queue_count--;

@@ -167,6 +167,36 @@ static void a_full_disk_is_said_once(void **state) {
     assert_string_equal(error.text, "cannot open the log /nonexistent/log: No such file or directory");
 }
 
+static void *no_memory(size_t bytes) {
+    (void)bytes;
+    return NULL;
+}
+
+static void without_memory(void) {
+    struct log *log;
+    struct error error;
+    assert_int_equal(log_open(&log, path, &error), STATUS_OK);
+    json_t *fields = json_pack("{s:i}", "a", 1);
+    json_set_alloc_funcs(no_memory, free);
+    log_event(log, "lost", fields);
+    log_event(log, "lost", json_pack("{s:i}", "a", 2));
+    json_set_alloc_funcs(malloc, free);
+    log_event(log, "kept", json_pack("{s:i}", "a", 3));
+    assert_int_equal(log_lost(log), 2);
+    log_close(log);
+}
+
+/* No event is worth a process. */
+static void without_memory_records_are_lost_and_counted(void **state) {
+    (void)state;
+    unlink(path);
+    char *said = caught(without_memory), *text = text_of(path);
+    assert_non_null(strstr(said, ": Cannot allocate memory (records are being lost; said once)"));
+    assert_null(strstr(text, "lost"));
+    assert_non_null(strstr(text, "\"event\":\"kept\""));
+    free(said), free(text);
+}
+
 static void speak(void) {
     log_say(LOG_LEVEL_DEBUG, "too much");
     log_set_node("worker-3");
@@ -207,6 +237,7 @@ int main(void) {
         cmocka_unit_test(a_torn_last_line_harms_nobody),
         cmocka_unit_test(threads_do_not_mix_lines),
         cmocka_unit_test(a_full_disk_is_said_once),
+        cmocka_unit_test(without_memory_records_are_lost_and_counted),
         cmocka_unit_test(lines_for_people),
         cmocka_unit_test(build),
     };

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <jansson.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,7 +70,14 @@ static struct message_register a_request(uint8_t key, const char *name) {
 
 static bool register_at(uint8_t key, const char *name, uint64_t wall_s) {
     struct message_register request = a_request(key, name);
-    return admission_register(admission, enrolment.public_key, &request, wall_s, &certificate, &refusal);
+    return admission_register(admission, enrolment.public_key, &request, 0, wall_s, &certificate, &refusal);
+}
+
+static uint32_t slot_when_named(uint8_t key, uint64_t named_mask) {
+    struct message_register request = a_request(key, "a");
+    assert_true(
+        admission_register(admission, enrolment.public_key, &request, named_mask, NOW_S, &certificate, &refusal));
+    return certificate.slot;
 }
 
 static void expect_refusal(bool admitted, enum refuse_code code, const char *text) {
@@ -143,6 +151,25 @@ static void test_uses_and_registering_again(void **state) {
     assert_string_equal(certificate.name, "a");
 }
 
+/* Slots that commits name are another's, unless this list gave them itself and they are free again. */
+static void test_slots_of_a_lost_list(void **state) {
+    (void)state;
+    struct admission_worker worker;
+    token.uses = 2 * MESSAGE_WORKERS_MAX;
+    assert_int_equal(admission_add_token(admission, &token, NOW_S, &error), STATUS_OK);
+    assert_int_equal(slot_when_named(5, 0x5), 1); /* 0 and 2 are named */
+    assert_int_equal(slot_when_named(6, 0x5), 3);
+    assert_int_equal(slot_when_named(5, 0xff), 1); /* again: its own */
+    assert_int_equal(admission_revoke(admission, "1", &worker, &error), STATUS_OK);
+    assert_int_equal(slot_when_named(7, 0xf), 1); /* named, but given and freed here */
+    for (uint8_t key = 8; key < 8 + MESSAGE_WORKERS_MAX - 4; key++)
+        assert_int_equal(slot_when_named(key, 0x5), key - 4);
+    assert_int_equal(slot_when_named(100, 0x5), 0); /* no other is left */
+    assert_int_equal(slot_when_named(101, UINT64_MAX), 2);
+    expect_refusal(register_at(102, "c", NOW_S), REFUSE_FULL,
+                   "all 64 places of this run are taken; to free one: atoll drain WORKER DIR --revoke");
+}
+
 static void test_expiry(void **state) {
     (void)state;
     assert_true(register_at(5, "a", NOW_S + 59));
@@ -186,16 +213,16 @@ static void test_other_refusals(void **state) {
     (void)state;
     struct message_register request = a_request(5, "a");
     request.protocol_version = 1;
-    expect_refusal(admission_register(admission, enrolment.public_key, &request, NOW_S, &certificate, &refusal),
+    expect_refusal(admission_register(admission, enrolment.public_key, &request, 0, NOW_S, &certificate, &refusal),
                    REFUSE_VERSION, "this worker speaks protocol 1, the outer speaks 2: use the same atoll on both");
     request = a_request(5, "a");
     request.token_id[0] ^= 1;
     const char *unknown =
         "this outer does not know this token (revoked, or of another run); ask for a new one: atoll token create";
-    expect_refusal(admission_register(admission, enrolment.public_key, &request, NOW_S, &certificate, &refusal),
+    expect_refusal(admission_register(admission, enrolment.public_key, &request, 0, NOW_S, &certificate, &refusal),
                    REFUSE_TOKEN_UNKNOWN, unknown);
     request = a_request(5, "a");
-    expect_refusal(admission_register(admission, keys.curve.public_key, &request, NOW_S, &certificate, &refusal),
+    expect_refusal(admission_register(admission, keys.curve.public_key, &request, 0, NOW_S, &certificate, &refusal),
                    REFUSE_TOKEN_UNKNOWN, unknown);
     const char *stolen =
         "this key is the outer's own or a token's, not a worker's: remove the worker's keys/seed so that it "
@@ -204,7 +231,7 @@ static void test_other_refusals(void **state) {
     const uint8_t *taken[] = {keys.curve.public_key, enrolment.public_key, recovery.public_key};
     for (int i = 0; i < 3; i++) {
         memcpy(request.worker_key, taken[i], KEYS_CURVE_BYTES);
-        expect_refusal(admission_register(admission, enrolment.public_key, &request, NOW_S, &certificate, &refusal),
+        expect_refusal(admission_register(admission, enrolment.public_key, &request, 0, NOW_S, &certificate, &refusal),
                        REFUSE_DUPLICATE, stolen);
     }
     restart();
@@ -245,6 +272,23 @@ static void test_store_failure(void **state) {
 }
 
 /* ---- RECOVER ---- */
+
+static void *no_memory(size_t bytes) {
+    (void)bytes;
+    return NULL;
+}
+
+static void test_a_store_without_memory(void **state) {
+    (void)state;
+    json_set_alloc_funcs(no_memory, free);
+    bool admitted = register_at(5, "a", NOW_S);
+    json_set_alloc_funcs(malloc, free);
+    char text[256];
+    snprintf(text, sizeof text,
+             "the outer cannot store its list of workers now (no memory to write %s); try again later", list_path);
+    expect_refusal(admitted, REFUSE_FULL, text);
+    assert_true(register_at(5, "a", NOW_S));
+}
 
 static bool recover_with(const struct certificate *shown) {
     struct message_recover request = {.protocol_version = MESSAGE_PROTOCOL_VERSION, .certificate = *shown};
@@ -611,12 +655,14 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_roles, setup, teardown),
         cmocka_unit_test_setup_teardown(test_certificate, setup, teardown),
         cmocka_unit_test_setup_teardown(test_uses_and_registering_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slots_of_a_lost_list, setup, teardown),
         cmocka_unit_test_setup_teardown(test_expiry, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_names_are_unique, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other_refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(test_list_survives_a_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_store_failure, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_store_without_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_recovery, setup, teardown),
         cmocka_unit_test_setup_teardown(test_recovery_of_a_worker_with_another_slot, setup, teardown),
         cmocka_unit_test_setup_teardown(test_recovery_refusals, setup, teardown),

@@ -151,6 +151,33 @@ static void test_unwritable_place(void **state) {
     assert_string_equal(error.text, "cannot open the seed /dev/null/keys/seed: Not a directory");
 }
 
+static void test_a_directory_is_one_nodes(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        enum keys_node other;
+        const char *text;
+    } rows[] = {{"certificate.json", KEYS_NODE_OUTER,
+                 "%s is a worker's directory (it holds %s), not an outer's: choose another --dir"},
+                {"workers.json", KEYS_NODE_WORKER,
+                 "%s is an outer's directory (it holds %s), not a worker's: choose another --dir"}};
+    struct node_keys keys;
+    char path[128], text[512];
+    assert_int_equal(keys_check_node("/nowhere-at-all", KEYS_NODE_OUTER, &error), STATUS_OK);
+    assert_int_equal(keys_open(directory, &keys, &error), STATUS_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(keys_check_node(directory, KEYS_NODE_OUTER, &error), STATUS_OK);
+        assert_int_equal(keys_check_node(directory, KEYS_NODE_WORKER, &error), STATUS_OK);
+        snprintf(path, sizeof path, "%s/keys/%s", directory, rows[i].name);
+        assert_int_equal(close(open(path, O_WRONLY | O_CREAT, 0600)), 0);
+        assert_int_equal(keys_check_node(directory, 1 - rows[i].other, &error), STATUS_OK);
+        assert_int_equal(keys_check_node(directory, rows[i].other, &error), STATUS_CONFIG);
+        snprintf(text, sizeof text, rows[i].text, directory, path);
+        assert_string_equal(error.text, text);
+        assert_int_equal(unlink(path), 0);
+    }
+}
+
 int main(void) {
     keys_init();
     const struct CMUnitTest tests[] = {
@@ -159,6 +186,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_curve_pair_is_zmqs, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(test_readable_by_others_is_refused, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(test_wrong_size_is_refused, make_directory, remove_directory),
+        cmocka_unit_test_setup_teardown(test_a_directory_is_one_nodes, make_directory, remove_directory),
         cmocka_unit_test(test_unwritable_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

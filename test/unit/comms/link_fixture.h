@@ -73,7 +73,7 @@ __attribute__((unused)) static int bench_setup(void **state) {
         struct certificate certificate;
         struct message_refuse refusal;
         assert_true(
-            admission_register(bench->admission, bench->enrolment.public_key, &request, 1, &certificate, &refusal));
+            admission_register(bench->admission, bench->enrolment.public_key, &request, 0, 1, &certificate, &refusal));
     }
     strcpy(bench->address.host, "127.0.0.1");
     open_outer(bench);

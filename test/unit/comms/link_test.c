@@ -149,6 +149,54 @@ static void test_unknown_host(void **state) {
     worker_link_close(worker);
 }
 
+/* A port whose queue is full: the kernel drops what dials it without a word, as a line does that is cut. */
+static int listen_in_silence(uint16_t *port) {
+    int listener = socket(AF_INET, SOCK_STREAM, 0), filler = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    socklen_t size = sizeof at;
+    inet_pton(AF_INET, "127.0.0.1", &at.sin_addr);
+    assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(listener, 0), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &size), 0);
+    assert_int_equal(connect(filler, (struct sockaddr *)&at, sizeof at), 0);
+    *port = ntohs(at.sin_port);
+    close(filler); /* its place in the queue is taken until somebody accepts it */
+    return listener;
+}
+
+/* The local port of a socket that says SYN to `port`; 0: none does. */
+static unsigned dialling_port(uint16_t port) {
+    enum { SYN_SENT = 2 };
+    FILE *file = fopen("/proc/net/tcp", "r");
+    char line[256];
+    unsigned local, remote, state, found = 0;
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, " %*u: %*x:%x %*x:%x %x", &local, &remote, &state) == 3 && remote == port && state == SYN_SENT)
+            found = local;
+    fclose(file);
+    return found;
+}
+
+/* The kernel says a SYN again after ever longer pauses: a new attempt finds a line that is back sooner. */
+static void test_silent_line_is_dialled_anew(void **state) {
+    struct bench silent = *(struct bench *)*state;
+    int listener = listen_in_silence(&silent.address.control_port);
+    struct worker_link *admin = dial_as(&silent, PEER_ROLE_ADMIN, &silent.workers[0], NULL, WAIT_US); /* control only */
+    unsigned first = 0, port = 0;
+    for (uint64_t end = clock_now_us() + 8000000; clock_now_us() < end && (port == 0 || port == first);) {
+        worker_link_receive(admin, 20000, &event);
+        assert_int_equal(event.kind, LINK_EVENT_NONE);
+        port = dialling_port(silent.address.control_port);
+        first = first != 0 ? first : port;
+    }
+    assert_int_not_equal(first, 0);
+    assert_int_not_equal(port, 0);
+    assert_int_not_equal(port, first);
+    worker_link_close(admin);
+    close(listener);
+}
+
 /* ---- a peer that is killed ---- */
 
 /* The child's life: read the bench's ports, dial, greet, answer until killed. Forked before any context exists. */
@@ -323,6 +371,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_second_address_is_tried, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_nobody_answers, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_unknown_host, bench_setup, bench_teardown),
+        cmocka_unit_test_setup_teardown(test_silent_line_is_dialled_anew, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_cut_stranger_hears_it, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_wake_from_another_thread, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_idle_does_not_spin, bench_setup, bench_teardown),

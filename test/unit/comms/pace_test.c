@@ -18,7 +18,7 @@ static uint64_t random_below(uint64_t limit) { /* splitmix64 */
     return (z ^ z >> 31) % limit;
 }
 
-/* 1316 bytes, the header's 48 and the frames' 84 fill one segment of 1448. */
+/* 1316 bytes, the header's 48 and the frames' 84 fill one segment of 1448; 1406 do so in a control message, which is one frame. */
 static void test_wire_bytes(void **state) {
     (void)state;
     assert_int_equal(pace_wire_bytes(0), 132 + 66);
@@ -26,6 +26,9 @@ static void test_wire_bytes(void **state) {
     assert_int_equal(pace_wire_bytes(1316), 1448 + 66);
     assert_int_equal(pace_wire_bytes(1317), 1449 + 2 * 66);
     assert_int_equal(pace_wire_bytes(262144), 262276 + 182 * 66); /* 4.6 % over the payload */
+    assert_int_equal(pace_control_wire_bytes(0), 42 + 66);
+    assert_int_equal(pace_control_wire_bytes(1406), 1448 + 66);
+    assert_int_equal(pace_control_wire_bytes(1407), 1449 + 2 * 66);
 }
 
 static void test_full_at_the_start_then_paced(void **state) {
@@ -52,7 +55,7 @@ static void test_unlimited(void **state) {
     pace_open(&pace, 0, 262144, 0);
     for (int i = 0; i < 1000; i++) {
         assert_true(pace_take(&pace, 262144, 0));
-        pace_charge(&pace, 262144, 0);
+        pace_charge_control(&pace, 65536, 0);
         assert_int_equal(pace_delay_us(&pace, 262144, 0), 0);
     }
 }
@@ -61,13 +64,53 @@ static void test_control_is_charged_and_never_held(void **state) {
     (void)state;
     struct pace pace;
     pace_open(&pace, 1000000, 1000, 0);
-    for (int i = 0; i < 10; i++)
-        pace_charge(&pace, 1000, 0);
-    uint64_t wire = pace_wire_bytes(1000);
-    /* nine wires of debt, then one for the chunk itself */
-    assert_int_equal(pace_delay_us(&pace, 1000, 0), 10 * wire);
-    assert_false(pace_take(&pace, 1000, 10 * wire - 1));
-    assert_true(pace_take(&pace, 1000, 10 * wire));
+    for (int i = 0; i < 5; i++)
+        pace_charge_control(&pace, 20, 0);
+    uint64_t control = 20 + 33 + 9 + 66;
+    assert_int_equal(pace_control_wire_bytes(20), control);
+    assert_int_equal(pace_delay_us(&pace, 1000, 0), 5 * control);
+    assert_false(pace_take(&pace, 1000, 5 * control - 1));
+    assert_true(pace_take(&pace, 1000, 5 * control));
+}
+
+/* However much control there was at once: a chunk goes when two bursts are earned, its own and that of the debt. */
+static void test_debt_of_control_is_one_burst(void **state) {
+    (void)state;
+    struct pace pace;
+    uint64_t burst = pace_wire_bytes(1000);
+    pace_open(&pace, 1000000, 1000, 0);
+    assert_true(pace_take(&pace, 1000, 0));
+    for (int i = 0; i < 10000; i++)
+        pace_charge_control(&pace, 1000, 0);
+    assert_int_equal(pace_delay_us(&pace, 1000, 0), 2 * burst);
+    assert_true(pace_take(&pace, 1000, 2 * burst));
+    pace_charge_control(&pace, 1000, 2 * burst); /* two bursts were earned since: it may have one more */
+    assert_int_equal(pace_delay_us(&pace, 1000, 2 * burst), burst + pace_control_wire_bytes(1000));
+}
+
+/* Half of the cap is left to chunks, whatever control there is; and what control does not take is theirs too. */
+static void test_control_leaves_half_of_the_cap(void **state) {
+    (void)state;
+    static const uint64_t every_us[] = {100, 1000, 10000, 100000};
+    static const uint64_t caps[] = {3750, 7500, 1000000}; /* 30 kbit/s, 60 kbit/s */
+    for (size_t c = 0; c < sizeof caps / sizeof caps[0]; c++)
+        for (size_t e = 0; e < sizeof every_us / sizeof every_us[0]; e++) {
+            struct pace pace;
+            uint64_t sent = 0, control = 0, seconds = 200;
+            pace_open(&pace, caps[c], 4096, 0);
+            for (uint64_t now = 0; now < seconds * 1000000; now += every_us[e]) {
+                pace_charge_control(&pace, 40, now);
+                control += pace_control_wire_bytes(40);
+                uint64_t delay = pace_delay_us(&pace, 4096, now);
+                if (delay < every_us[e] && pace_take(&pace, 4096, now + delay))
+                    sent += pace_wire_bytes(4096);
+            }
+            uint64_t earned = caps[c] * seconds, half = earned / 2, burst = pace_wire_bytes(4096);
+            uint64_t taken = control < half ? control : half;
+            uint64_t asked = burst * (seconds * 1000000 / every_us[e]); /* one a turn at most */
+            uint64_t wanted = earned - taken < asked ? earned - taken : asked;
+            assert_in_range(sent + 3 * burst, wanted, wanted + 6 * burst);
+        }
 }
 
 static void test_message_larger_than_the_burst(void **state) {
@@ -197,6 +240,8 @@ int main(void) {
         cmocka_unit_test(test_full_at_the_start_then_paced),
         cmocka_unit_test(test_unlimited),
         cmocka_unit_test(test_control_is_charged_and_never_held),
+        cmocka_unit_test(test_debt_of_control_is_one_burst),
+        cmocka_unit_test(test_control_leaves_half_of_the_cap),
         cmocka_unit_test(test_message_larger_than_the_burst),
         cmocka_unit_test(test_clock_that_stands_or_goes_back),
         cmocka_unit_test(test_delay_is_exact_at_odd_rates),

@@ -71,7 +71,7 @@ static const struct sample {
      "", ""},
     {RUN_LOG_OUTER_RECOVER, true, "recover",
      "'what': 'outer start', 'from': 'disk', 'commits': 18, 'run_step': 60, 'slot': 1, 'fragment': 2, 'version': 6, "
-     "'bytes': 7",
+     "'bytes': 7, 'here': '2c48', 'workers': '8177', 'slots': [0, 1]",
      "what", ""},
     {RUN_LOG_LEAD, true, "lead", "'epoch': 2, 'run_step': 60", "epoch", ""},
     {RUN_LOG_START, true, "start", "", "", ""},
@@ -357,6 +357,9 @@ static void recovery_events(void **state) {
     assert_int_equal(outer.fragment, 2);
     assert_int_equal(outer.version, 6);
     assert_int_equal(outer.bytes, 7);
+    assert_string_equal(outer.here, "2c48");
+    assert_string_equal(outer.workers, "8177");
+    assert_int_equal(outer.slots, 2);
 
     struct run_log_lead lead = read_sample(RUN_LOG_LEAD).lead;
     assert_int_equal(lead.epoch, 2);

@@ -23,7 +23,7 @@ static void assert_tokens(const struct corpus_source *from, const int32_t *expec
     assert_int_equal(corpus_tokens(corpus), count);
     for (size_t first = 0; first <= count; first++) {
         int32_t found[64];
-        corpus_copy(corpus, first, count - first, found);
+        assert_int_equal(corpus_copy(corpus, first, count - first, found, NULL), STATUS_OK);
         assert_memory_equal(found, expected + first, (count - first) * sizeof *found);
     }
     corpus_close(corpus);
@@ -99,13 +99,27 @@ static void refuses_missing_and_strange_files(void **state) {
     (void)state;
     const char *directory = support_directory();
     struct corpus_source from = source(directory, TOKENIZER_BYTES, "books/*.txt");
-    refuse(&from, STATUS_NOT_FOUND, "data.train: no file matches 'books/*.txt' in @");
+    refuse(
+        &from, STATUS_CONFIG,
+        "data.train: no file matches 'books/*.txt' in @; put the text there, or name another in the run file or with "
+        "--data or --val");
     from = source(directory, TOKENIZER_BYTES, "/nonexistent-atoll/*");
-    refuse(&from, STATUS_NOT_FOUND, "data.train: no file matches '/nonexistent-atoll/*' in /");
+    refuse(
+        &from, STATUS_CONFIG,
+        "data.train: no file matches '/nonexistent-atoll/*' in /; put the text there, or name another in the run file "
+        "or with --data or --val");
     from.glob_count = 0;
     refuse(&from, STATUS_CONFIG, "data.train: names no files");
     from = source(directory, TOKENIZER_BYTES, ".");
     refuse(&from, STATUS_DATA, "data.train: @/. is not a regular file");
+    char path[256];
+    snprintf(path, sizeof path, "%s/dangling.txt", directory);
+    assert_int_equal(symlink("nowhere", path), 0);
+    from = source(directory, TOKENIZER_BYTES, "dang*.txt");
+    refuse(&from, STATUS_CONFIG,
+           "data.train: cannot open @/dangling.txt: No such file or directory; put the text there, or name another in "
+           "the run file or with --data or --val");
+    assert_int_equal(unlink(path), 0);
     support_write(directory, "a.txt", "ab", 2);
     from = source(directory, TOKENIZER_BYTES, "*.txt");
     from.glob_count = 2;
@@ -114,6 +128,80 @@ static void refuses_missing_and_strange_files(void **state) {
     from = source(directory, TOKENIZER_BYTES, "a.txt");
     from.vocab = 255;
     refuse(&from, STATUS_CONFIG, "model.vocab: 255 is below the 256 ids of data.tokenizer bytes");
+    support_remove(directory);
+}
+
+static void assert_copy_fails(const struct corpus *corpus, uint64_t first, uint64_t count, const char *directory,
+                              const char *text) {
+    int32_t ids[64];
+    struct error error = {0};
+    assert_int_equal(corpus_copy(corpus, first, count, ids, &error), STATUS_DATA);
+    support_assert_text(&error, directory, text);
+}
+
+/* What is in use may be cut, rewritten or removed by somebody else. */
+static void files_that_change_while_in_use(void **state) {
+    (void)state;
+    const char *directory = support_directory();
+    char path[256];
+    uint8_t file[2048];
+    int32_t ids[64];
+    struct error error = {0};
+    struct corpus *corpus = NULL;
+    const uint32_t tokens[] = {1, 299, 0, 7, 258}, others[] = {1, 299, 0, 300, 258};
+    const size_t bytes = llmc(file, 20240520, 1, 5, tokens, 5, 2);
+    support_write(directory, "a.bin", file, bytes);
+    support_write(directory, "b.bin", file, bytes);
+    struct corpus_source from = source(directory, TOKENIZER_SHARDS, "?.bin");
+    assert_int_equal(corpus_open(&from, &corpus, &error), STATUS_OK);
+    snprintf(path, sizeof path, "%s/b.bin", directory);
+    assert_int_equal(truncate(path, (off_t)bytes - 3), 0);
+    assert_int_equal(corpus_copy(corpus, 0, 8, ids, &error), STATUS_OK); /* what is left of it can be read */
+    assert_copy_fails(corpus, 0, 9, directory,
+                      "data.train: @/b.bin was cut while it was in use: it had 1034 bytes and ends at 1031 or before; "
+                      "put the whole file back and start again");
+    assert_int_equal(truncate(path, 0), 0);
+    assert_copy_fails(corpus, 5, 1, directory,
+                      "data.train: @/b.bin was cut while it was in use: it had 1034 bytes and ends at 1024 or before; "
+                      "put the whole file back and start again");
+    llmc(file, 20240520, 1, 5, others, 5, 2);
+    support_write(directory, "b.bin", file, bytes);
+    assert_copy_fails(corpus, 4, 6, directory,
+                      "data.train: @/b.bin: token 300 at position 3 is not below model.vocab 300");
+    assert_int_equal(unlink(path), 0); /* that harms nobody who has it open */
+    assert_int_equal(corpus_copy(corpus, 5, 3, ids, &error), STATUS_OK);
+    assert_int_equal(ids[1], 299);
+    corpus_close(corpus);
+    support_remove(directory);
+}
+
+/* More files than are held open. */
+static void very_many_files(void **state) {
+    (void)state;
+    enum { FILES = 260 };
+    const char *directory = support_directory();
+    char name[16];
+    int32_t ids[FILES];
+    struct corpus *corpus = NULL;
+    struct error error = {0};
+    for (int i = 0; i < FILES; i++) {
+        const char letter = (char)i;
+        snprintf(name, sizeof name, "%03d.txt", i);
+        support_write(directory, name, &letter, 1);
+    }
+    struct corpus_source from = source(directory, TOKENIZER_BYTES, "*.txt");
+    assert_int_equal(corpus_open(&from, &corpus, &error), STATUS_OK);
+    assert_int_equal(corpus_copy(corpus, 0, FILES, ids, &error), STATUS_OK);
+    for (int i = 0; i < FILES; i++)
+        assert_int_equal(ids[i], i & 255);
+    char path[256];
+    snprintf(path, sizeof path, "%s/259.txt", directory);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(corpus_copy(corpus, FILES - 1, 1, ids, &error), STATUS_CONFIG);
+    support_assert_text(&error, directory,
+                        "data.train: cannot open @/259.txt: No such file or directory; put the text there, or name "
+                        "another in the run file or with --data or --val");
+    corpus_close(corpus);
     support_remove(directory);
 }
 
@@ -164,6 +252,7 @@ static void refuses_hostile_shards(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_files_in_order_of_their_names), cmocka_unit_test(shards_of_each_format),
-        cmocka_unit_test(refuses_missing_and_strange_files), cmocka_unit_test(refuses_hostile_shards)};
+        cmocka_unit_test(refuses_missing_and_strange_files),  cmocka_unit_test(refuses_hostile_shards),
+        cmocka_unit_test(files_that_change_while_in_use),     cmocka_unit_test(very_many_files)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

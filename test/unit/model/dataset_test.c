@@ -54,7 +54,7 @@ static void parts_partition_every_epoch(void **state) {
             for (int epoch = 0; epoch < 2; epoch++)
                 for (uint64_t i = 0; i < windows; i++) {
                     int32_t window[WINDOW];
-                    dataset_next(dataset, 1, window);
+                    assert_int_equal(dataset_next(dataset, 1, window, NULL), STATUS_OK);
                     order[epoch][(uint64_t)slot + i * (uint64_t)parts] = window_index(window);
                     seen[epoch][window_index(window)]++;
                 }
@@ -68,7 +68,7 @@ static void parts_partition_every_epoch(void **state) {
             struct dataset *whole = open_train(directory, 0, 1, 11);
             for (int i = 0; i < WINDOWS; i++) {
                 int32_t window[WINDOW];
-                dataset_next(whole, 1, window);
+                assert_int_equal(dataset_next(whole, 1, window, NULL), STATUS_OK);
                 assert_int_equal(window_index(window), order[0][i]);
             }
             dataset_close(whole);
@@ -82,8 +82,8 @@ static void seed_changes_the_order(void **state) {
     const char *directory = support_directory();
     int32_t a[10 * WINDOW], b[10 * WINDOW];
     struct dataset *first = open_train(directory, 0, 1, 1), *second = open_train(directory, 0, 1, 2);
-    dataset_next(first, 10, a);
-    dataset_next(second, 10, b);
+    assert_int_equal(dataset_next(first, 10, a, NULL), STATUS_OK);
+    assert_int_equal(dataset_next(second, 10, b, NULL), STATUS_OK);
     assert_memory_not_equal(a, b, sizeof a);
     dataset_close(first);
     dataset_close(second);
@@ -95,15 +95,15 @@ static void cursor_resumes(void **state) {
     const char *directory = support_directory();
     int32_t skipped[23 * WINDOW], a[9 * WINDOW], b[9 * WINDOW];
     struct dataset *dataset = open_train(directory, 1, 2, 5); /* 12 windows: the 23 end in the second epoch */
-    dataset_next(dataset, 23, skipped);
+    assert_int_equal(dataset_next(dataset, 23, skipped, NULL), STATUS_OK);
     uint64_t cursor = dataset_cursor(dataset);
     assert_int_equal(cursor, 23);
-    dataset_next(dataset, 9, a);
+    assert_int_equal(dataset_next(dataset, 9, a, NULL), STATUS_OK);
     dataset_close(dataset);
     dataset = open_train(directory, 1, 2, 5);
     dataset_set_cursor(dataset, cursor);
-    dataset_next(dataset, 4, b);
-    dataset_next(dataset, 5, b + 4 * WINDOW);
+    assert_int_equal(dataset_next(dataset, 4, b, NULL), STATUS_OK);
+    assert_int_equal(dataset_next(dataset, 5, b + 4 * WINDOW, NULL), STATUS_OK);
     assert_memory_equal(a, b, sizeof a);
     dataset_close(dataset);
     support_remove(directory);
@@ -128,10 +128,10 @@ static void held_out_windows_are_evenly_spaced(void **state) {
                          STATUS_OK);
         assert_int_equal(dataset_windows(dataset), cases[i].got);
         for (uint64_t j = 0; j < 3 && j < cases[i].got; j++) {
-            dataset_window(dataset, j, window);
+            assert_int_equal(dataset_window(dataset, j, window, NULL), STATUS_OK);
             assert_int_equal(window_index(window), cases[i].indices[j]);
         }
-        dataset_window(dataset, cases[i].got - 1, window);
+        assert_int_equal(dataset_window(dataset, cases[i].got - 1, window, NULL), STATUS_OK);
         assert_int_equal(window_index(window), cases[i].last);
         assert_float_equal(dataset_bits_per_byte(dataset, log(2)), 1, 1e-12);
         dataset_close(dataset);
@@ -156,8 +156,10 @@ static void refuses_short_text(void **state) {
                         "data.val: 103 tokens make 0 windows of context 103 + 1, but 1 are needed; give more text or a "
                         "smaller model.context");
     snprintf(options.val[0], sizeof options.val[0], "none");
-    assert_int_equal(dataset_open_held_out(&options, &shape, directory, 0, &dataset, &error), STATUS_NOT_FOUND);
-    support_assert_text(&error, directory, "data.val: no file matches 'none' in @");
+    assert_int_equal(dataset_open_held_out(&options, &shape, directory, 0, &dataset, &error), STATUS_CONFIG);
+    support_assert_text(&error, directory,
+                        "data.val: no file matches 'none' in @; put the text there, or name another in the run file or "
+                        "with --data or --val");
     assert_null(dataset);
     support_remove(directory);
 }

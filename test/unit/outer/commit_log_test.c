@@ -346,6 +346,29 @@ static void renamed_records(void **state) {
     free(record);
 }
 
+/* Under a record's name: it must not be waited for, and can be set aside. */
+static void no_regular_file(void **state) {
+    (void)state;
+    struct commit_record_holds holds;
+    struct error error;
+    char text[700];
+    uint32_t count = 0;
+    append_good(0, 1, false);
+    assert_int_equal(mkfifo(disk_path("commits/f000-v000000002"), 0600), 0);
+    assert_int_equal(mkdir(disk_path("commits/f000-v000000003.full"), 0700), 0);
+    reopen_log();
+    for (uint64_t version = 2; version <= 3; version++) {
+        assert_int_equal(commit_log_read(commits, 0, version, NULL, NULL, NULL, NULL, NULL, &holds, &error),
+                         STATUS_DATA);
+        snprintf(text, sizeof text, "%s/commits/f000-v00000000%d%s: expected a commit record, found no regular file",
+                 directory, (int)version, version == 3 ? ".full" : "");
+        assert_string_equal(error.text, text);
+    }
+    assert_int_equal(commit_log_set_aside(commits, 0, 2, &count, &error), STATUS_OK);
+    assert_int_equal(count, 2);
+    check_reads(0, 1, false);
+}
+
 static void names_on_the_disk(void **state) {
     (void)state;
     static const char *const touched[] = {"f000.tmp", "f127.tmp", "f000-v000000003"};
@@ -556,6 +579,7 @@ int main(void) {
         TEST(whole_but_not_ours),
         TEST(whole_with_another_message),
         TEST(renamed_records),
+        TEST(no_regular_file),
         TEST(names_on_the_disk),
         TEST(failed_append_leaves_nothing),
         TEST(a_directory_that_is_gone),

@@ -12,7 +12,7 @@
 #include "outer/outer_compute.h"
 #include "outer/snapshot.h"
 
-enum { CHECKS = 500 }; /* faster given than done: the queue grows */
+enum { CHECKS = 500, JOBS_MAX = CHECKS + 1 }; /* faster given than done: the queue fills */
 
 static struct fixture fixture;
 static sem_t wakes;
@@ -32,7 +32,7 @@ static struct outer_compute *open_compute(void) {
             (struct commit_record_shape){fixture.fragments.list[f].count, outer_copy_payload_down(&fixture.copy, f)};
     assert_int_equal(commit_log_open(&disk, directory, shapes, (uint32_t)fixture.fragments.count, &error), STATUS_OK);
     sem_init(&wakes, 0, 0);
-    assert_int_equal(outer_compute_open(&fixture.maker, disk, wake, &wakes, &compute, &error), STATUS_OK);
+    assert_int_equal(outer_compute_open(&fixture.maker, disk, JOBS_MAX, wake, &wakes, &compute, &error), STATUS_OK);
     return compute;
 }
 
@@ -228,7 +228,14 @@ static uint8_t *packed_by_another(size_t *bytes, struct commit commits[5], float
     uint8_t hash[MESSAGE_HASH_BYTES];
     for (uint64_t version = 1; version <= 4; version++)
         make_commit(compute, version, 100 + version, &commits[version], payload);
-    struct outer_job job = {.kind = OUTER_JOB_SNAPSHOT, .fragment = 1, .payload = packed};
+    struct outer_job job = {
+        .kind = OUTER_JOB_SNAPSHOT, .fragment = 1, .version = 4, .commit = &commits[4], .payload = packed};
+    struct outer_job wrong = job;
+    wrong.commit = &commits[3]; /* a state that is not the one signed is given to nobody */
+    wrong = done(compute, &wrong);
+    assert_int_equal(wrong.status, STATUS_DATA);
+    assert_string_equal(wrong.error.text, "fragment 1 version 4: g and u are not what its commit signs: this machine's "
+                                          "memory is wrong");
     job = done(compute, &job);
     assert_int_equal(job.status, STATUS_OK);
     assert_in_range(job.bytes, 1, bound);

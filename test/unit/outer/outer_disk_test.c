@@ -24,14 +24,43 @@ static void none_then_epochs(void **state) {
     assert_int_equal(disk.state.epoch, 0);
     assert_string_equal(disk_list("."), "");
     static const struct {
-        uint64_t seen, epoch;
-    } rows[] = {{0, 1}, {0, 2}, {1, 3}, {3, 4}, {9, 10}, {UINT64_C(1) << 40, (UINT64_C(1) << 40) + 1}};
+        uint64_t seen, wall_s, epoch;
+    } rows[] = {{0, 0, 1},
+                {0, 0, 2},
+                {1, 2, 3},
+                {3, 3, 4},
+                {9, 4, 10},
+                {9, 1795351791, 1795351791}, /* the clock's */
+                {9, 1795351791, 1795351792}, /* again within a second */
+                {9, 1795351790, 1795351793}, /* the clock went back */
+                {1795352000, 1795351999, 1795352001},
+                {9, UINT64_MAX, 1795352002}, /* a clock beyond all epochs */
+                {9, (UINT64_C(1) << 48) - 1, 1795352003},
+                {UINT64_C(1) << 40, 1795351999, (UINT64_C(1) << 40) + 1}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        assert_int_equal(outer_disk_begin_epoch(&disk, rows[i].seen, NULL), STATUS_OK);
+        assert_int_equal(outer_disk_begin_epoch(&disk, rows[i].seen, rows[i].wall_s, NULL), STATUS_OK);
         assert_true(disk.state.epoch == rows[i].epoch);
         assert_int_equal(open_disk(&again, &found, NULL), STATUS_OK);
         assert_true(found && again.state.epoch == rows[i].epoch);
     }
+}
+
+/* The same backup is put back twice, and each time the run goes on from it. */
+static void two_restores_of_one_backup(void **state) {
+    (void)state;
+    struct outer_disk disk, first, second;
+    bool found;
+    size_t count;
+    assert_int_equal(open_disk(&disk, &found, NULL), STATUS_OK);
+    assert_int_equal(outer_disk_begin_epoch(&disk, 0, 1000, NULL), STATUS_OK);
+    uint8_t *backup = disk_get("outer.json", &count);
+    assert_int_equal(open_disk(&first, &found, NULL), STATUS_OK);
+    assert_int_equal(outer_disk_begin_epoch(&first, 1000, 1060, NULL), STATUS_OK);
+    disk_put("outer.json", backup, count);
+    assert_int_equal(open_disk(&second, &found, NULL), STATUS_OK);
+    assert_int_equal(outer_disk_begin_epoch(&second, 1000, 1075, NULL), STATUS_OK);
+    assert_true(second.state.epoch > first.state.epoch);
+    free(backup);
 }
 
 static void every_field_comes_back(void **state) {
@@ -80,7 +109,7 @@ static void another_run_is_refused(void **state) {
     char text[700];
     uint8_t other[MESSAGE_HASH_BYTES] = {0xab};
     assert_int_equal(open_disk(&disk, &found, NULL), STATUS_OK);
-    assert_int_equal(outer_disk_begin_epoch(&disk, 0, NULL), STATUS_OK);
+    assert_int_equal(outer_disk_begin_epoch(&disk, 0, 0, NULL), STATUS_OK);
     assert_int_equal(outer_disk_open(&disk, directory, other, "poems", &found, &error), STATUS_CONFIG);
     snprintf(
         text, sizeof text,
@@ -165,7 +194,7 @@ static void debris_of_a_killed_write_goes(void **state) {
     struct outer_disk disk;
     bool found;
     assert_int_equal(open_disk(&disk, &found, NULL), STATUS_OK);
-    assert_int_equal(outer_disk_begin_epoch(&disk, 0, NULL), STATUS_OK);
+    assert_int_equal(outer_disk_begin_epoch(&disk, 0, 0, NULL), STATUS_OK);
     disk_put("outer.json.tmp-77-0", "{", 1);
     disk_put("outer.json.tmp-78-1", "{", 1);
     disk_put("outer.json.kept", "{", 1);
@@ -184,7 +213,7 @@ static void failures(void **state) {
     assert_int_equal(open_disk(&disk, &found, NULL), STATUS_OK);
     assert_int_equal(outer_disk_write(&disk, &(struct outer_disk_state){(UINT64_C(1) << 48) - 1, 0, 0, 0, 0}, NULL),
                      STATUS_OK);
-    assert_int_equal(outer_disk_begin_epoch(&disk, 0, &error), STATUS_DATA);
+    assert_int_equal(outer_disk_begin_epoch(&disk, 0, 5, &error), STATUS_DATA);
     assert_int_equal(unlink(disk_path("outer.json")), 0);
     assert_int_equal(rmdir(directory), 0);
     struct outer_disk_state state_before = disk.state, next = disk.state;
@@ -196,8 +225,13 @@ static void failures(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, disk_make, disk_remove)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(none_then_epochs), TEST(every_field_comes_back),        TEST(another_run_is_refused),
-        TEST(torn_or_foreign),  TEST(debris_of_a_killed_write_goes), TEST(failures),
+        TEST(none_then_epochs),
+        TEST(two_restores_of_one_backup),
+        TEST(every_field_comes_back),
+        TEST(another_run_is_refused),
+        TEST(torn_or_foreign),
+        TEST(debris_of_a_killed_write_goes),
+        TEST(failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

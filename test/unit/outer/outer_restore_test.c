@@ -489,13 +489,10 @@ static void a_disk_that_does_not_give_it(void **state) {
     struct error error;
     char text[400];
     advance(0, 3);
-    assert_int_equal(unlink(disk_path("commits/f000-v000000002")), 0);
-    char command[128];
-    snprintf(command, sizeof command, "mkdir %s/commits/f000-v000000002", directory); /* EISDIR for every reader */
-    assert_int_equal(system(command), 0);
+    disk_failpoint("outer.commit.read=EIO@2");
     assert_int_equal(restore(&error), STATUS_IO);
     snprintf(text, sizeof text,
-             "cannot read %s/commits/f000-v000000002: Is a directory: mend the disk, or move that file away: its "
+             "cannot open %s/commits/f000-v000000002: Input/output error: mend the disk, or move that file away: its "
              "fragment then ends before it",
              directory);
     assert_string_equal(error.text, text);

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/bytes.h"
+#include "base/files.h"
 #include "outer/outer_tokens.h"
 
 enum { NOW_S = 1000000 };
@@ -69,7 +71,7 @@ static bool register_at(const struct token *token, uint8_t key, uint64_t wall_s,
     keys_enrolment_pair(token->secret, &pair);
     memcpy(request.token_id, token->id, sizeof token->id);
     memset(request.worker_key, key, sizeof request.worker_key);
-    return admission_register(admission, pair.public_key, &request, wall_s, &certificate, refuse);
+    return admission_register(admission, pair.public_key, &request, 0, wall_s, &certificate, refuse);
 }
 
 static struct token token_of(json_t *answer) {
@@ -106,6 +108,72 @@ static void test_create(void **state) {
     assert_null(create("{}"));
     assert_int_equal(error.status, STATUS_IO);
     assert_int_equal(rmdir(list_path), 0);
+}
+
+/* As an outer writes it at each start. */
+static struct token start_again(uint32_t uses, uint64_t wall_s) {
+    char path[128], text[TOKEN_TEXT_BYTES];
+    struct token token;
+    snprintf(path, sizeof path, "%s/join.token", directory);
+    assert_int_equal(outer_tokens_join(admission, &blank, uses, path, wall_s, &token, &error), STATUS_OK);
+    assert_int_equal(token.uses, uses);
+    token_format(&token, text);
+    assert_int_equal(files_write_atomic(path, text, strlen(text), 0600, &error), STATUS_OK);
+    return token;
+}
+
+static bool same_secret(const struct token *a, const struct token *b) {
+    return memcmp(a->secret, b->secret, sizeof a->secret) == 0 && memcmp(a->id, b->id, sizeof a->id) == 0;
+}
+
+/* An outer that crashes all day long can still be started, and what was pasted in the morning still admits. */
+static void test_join_token_of_many_starts(void **state) {
+    (void)state;
+    enum { HALF_S = 12 * 3600 };
+    struct admission_token rows[ADMISSION_TOKENS_MAX];
+    struct message_refuse refuse;
+    struct token first = start_again(2, NOW_S), next;
+    assert_true(first.expires_s == NOW_S + 2 * HALF_S);
+    for (int i = 1; i <= 2 * ADMISSION_TOKENS_MAX; i++) {
+        next = start_again(2, NOW_S + (uint64_t)i);
+        assert_true(same_secret(&first, &next) && next.expires_s == first.expires_s);
+    }
+    assert_int_equal(admission_list_tokens(admission, rows), 1);
+    blank.addresses[0].control_port = 7171; /* it moved */
+    next = start_again(2, NOW_S + 600);
+    assert_true(same_secret(&first, &next) && next.addresses[0].control_port == 7171);
+    assert_true(register_at(&first, 5, NOW_S + 600, &refuse));
+    next = start_again(2, NOW_S + 600);
+    assert_true(same_secret(&first, &next)); /* one use is left */
+
+    next = start_again(2, NOW_S + HALF_S); /* half of its day is over */
+    assert_false(same_secret(&first, &next));
+    assert_true(next.expires_s == NOW_S + 3 * HALF_S);
+    assert_true(register_at(&first, 6, NOW_S + HALF_S, &refuse)); /* its last use */
+    first = start_again(3, NOW_S + HALF_S);                       /* more workers */
+    assert_false(same_secret(&first, &next));
+    for (uint8_t key = 7; key < 10; key++)
+        assert_true(register_at(&first, key, NOW_S + HALF_S, &refuse));
+    next = start_again(3, NOW_S + HALF_S); /* used up */
+    assert_false(same_secret(&first, &next));
+    char id[2 * MESSAGE_TOKEN_ID_BYTES + 1];
+    struct admission_token row;
+    bytes_to_hex(next.id, sizeof next.id, id);
+    assert_int_equal(admission_revoke_token(admission, id, &row, &error), STATUS_OK);
+    first = start_again(3, NOW_S + HALF_S); /* revoked */
+    assert_false(same_secret(&first, &next));
+    snprintf(blank.run_name, sizeof blank.run_name, "poems"); /* another run file in the same directory */
+    next = start_again(3, NOW_S + HALF_S);
+    assert_false(same_secret(&first, &next));
+    next = start_again(3, NOW_S); /* a clock that was ahead */
+    assert_true(next.expires_s == NOW_S + 2 * HALF_S);
+
+    /* The admin made as many as there may be: no new one, but the one that is there. */
+    struct token kept = start_again(3, NOW_S);
+    while (admission_list_tokens(admission, rows) < ADMISSION_TOKENS_MAX)
+        json_decref(create("{}"));
+    next = start_again(3, NOW_S + 600);
+    assert_true(same_secret(&kept, &next));
 }
 
 static void test_list_and_revoke(void **state) {
@@ -202,6 +270,7 @@ int main(void) {
     keys_init();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_create, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_join_token_of_many_starts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_list_and_revoke, setup, teardown),
         cmocka_unit_test_setup_teardown(test_longest_list, setup, teardown),
         cmocka_unit_test_setup_teardown(test_drain, setup, teardown),

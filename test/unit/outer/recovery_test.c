@@ -103,6 +103,32 @@ static void tick_after(uint64_t us) {
     feed((struct recovery_event){.kind = RECOVERY_EVENT_TICK});
 }
 
+/* ---- the mode ---- */
+
+/* Fresh only where nothing can have been trained: the key is new, or a person says so and there is no commit. */
+static void how_a_start_begins(void **state) {
+    (void)state;
+    static const struct {
+        struct recovery_start start;
+        enum recovery_mode mode;
+    } rows[] = {
+        {{.key_is_new = true}, RECOVERY_FRESH},
+        {{.found = true, .commits = true}, RECOVERY_DISK},
+        {{.found = true, .commits = true, .lost = true}, RECOVERY_EMPTY},
+        {{.found = true}, RECOVERY_EMPTY}, /* perhaps a backup from before START, or from before the first commit */
+        {{.found = true, .again = true}, RECOVERY_DISK}, /* it dropped its first commit */
+        {{.found = true, .lost = true}, RECOVERY_EMPTY},
+        {{.found = true, .lost = true, .again = true}, RECOVERY_EMPTY},
+        {{.commits = true}, RECOVERY_EMPTY},
+        {{0}, RECOVERY_EMPTY},
+        {{.new_run = true}, RECOVERY_FRESH},
+        {{.new_run = true, .found = true}, RECOVERY_FRESH},
+        {{.new_run = true, .found = true, .commits = true}, RECOVERY_DISK}, /* refused by the caller */
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_int_equal(recovery_choose(&rows[i].start), rows[i].mode);
+}
+
 /* ---- fresh ---- */
 
 static void a_fresh_run_leads_at_once(void **state) {
@@ -124,7 +150,9 @@ static void a_disk_hears_the_members_for_a_window(void **state) {
     tick_after(WINDOW_US - 1), expect("");
     tick_after(1), expect(""); /* nobody came: there is nothing to lead */
     tick_after(60 * WINDOW_US), expect("");
+    assert_int_equal(recovery_lacking(&recovery), 1);
     bears(0, 2, 11, 77, 7), expect("FETCH 0 f0"); /* it was a copy, and is late */
+    assert_int_equal(recovery_lacking(&recovery), 0);
     taken(0, 0, 2, 11), expect("");
     assert_true(recovery_deadline_us(&recovery) == now_us + WINDOW_US); /* from the first on */
     tick_after(WINDOW_US), expect("LEAD");
@@ -369,13 +397,16 @@ static void half_of_them_are_enough_when_the_window_ends(void **state) {
     bears(0, 1, 5, 40, 0x1f), expect("FETCH 0 f0");
     taken(0, 0, 1, 5);
     bears(1, 1, 5, 40, 0x1f), expect("");
+    assert_int_equal(recovery_lacking(&recovery), 1);
     tick_after(WINDOW_US), expect("");       /* two of five */
     bears_nothing(9), expect("");            /* not of the five */
     bears(4, 1, 4, 30, 0xf), expect("LEAD"); /* three of five */
     open_empty(4);
     bears(0, 1, 5, 40, 0xf), expect("FETCH 0 f0");
     taken(0, 0, 1, 5);
+    assert_int_equal(recovery_lacking(&recovery), 1);
     bears(1, 1, 5, 40, 0xf), expect("");
+    assert_int_equal(recovery_lacking(&recovery), 0); /* it leads when the window ends */
     tick_after(WINDOW_US - 1), expect("");
     tick_after(1), expect("LEAD"); /* two of four */
 }
@@ -387,6 +418,7 @@ static void who_is_gone_again_is_not_here(void **state) {
     taken(0, 0, 1, 5);
     bears(1, 1, 5, 40, 0x7), gone(0), expect("");
     assert_true(recovery_missing_mask(&recovery) == 0x5);
+    assert_int_equal(recovery_lacking(&recovery), 1);
     tick_after(WINDOW_US), expect(""); /* one of three; the commit that slot 0 bore is still the newest that was seen */
     bears(2, 1, 4, 30, 0x6), expect("LEAD");
 }
@@ -407,6 +439,7 @@ static void nobody_bears_anything(void **state) {
     open_empty(3);
     bears_nothing(0), bears_nothing(4), bears_nothing(5), expect(""); /* who came late stands for nobody */
     assert_true(recovery_missing_mask(&recovery) == 0);
+    assert_int_equal(recovery_lacking(&recovery), 2);
     tick_after(100 * (uint64_t)WINDOW_US), expect(""); /* no fresh model replaces a trained one that is merely late */
     bears_nothing(2), expect("");
     gone(0), bears_nothing(1), expect("");
@@ -619,8 +652,25 @@ static void the_order_of_heads(void **state) {
     assert_false(recovery_head_is_newer(&a, &b) || recovery_head_is_newer(&b, &a));
 }
 
+/* Versions and epochs never go back along a chain: what is ahead in either cannot lead to the run's head. */
+static void a_lost_branch(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t held_epoch, held_version, run_epoch, run_version;
+        bool lost;
+    } rows[] = {{1, 5, 1, 5, false}, {1, 5, 1, 9, false}, {1, 5, 2, 9, false}, {0, 0, 1, 9, false},
+                {1, 9, 2, 9, true},  {1, 12, 2, 9, true}, {2, 5, 1, 9, true},  {3, 5, 2, 9, true}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct head held = head_of(rows[i].held_epoch, rows[i].held_version),
+                    run = head_of(rows[i].run_epoch, rows[i].run_version);
+        assert_int_equal(recovery_head_is_lost(&held, &run), rows[i].lost);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(how_a_start_begins),
+        cmocka_unit_test(a_lost_branch),
         cmocka_unit_test(a_fresh_run_leads_at_once),
         cmocka_unit_test(a_disk_hears_the_members_for_a_window),
         cmocka_unit_test(at_the_window_s_end_one_of_them_is_enough),

@@ -69,6 +69,56 @@ static void two_versions_late_is_the_limit(void **state) {
     feed(OFFER(3, 0, 1)), expect("GRANT 3 f0 v1");
 }
 
+/* Two close rounds `count` times, from version `first` on. */
+static void rounds_of_two(uint64_t first, uint64_t count) {
+    for (uint64_t v = first; v < first + count; v++) {
+        contributes(0, 0, v), expect("");
+        contributes(1, 0, v);
+        feed(COMMITTED(0, v + 1));
+    }
+}
+
+/* stale: auto. Its way takes ten rounds, every time: it counts every time. */
+static void whose_way_is_long_counts_all_the_same(void **state) {
+    (void)state;
+    auto_quorum_run_of(3, 2);
+    all_join();
+    for (uint64_t base = 0; base < 33; base += 11) {
+        feed(OFFER(2, 0, base));
+        rounds_of_two(base, 10);
+        feed(WHOLE(2, 0, base)), expect("");
+        contributes(0, 0, base + 10);
+        assert_true(machine.fragments[0].closing);
+        assert_int_equal(machine.fragments[0].counted_count, 2);
+        feed(COMMITTED(0, base + 11));
+        assert_int_equal(machine.ledger.entries[2][0].applied, (base / 11 + 1) * TRACE_TOKENS);
+    }
+    feed(OFFER(2, 0, 40)), expect("REFUSE 2 f0 v40 stale"); /* a version that this chain does not know */
+}
+
+/* It may come back, and goes on where it was; not for ever: the room that its bytes take is others'. */
+static void what_a_lost_member_was_sending_is_kept_for_a_while(void **state) {
+    (void)state;
+    auto_quorum_run_of(3, 2);
+    all_join();
+    feed(OFFER(2, 0, 0));
+    rounds_of_two(0, 5);
+    feed(LEAVE(2)), expect("MEMBERS");
+    rounds_of_two(5, 5);
+    feed(JOIN_AS(2, 102)), expect("MEMBERS");
+    feed(OFFER(2, 0, 0)), expect("GRANT 2 f0 v0");
+    feed(LEAVE(2));
+    after(ROUND_RETURN_PATIENCE_US - 1);
+    rounds_of_two(10, 1), expect("DISCARD 0 f0 v10, DISCARD 1 f0 v10, PUBLISH f0 v11");
+    after(1);
+    rounds_of_two(11, 1), expect("DISCARD 0 f0 v11, DISCARD 1 f0 v11, PUBLISH f0 v12, DISCARD 2 f0 v0");
+    feed(JOIN_AS(2, 102)), feed(OFFER(2, 0, 0)), expect("GRANT 2 f0 v0");
+    feed(WHOLE(2, 0, 0)), expect("");
+    after(2 * ROUND_RETURN_PATIENCE_US);
+    feed(LEAVE(2)); /* whole: its death does not end it */
+    contributes(0, 0, 12), expect("CLOSE f0 v13 of 2 0");
+}
+
 static void the_quorum_is_at_most_the_live_ones(void **state) {
     (void)state;
     quorum_run_of(4, 3, 1000);
@@ -189,7 +239,7 @@ static void automatic_grace(void **state) {
     quorum_run_of(3, 2, ROUND_GRACE_AUTO);
     all_join();
     contributes(0, 0, 0);
-    contributes(1, 0, 0), expect("CLOSE f0 v1 of 0 1"); /* nothing is known yet: no grace */
+    contributes(1, 0, 0), expect("CLOSE f0 v1 of 0 1"); /* training has just begun: no grace */
     feed(COMMITTED(0, 1));
     after(100000);
     contributes(0, 0, 1);
@@ -216,6 +266,30 @@ static void automatic_grace(void **state) {
     contributes(0, 0, 5);
     contributes(1, 0, 5), expect("");
     assert_true(round_deadline_us(&machine) == now_us + 17000 / 4);
+}
+
+/* No round was before it: a quarter of the time since training began, which is when all were there. */
+static void automatic_grace_of_the_first_round(void **state) {
+    (void)state;
+    quorum_run_of(3, 2, ROUND_GRACE_AUTO);
+    after(5000000);
+    all_join();
+    after(100000);
+    contributes(0, 0, 0);
+    contributes(1, 0, 0), expect("");
+    assert_true(round_deadline_us(&machine) == now_us + 25000);
+    after(24000);
+    contributes(2, 0, 0), expect("CLOSE f0 v1 of 0 1 2");
+    feed(COMMITTED(0, 1));
+    assert_int_equal(machine.lateness_count, 1);
+    assert_true(machine.lateness_us[0] == 24000);
+    quorum_run_of(3, 2, ROUND_GRACE_AUTO);
+    all_join();
+    after(100000);
+    contributes(0, 0, 0);
+    contributes(1, 0, 0), expect("");
+    after(24999), feed(TICK), expect("");
+    after(1), feed(TICK), expect("CLOSE f0 v1 of 0 1");
 }
 
 /* Four workers, a quorum of two; the other two come 5 ms behind it. Until two steps are known, rounds close without them; from then on they are
@@ -277,6 +351,7 @@ static void grace_is_the_90th_percentile(void **state) {
     memcpy(machine.lateness_us, lateness_us, sizeof lateness_us);
     machine.lateness_count = 10;
     machine.fragments[0].period_us = 1000000;
+    machine.fragments[0].closed_us = now_us;
     contributes(0, 0, 0);
     contributes(1, 0, 0), expect("");
     assert_true(round_deadline_us(&machine) == now_us + 9000);
@@ -419,6 +494,8 @@ int main(void) {
         cmocka_unit_test(who_comes_within_the_grace_counts),
         cmocka_unit_test(a_late_contribution_counts_in_the_next_round),
         cmocka_unit_test(two_versions_late_is_the_limit),
+        cmocka_unit_test(whose_way_is_long_counts_all_the_same),
+        cmocka_unit_test(what_a_lost_member_was_sending_is_kept_for_a_while),
         cmocka_unit_test(the_quorum_is_at_most_the_live_ones),
         cmocka_unit_test(the_quorum_in_percent),
         cmocka_unit_test(below_min_workers_rounds_stop),
@@ -426,6 +503,7 @@ int main(void) {
         cmocka_unit_test(who_turned_away_from_a_late_node_is_waited_for),
         cmocka_unit_test(a_return_can_undo_a_quorum),
         cmocka_unit_test(automatic_grace),
+        cmocka_unit_test(automatic_grace_of_the_first_round),
         cmocka_unit_test(a_straggler_does_not_close_alone),
         cmocka_unit_test(automatic_grace_learns_from_who_came_after_the_close),
         cmocka_unit_test(grace_is_the_90th_percentile),

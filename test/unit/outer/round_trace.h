@@ -40,6 +40,11 @@ static inline void run_of(uint32_t workers, uint32_t fragments) {
     run_with((struct round_options){.workers = workers, .fragments = fragments});
 }
 
+/* stale: auto, as a run with a quorum has it. */
+static inline void auto_quorum_run_of(uint32_t workers, int32_t quorum) {
+    run_with((struct round_options){.workers = workers, .fragments = 1, .quorum = quorum, .stale = ROUND_STALE_QUORUM});
+}
+
 static inline void quorum_run_of(uint32_t workers, int32_t quorum, int64_t grace_us) {
     run_with(
         (struct round_options){.workers = workers, .fragments = 1, .quorum = quorum, .grace_us = grace_us, .stale = 2});

@@ -231,6 +231,8 @@ static void stale_and_drift_in_numbers(void **state) {
         {"overlap_steps: auto, every_steps: 30", 2, 29},
         {"overlap_steps: auto, every_steps: 1, fragment_layers: all", 2, 0},
         {"overlap_steps: auto, quorum: 2, stale: 0, drift: 1", 0, 1},
+        {"overlap_steps: auto, quorum: 2", 1000, 99},
+        {"overlap_steps: auto, quorum: 50%, stale: 2", 2, 99},
         {"overlap_steps: auto, stale: 7, drift: 500", 7, 500},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -275,7 +277,7 @@ static const struct {
      "send: set overlap_steps: auto, or stale: auto"},
     {"sync: {overlap_steps: auto, stale: 1001}",
      "run.yaml:1:36: sync.stale: '1001' is not a whole number from 0 to 1000 or auto (versions that the base of a "
-     "contribution may lie behind; auto = 0 when overlap_steps is a number, else 2)"},
+     "contribution may lie behind; auto = 0 when overlap_steps is a number, 1000 with a quorum, else 2)"},
     {"sync: {drift: 50}", "run.yaml:1:8: sync.drift: 50 does not go with overlap_steps 1; training waits at that step "
                           "already: set overlap_steps: auto, or drift: auto"},
     {"sync: {overlap_steps: auto, drift: 0}",
@@ -697,9 +699,9 @@ static void load_from_disk_and_check_data(void **state) {
     assert_string_equal(run.base_directory, directory);
     assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NAMED, &run, &error), STATUS_CONFIG);
     snprintf(text, sizeof text,
-             "%s:1:8: data.train: no file matches 'none/*.txt' in %s\n"
+             "%s:1:8: data.train: no file matches 'none/*.txt' in %s (put the text there, or name another)\n"
              "%s:1:37: data.val: %s/empty.txt is empty; %s/sub is not a file (name the files in it: %s/sub/*); "
-             "no file matches '/nonexistent.txt'",
+             "no file matches '/nonexistent.txt' (put the text there, or name another)",
              path, directory, path, directory, directory, directory);
     assert_string_equal(error.text, text);
     /* Beside other errors, all in one go. */
@@ -720,7 +722,9 @@ static void load_from_disk_and_check_data(void **state) {
     char cwd[512];
     assert_non_null(getcwd(cwd, sizeof cwd));
     assert_int_equal(run_file_load(path, typed, 1, RUN_FILE_DATA_NEEDED, &run, &error), STATUS_CONFIG);
-    snprintf(text, sizeof text, "--set data.train=[none/*.txt]: no file matches '%s/none/*.txt'", cwd);
+    snprintf(text, sizeof text,
+             "--set data.train=[none/*.txt]: no file matches '%s/none/*.txt' (put the text there, or name another)",
+             cwd);
     assert_string_equal(error.text, text);
     put("run.yaml", "nam: x\n");
     assert_int_equal(run_file_load(path, NULL, 0, RUN_FILE_DATA_NAMED, &run, &error), STATUS_CONFIG);

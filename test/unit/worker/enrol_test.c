@@ -41,7 +41,7 @@ static void answer(const struct link_event *event) {
     bool admitted;
     if (event->message.type == MESSAGE_REGISTER) {
         registers++;
-        admitted = admission_register(admission, event->peer.key, &event->message.body.reg, clock_wall_s(),
+        admitted = admission_register(admission, event->peer.key, &event->message.body.reg, 0, clock_wall_s(),
                                       &admit->certificate, &why);
     } else {
         recovers++;
@@ -164,7 +164,7 @@ static void register_other(uint8_t key) {
     keys_enrolment_pair(token.secret, &pair);
     memcpy(request.token_id, token.id, sizeof token.id);
     memset(request.worker_key, key, sizeof request.worker_key);
-    assert_true(admission_register(admission, pair.public_key, &request, 1, &certificate, &refuse));
+    assert_true(admission_register(admission, pair.public_key, &request, 0, 1, &certificate, &refuse));
 }
 
 static bool is_listed(void) {
@@ -294,6 +294,65 @@ static void test_outer_that_cannot_store(void **state) {
     expect_fine(enrol_recover(&worker_keys, worker_dir, &interrupted, &enrolment, &error));
 }
 
+/* This worker's disk is full: the certificate in memory is as good, and the file's stays so. */
+static void test_worker_that_cannot_store(void **state) {
+    (void)state;
+    expect_fine(join("island"));
+    lose_the_list();
+    enrolment.addresses[0] = token.addresses[0];
+    enrolment.admit.up_bytes_per_s = 1;
+    assert_int_equal(unlink(kept_path), 0);
+    assert_int_equal(mkdir(kept_path, 0700), 0);
+    expect_fine(enrol_recover(&worker_keys, worker_dir, &interrupted, &enrolment, &error));
+    assert_true(is_listed());
+    assert_int_equal(enrolment.admit.up_bytes_per_s, 1250000);
+    assert_int_equal(rmdir(kept_path), 0);
+}
+
+/* A recovery under way, to its end. */
+static enum status turn_to_the_end(struct enrol_recovery *recovery) {
+    enum status status = STATUS_OK;
+    for (bool done = false; !done;) {
+        status = enrol_recovery_turn(recovery, &done, &error);
+        usleep(1000);
+    }
+    enrol_recovery_close(recovery);
+    return status;
+}
+
+/* No turn waits for an outer: neither for one that is not there, nor for the answer of one that is. */
+static void test_recover_in_turns(void **state) {
+    (void)state;
+    struct enrol_recovery *recovery;
+    bool done = true;
+    expect_fine(join("island"));
+    lose_the_list();
+    close_outer();
+    enrolment.addresses[0] = token.addresses[0];
+    enrolment.admit.up_bytes_per_s = 1;
+    expect_fine(enrol_recovery_open(&worker_keys, worker_dir, &enrolment, &recovery, &error));
+    for (int turn = 0; turn < 100; turn++) {
+        expect_fine(enrol_recovery_turn(recovery, &done, &error));
+        assert_false(done);
+    }
+    open_outer();
+    expect_fine(turn_to_the_end(recovery));
+    assert_true(is_listed());
+    assert_int_equal(enrolment.admit.up_bytes_per_s, 1250000);
+    struct enrolment loaded = {0};
+    expect_fine(enrol_load(worker_dir, &worker_keys, &loaded, &error));
+    assert_memory_equal(&loaded, &enrolment, sizeof loaded);
+
+    struct admission_worker worker;
+    assert_int_equal(admission_revoke(admission, "island", &worker, &error), STATUS_OK);
+    expect_fine(enrol_recovery_open(&worker_keys, worker_dir, &enrolment, &recovery, &error));
+    assert_int_equal(turn_to_the_end(recovery), STATUS_REFUSED);
+    assert_string_equal(error.text, "this worker's key was revoked: it may not come back to this run");
+
+    expect_fine(enrol_recovery_open(&worker_keys, worker_dir, &enrolment, &recovery, &error));
+    enrol_recovery_close(recovery); /* in the middle */
+}
+
 static void test_interrupted(void **state) {
     (void)state;
     interrupted = 1;
@@ -394,6 +453,8 @@ static void test_damaged_file(void **state) {
         {"\"name\": \"island\"", "\"name\": \"islanD\""},
         {"\"signature\": \"", "\"x\": 1, \"signature\": \""},
         {"{", "["},
+        {"\"schema\": 1,", ""}, /* nothing says that another version wrote it */
+        {"\"schema\": 1", "\"schema\": \"1\""},
     };
     char text[256];
     snprintf(text, sizeof text, "%s is damaged: restore it from a copy, or remove it and start with --join TOKEN",
@@ -409,10 +470,12 @@ static void test_damaged_file(void **state) {
         assert_int_equal(join("island"), STATUS_DATA); /* not by a token either: it might be another run's */
     }
     free(bytes);
-    put_kept(
-        "{\"run_name\": \"novels\", \"outer_key\": \"00\", \"run_id\": \"00\", \"slot\": 0, \"name\": \"island\"}");
+    put_kept("garbage");
+    assert_int_equal(enrol_load(worker_dir, &worker_keys, &enrolment, &error), STATUS_DATA);
+    assert_string_equal(error.text, text);
+    put_kept("{\"schema\": 2, \"certificates\": []}");
     snprintf(text, sizeof text,
-             "%s is of another version of atoll (schema 0, this one knows 1): use that version, or remove the file and "
+             "%s is of another version of atoll (schema 2, this one knows 1): use that version, or remove the file and "
              "start with --join TOKEN",
              kept_path);
     assert_int_equal(enrol_load(worker_dir, &worker_keys, &enrolment, &error), STATUS_CONFIG);
@@ -431,6 +494,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_revoked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slot_of_another, setup, teardown),
         cmocka_unit_test_setup_teardown(test_outer_that_cannot_store, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_worker_that_cannot_store, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_recover_in_turns, setup, teardown),
         cmocka_unit_test_setup_teardown(test_interrupted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_answers_that_are_not_the_runs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_directory_of_another_run, setup, teardown),

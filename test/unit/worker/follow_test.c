@@ -158,6 +158,41 @@ static void a_wrong_state_hash_fetches_the_whole_fragment(void **state) {
     commit(0, 1, 6, head(1, 5)), expect("RECEIVE f0 [0] 1.6");
 }
 
+/* The outer found that it was wrong itself, dropped that version and started over: nothing is fetched. */
+static void a_wrong_state_hash_of_the_outer(void **state) {
+    (void)state;
+    open_at(2, head(1, 3));
+    session();
+    stated(head(1, 3), head(1, 3)), expect("JOINED");
+    commit(0, 1, 4, head(1, 3));
+    differs(0), expect("DROP f0, FETCH f0 from 0.0");
+    snapshot(0, 1, 4), expect("RECEIVE f0 [0] 1.4");
+    differs(0), expect("DROP f0, FETCH f0 from 0.0");
+    session();
+    stated(head(1, 3), head(1, 3)), expect("JOINED");
+    commit(0, 2, 4, head(1, 3)), expect("RECEIVE f0 [0] 2.4");
+    differs(0), expect("DROP f0, FETCH f0 from 0.0"); /* no: it was wrong here */
+    session();
+    stated(head(2, 4), head(1, 3)), expect("FETCH f0 from 0.0");
+    snapshot(0, 2, 4), expect("RECEIVE f0 [0] 2.4");
+    applied(0), expect("JOINED");
+    session(); /* what was doubted then is forgotten: that run is a lost branch, */
+    stated(head(1, 3), head(1, 3)), expect("FETCH f0 from 2.4");
+}
+
+/* ... of the very first version: such a worker is not lost. */
+static void a_wrong_first_state_hash_of_the_outer(void **state) {
+    (void)state;
+    open_at(1, head(0, 0));
+    session();
+    stated(head(0, 0), head(0, 0)), expect("JOINED");
+    commit(0, 1, 1, head(0, 0)), expect("RECEIVE f0 [0] 1.1");
+    differs(0);
+    session();
+    stated(head(0, 0), head(0, 0)), expect("JOINED");
+    commit(0, 2, 1, head(0, 0)), expect("RECEIVE f0 [0] 2.1");
+}
+
 static void a_trained_worker_is_not_reset_by_a_fresh_run(void **state) {
     (void)state;
     open_at(2, head(1, 3));
@@ -187,6 +222,8 @@ int main(void) {
         cmocka_unit_test(a_lost_branch_is_given_up),
         cmocka_unit_test(a_gap_is_fetched),
         cmocka_unit_test(a_wrong_state_hash_fetches_the_whole_fragment),
+        cmocka_unit_test(a_wrong_state_hash_of_the_outer),
+        cmocka_unit_test(a_wrong_first_state_hash_of_the_outer),
         cmocka_unit_test(a_trained_worker_is_not_reset_by_a_fresh_run),
         cmocka_unit_test(a_full_queue_is_fetched_when_it_is_empty),
     };

@@ -144,6 +144,14 @@ static void evaluation_reads_the_given_parameters(void **state) {
     assert_true(before.loss == given.loss && after.loss < before.loss);
     assert_int_equal(before.windows, 4);
     assert_true(rig.loop.eval_us >= took_us);
+    rig.run.eval.windows = 6;
+    assert_int_equal(inner_loop_reopen_held_out(&rig.loop, &error), STATUS_OK);
+    assert_int_equal(inner_loop_evaluate(&rig.loop, rig.loop.evaluated, &given, &took_us, &error), STATUS_OK);
+    assert_int_equal(given.windows, 6);
+    rig.run.data.val_count = 0;
+    assert_int_not_equal(inner_loop_reopen_held_out(&rig.loop, &error), STATUS_OK);
+    assert_int_equal(inner_loop_evaluate(&rig.loop, rig.loop.evaluated, &given, &took_us, &error), STATUS_OK);
+    assert_int_equal(given.windows, 6);
     close_rig(&rig);
 }
 

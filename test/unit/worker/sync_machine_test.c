@@ -142,6 +142,21 @@ static void a_record_outlives_commits_without_us_up_to_stale(void **state) {
     assert_int_equal(sync_unsent_tokens(&machine, 0), 120);
 }
 
+/* A quorum that is not all, stale: auto. Whatever the others commit meanwhile, what is on its way stays in flight until it counts. */
+static void with_a_quorum_no_age_voids_a_record(void **state) {
+    (void)state;
+    open_run((struct sync_machine_options){.schedule = {1, 9}, .drift = 8, .stale = 1000});
+    step(9), expect("SEND f0 v0 tokens 0-90");
+    for (uint64_t version = 1; version <= 30; version++) {
+        ready(0, false);
+        boundary(), assert_null(strstr(answer, "EXPIRE"));
+        assert_true(machine.fragments[0].version == version && machine.fragments[0].record.active);
+    }
+    step(10), expect("");
+    ready(0, true), step(11), expect("COUNTED f0 v31");
+    assert_int_equal(machine.fragments[0].mark, 90);
+}
+
 static void a_commit_without_a_record_is_shifted_in(void **state) {
     (void)state;
     automatic(6, 1);
@@ -452,6 +467,7 @@ int main(void) {
         cmocka_unit_test(auto_merges_when_ready),
         cmocka_unit_test(auto_waits_at_H_less_1),
         cmocka_unit_test(a_record_outlives_commits_without_us_up_to_stale),
+        cmocka_unit_test(with_a_quorum_no_age_voids_a_record),
         cmocka_unit_test(a_commit_without_a_record_is_shifted_in),
         cmocka_unit_test(shift_before_send),
         cmocka_unit_test(shift_before_send_waits_with_tau_0),

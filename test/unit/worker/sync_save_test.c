@@ -20,8 +20,9 @@ struct island {
     struct sync_thread *sync;
 };
 
-static enum status nobody_recovers(void *context, struct worker_link_options *options, struct error *error) {
-    (void)context, (void)options;
+static enum status nobody_recovers(void *context, struct worker_link_options *options, bool *done,
+                                   struct error *error) {
+    (void)context, (void)options, (void)done;
     return error_set(error, STATUS_UNREACHABLE, "nobody");
 }
 

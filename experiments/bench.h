@@ -1,0 +1,74 @@
+/* bench: `atoll bench NAME`, what this machine does, each figure beside its limit, measured in the same run. One file per part
+ * (bench_step.c, ...), each with a measurement that makes JSON and a table that is printed from that JSON: the same numbers for
+ * people and for programs.
+ *
+ *   gemm    the matrix products of a training step, alone: the rate that `step` is measured against
+ *   ops     the passes between them, one thread: against memory; attention against the products
+ *   step    a whole training step: tokens/s, share of the product rate, time per part
+ *   codec   encode and decode, one thread: against memory; bytes per parameter against the formula
+ *   outer   the outer step and the state hash: against memory
+ *
+ * Rates are medians of the rounds with minimum and maximum; shares are medians of the rounds' own quotients (bench_measure.h).
+ *
+ * The JSON: {"schema", "complete" (false: cut short), "bench", "size", "threads", "repeats", "machine", "warnings"} and a list per part, one
+ * entry a size (of `step`: a size and thread count). Below, S is {"median", "min", "max"}; a share is a part of 1; GB are 10^9 bytes.
+ *
+ *   gemm[]   size, threads[], gflops[] S and products[].gflops[] S per thread count, scaling (last / first thread count)
+ *            products[]: product, rows, inputs, outputs, per_step (how often a step has it)
+ *   ops[]    size, threads, ops[]: op, rows, columns, unit, rate S, limit (what it is), limit_rate S, share S
+ *   step[]   size, threads, parameters, tokens_per_step, flops_per_step, ms S, tokens_per_s S, gflops S, product_gflops S, share S,
+ *            scaling_share (tokens/s over those of one thread times the products' scaling; null for one thread),
+ *            parts_sum_share S (of the step's time), clock_share (what reading the clock for the parts costs)
+ *            parts[]: part, ms S, share_of_step S; of products and attention: gflops S, share_of_products S (of their rate), else null;
+ *            alone_ms S of the part's own products, else null
+ *   codec[]  size, threads, parameters, codecs[]: codec, bytes_per_parameter, formula_bytes_per_parameter,
+ *            operations[]: operation, gb_per_s S (of 4 bytes per parameter), limit, limit_gb_per_s S, share S (of all bytes moved)
+ *   outer[]  size, parameters, nesterov[] per thread count and state_hash: threads, gb_per_s S, limit, limit_gb_per_s S, share S */
+#ifndef ATOLL_EXPERIMENTS_BENCH_H
+#define ATOLL_EXPERIMENTS_BENCH_H
+
+#include <jansson.h>
+#include <stdio.h>
+#include "experiments/bench_measure.h"
+#include "experiments/bench_sizes.h"
+
+int bench_command(int argc, char **argv);
+
+struct bench_plan {
+    enum bench_size size;
+    int threads; /* the most; gemm, step and outer also measure 1 */
+    struct bench_effort effort;
+};
+
+/* Each measures one size and returns a new reference in *result. STATUS_NO_MEMORY, STATUS_DATA (a result is wrong: it is not worth
+ * timing), STATUS_NOT_FINITE: the text says what. Says on stderr what it is at. */
+MUST_USE enum status bench_gemm(const struct bench_plan *plan, json_t **result, struct error *error);
+MUST_USE enum status bench_ops(const struct bench_plan *plan, json_t **result, struct error *error);
+MUST_USE enum status bench_step(const struct bench_plan *plan, json_t **result, struct error *error);
+MUST_USE enum status bench_codec(const struct bench_plan *plan, json_t **result, struct error *error);
+MUST_USE enum status bench_outer(const struct bench_plan *plan, json_t **result, struct error *error);
+
+/* The table of one result. */
+void bench_gemm_print(const json_t *result, FILE *to);
+void bench_ops_print(const json_t *result, FILE *to);
+void bench_step_print(const json_t *result, FILE *to);
+void bench_codec_print(const json_t *result, FILE *to);
+void bench_outer_print(const json_t *result, FILE *to);
+
+/* ---- what the parts share ---- */
+
+/* The thread counts of a plan: 1, and plan->threads when that is more. Returns how many. */
+enum { BENCH_THREAD_COUNTS = 2 };
+int bench_thread_counts(const struct bench_plan *plan, int counts[BENCH_THREAD_COUNTS]);
+
+/* {"median", "min", "max"} times `scale`: "123.4 (120.1..125.0)" into text; "-" when there is none. Returns text. */
+enum { BENCH_TEXT_BYTES = 64 };
+char *bench_spread_text(const json_t *summary, double scale, char text[BENCH_TEXT_BYTES]);
+
+/* Its median times `scale`; NaN when there is none. */
+double bench_median(const json_t *summary, double scale);
+
+/* One line on stderr, for who waits. */
+void bench_say(const char *format, ...) PRINTF_LIKE(1, 2);
+
+#endif

@@ -1,0 +1,55 @@
+/* bench_products: the matrix products of a training step, each alone and warm: the rate that a step is measured against. The list follows
+ * model_product_rows and the linear layers of model/transformer.c; equal shapes are one entry with a count. */
+#ifndef ATOLL_EXPERIMENTS_BENCH_PRODUCTS_H
+#define ATOLL_EXPERIMENTS_BENCH_PRODUCTS_H
+
+#include "base/arena.h"
+#include "experiments/bench_measure.h"
+#include "model/model.h"
+
+enum bench_product_kind { BENCH_PRODUCT_FORWARD, BENCH_PRODUCT_INPUT, BENCH_PRODUCT_WEIGHT, BENCH_PRODUCT_KINDS };
+
+/* "forward", "dX", "dW"; static text. */
+const char *bench_product_name(enum bench_product_kind kind);
+
+/* A linear layer's shape, and how often a step has it. */
+struct bench_linear {
+    int rows, inputs, outputs;
+    uint64_t per_step;
+    float *x, *w, *out; /* (rows,inputs) (outputs,inputs) (rows,outputs): operands */
+    float *result;      /* of the products, room for the largest; all linears share it */
+};
+
+struct bench_product {
+    const struct bench_linear *linear;
+    enum bench_product_kind kind;
+};
+
+enum { BENCH_LINEARS_MAX = 6, BENCH_PRODUCTS_MAX = BENCH_LINEARS_MAX * BENCH_PRODUCT_KINDS };
+
+struct bench_products {
+    struct bench_linear linears[BENCH_LINEARS_MAX];
+    int linear_count, head; /* head: the index of the head's, which is an entry of its own */
+    struct bench_product list[BENCH_PRODUCTS_MAX];
+    int count;
+    struct arena arena;
+};
+
+/* bench_products_open: the products of one step, their operands filled; checks each product against sums in double. STATUS_NO_MEMORY;
+ * STATUS_DATA: BLAS gives wrong numbers on this machine, the text says in which product. The products must not move afterwards. */
+MUST_USE enum status bench_products_open(struct bench_products *products, const struct model_options *options,
+                                         struct error *error);
+void bench_products_close(struct bench_products *products);
+
+/* bench_products_cases: (products->count,) cases, in the list's order. */
+void bench_products_cases(struct bench_products *products, struct bench_case *cases);
+
+/* Operations of one call. */
+double bench_product_flops(const struct bench_product *product);
+
+/* bench_products_rates: of each round, the sum of a step's operations over the sum of their times, operations per second.
+ * rates (repeats,) set. */
+void bench_products_rates(const struct bench_products *products, const struct bench_case *cases, int repeats,
+                          double *rates);
+
+#endif

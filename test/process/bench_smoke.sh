@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# bench_smoke.sh ATOLL: `atoll bench` end to end on a model so small that its figures say nothing: every field of the JSON is there and sound,
+# parts add up to the step, mistakes are answered. Time fails nothing: shares, which a busy machine can bend in one run, get several.
+source "$(dirname "$0")/lib.sh"
+test_begin bench_smoke "$@"
+QUIET=1
+cd "$WORK"
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+
+# ---- help and mistakes ----
+run_command 10 help "$ATOLL" bench --help
+equal "help: exit code" 0 "$EXIT_CODE"
+for part in gemm ops step codec outer; do says "help explains $part" help.out "^$part +[a-z]"; done
+refused "no name" 64 "atoll bench: NAME is missing" none "$ATOLL" bench
+refused "misspelled name" 64 "^atoll bench: 'stpe' is no benchmark \(did you mean 'step'\?\)$" stpe "$ATOLL" bench stpe
+refused "far from any name" 64 "'velocity' is no benchmark; expected gemm, ops, step, codec, outer or all" far "$ATOLL" bench velocity
+refused "unknown size" 64 "huge.*tiny.*small.*large.*smoke.*all" size "$ATOLL" bench step --size huge
+refused "no thread" 64 "'0' is not a whole number from 1 to 64" threads "$ATOLL" bench step --threads 0
+refused "no round" 64 "'0' is not a whole number from 1 to 99" rounds "$ATOLL" bench step --repeats 0
+refused "a place that does not exist" 74 "absent/out.json" place "$ATOLL" bench gemm --size smoke --json absent/out.json
+check "and nothing was measured first" test "$(grep -c 'gemm smoke' place.err)" = 0
+for name in none stpe far size threads rounds; do
+    equal "one line of error: $name" 1 "$(wc -l <$name.err)"
+done
+
+# ---- everything, once ----
+run_command 60 all "$ATOLL" bench all --size smoke --threads 2 --json all.json
+equal "all: exit code" 0 "$EXIT_CODE"
+
+# fields TEXT FILTER FIELD...: each object that the filter yields has exactly these fields; there is at least one.
+fields() {
+    local text=$1 filter=$2 wanted
+    shift 2
+    wanted=$(printf '%s\n' "$@" | sort | xargs)
+    equal "fields of $text" "$wanted" "$(jq -r "[$filter | keys] | unique | .[] | join(\" \")" all.json)"
+}
+fields "the report" . bench codec complete gemm machine ops outer repeats schema size step threads warnings
+fields "the machine" .machine blas_config blas_core compiler cores cpu load t_wall vector_level version
+fields "gemm" '.gemm[]' gflops products scaling size threads
+fields "a product" '.gemm[].products[]' gflops inputs outputs per_step product rows
+fields "ops" '.ops[]' ops size threads
+fields "a pass" '.ops[].ops[]' columns limit limit_rate op rate rows share unit
+fields "a step" '.step[]' clock_share flops_per_step gflops ms parameters parts parts_sum_share product_gflops scaling_share share size \
+    threads tokens_per_s tokens_per_step
+fields "a part" '.step[].parts[]' alone_ms gflops ms part share_of_products share_of_step
+fields "codec" '.codec[]' codecs parameters size threads
+fields "a codec" '.codec[].codecs[]' bytes_per_parameter codec formula_bytes_per_parameter operations
+fields "an operation" '.codec[].codecs[].operations[]' gb_per_s limit limit_gb_per_s operation share
+fields "outer" '.outer[]' nesterov parameters size state_hash
+fields "an outer operation" '.outer[] | .nesterov[], .state_hash' gb_per_s limit limit_gb_per_s share threads
+equal "the report is whole" "true all smoke 2 7" "$(jq -r '[.complete, .bench, .size, .threads, .repeats] | join(" ")' all.json)"
+equal "every summary is in order and above zero" true \
+    "$(jq '[.. | objects | select(has("median")) | .min > 0 and .min <= .median and .median <= .max] | all and length > 100' all.json)"
+equal "threads of gemm, step, outer" "1 2 1 2 1 2" \
+    "$(jq -r '[.gemm[0].threads[], .step[].threads, .outer[0].nesterov[].threads] | join(" ")' all.json)"
+equal "all parts of a step" 14 "$(jq '.step[0].parts | length' all.json)"
+equal "all products, forward and backward" "dW dX forward" "$(jq -r '[.gemm[0].products[].product] | unique | join(" ")' all.json)"
+equal "all passes" 11 "$(jq '.ops[0].ops | length' all.json)"
+equal "all codecs" "f32 bf16 int8 int4 e3m0" "$(jq -r '[.codec[0].codecs[].codec] | join(" ")' all.json)"
+equal "bytes per parameter are the formula's" true "$(jq '[.codec[0].codecs[] | .bytes_per_parameter == .formula_bytes_per_parameter] | all' all.json)"
+# 2 layers of 4 x 32 x 32 + 3 x 32 x 64 parameters, a head of 256 x 32; 128 tokens: 6 x 28672 x 128 + 12 x 2 x 32 x 32 x 128 / 2
+equal "operations of a step" 23592960 "$(jq '.step[0].flops_per_step' all.json)"
+equal "parts add up to the step" true "$(jq '[.step[].parts_sum_share.median | . > 0.9 and . < 1.05] | all' all.json)"
+equal "scaling is of two threads" "number null" "$(jq -r '[.step[1].scaling_share, .step[0].scaling_share | type] | join(" ")' all.json)"
+
+# ---- the table says the same ----
+says "table: machine" all.out "^machine +[^ ].*cores, load [0-9.]+$"
+says "table: BLAS" all.out "^BLAS +core [A-Za-z0-9]+, OpenBLAS"
+for heading in "gemm smoke:" "ops smoke, 1 thread:" "step smoke, 1 thread:" "step smoke, 2 threads:" "codec smoke, 1 thread:" "outer smoke:"; do
+    says "table: $heading" all.out "^$heading"
+done
+tokens=$(jq '.step[0].tokens_per_s.median | round' all.json)
+says "table: the same tokens/s" all.out "^  tokens/s +$tokens \("
+
+# ---- JSON alone; warnings ----
+run_command 20 stdout env OPENBLAS_CORETYPE=Haswell "$ATOLL" bench outer --size smoke --repeats 3 --threads 1 --json -
+equal "--json -: nothing but JSON" "outer true" "$(jq -r '[.bench, .complete] | join(" ")' stdout.out)"
+equal "one part, one thread count" "false 1" "$(jq -r '[has("gemm"), (.outer[0].nesterov | length)] | join(" ")' stdout.out)"
+equal "warnings: BLAS is steered, too few rounds" 2 \
+    "$(jq '[.warnings[] | select(test("OPENBLAS_CORETYPE=Haswell is set|medians of 3 rounds"))] | length' stdout.out)"
+
+# ---- shares: above zero, and nothing is faster than its limit but by noise ----
+bent() { # FILE: what is outside (0, 1.2]; one thread
+    jq -r '[.ops[].ops[] | {name: .op, share: .share.median}] + [.step[] | select(.threads == 1) | {name: "step", share: .share.median}]
+        + [.codec[].codecs[] | .codec as $c | .operations[] | {name: "\($c) \(.operation)", share: .share.median}]
+        + [.outer[] | (.nesterov[] | select(.threads == 1)), .state_hash | {name: "outer, limit \(.limit)", share: .share.median}]
+        | map(select(.share <= 0 or .share > 1.2) | "\(.name) \(.share)") | join("; ")' "$1"
+}
+cp all.json shares.json
+for attempt in 2 3 4 5; do
+    [ -z "$(bent shares.json)" ] && break
+    say "attempt $attempt: outside (0, 1.2]: $(bent shares.json)"
+    run_command 60 again "$ATOLL" bench all --size smoke --threads 1 --json shares.json
+done
+equal "shares in (0, 1.2]" "" "$(bent shares.json)"
+test_end

@@ -1,0 +1,84 @@
+/* The products that run alone are those of a step: their operations are what the formula counts, attention apart. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "experiments/bench_products.h"
+#include "experiments/bench_sizes.h"
+
+static void assert_complete(enum bench_size size) {
+    struct model_options options = bench_size_options(size, 1);
+    uint64_t tokens = (uint64_t)(options.inner.batch_per_worker * options.shape.context);
+    struct bench_flops flops = bench_flops(&options.shape, tokens);
+    struct bench_products products;
+    struct error error;
+    assert_int_equal(bench_products_open(&products, &options, &error), STATUS_OK);
+    double all = 0, head = 0, by_kind[BENCH_PRODUCT_KINDS] = {0};
+    for (int i = 0; i < products.count; i++) {
+        const struct bench_product *product = &products.list[i];
+        double per_step = (double)product->linear->per_step * bench_product_flops(product);
+        all += per_step;
+        if (product->linear == &products.linears[products.head])
+            head += per_step;
+        else
+            by_kind[product->kind] += per_step;
+    }
+    assert_float_equal(head, (double)flops.head, 0);
+    for (int kind = 0; kind < BENCH_PRODUCT_KINDS; kind++)
+        assert_float_equal(by_kind[kind], (double)flops.projections, 0);
+    assert_float_equal(all, (double)(flops.total - flops.attention_forward - flops.attention_backward), 0);
+    bench_products_close(&products);
+}
+
+static void products_are_the_step(void **state) {
+    (void)state;
+    assert_complete(BENCH_SIZE_SMOKE);
+    assert_complete(BENCH_SIZE_TINY);
+    assert_complete(BENCH_SIZE_SMALL);
+}
+
+/* tiny: groups of 2 windows of 128 tokens, 8 of them; C -> C is q, k, v and o of 4 layers. */
+static void tiny_list(void **state) {
+    (void)state;
+    struct model_options options = bench_size_options(BENCH_SIZE_TINY, 1);
+    struct bench_products products;
+    struct error error;
+    assert_int_equal(bench_products_open(&products, &options, &error), STATUS_OK);
+    static const struct bench_linear expected[] = {{.rows = 256, .inputs = 128, .outputs = 128, .per_step = 4 * 4 * 8},
+                                                   {.rows = 256, .inputs = 128, .outputs = 320, .per_step = 2 * 4 * 8},
+                                                   {.rows = 256, .inputs = 320, .outputs = 128, .per_step = 4 * 8},
+                                                   {.rows = 256, .inputs = 128, .outputs = 256, .per_step = 8}};
+    assert_int_equal(products.linear_count, 4);
+    assert_int_equal(products.head, 3);
+    assert_int_equal(products.count, 12);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(products.linears[i].rows, expected[i].rows);
+        assert_int_equal(products.linears[i].inputs, expected[i].inputs);
+        assert_int_equal(products.linears[i].outputs, expected[i].outputs);
+        assert_int_equal(products.linears[i].per_step, expected[i].per_step);
+    }
+    bench_products_close(&products);
+}
+
+/* Two linears, once and three times a step: rate = operations of a step / time of a step. */
+static void rate_is_weighted(void **state) {
+    (void)state;
+    struct bench_products products = {.linears = {{.rows = 1, .inputs = 1, .outputs = 5, .per_step = 1},
+                                                  {.rows = 1, .inputs = 1, .outputs = 10, .per_step = 3}},
+                                      .linear_count = 2,
+                                      .count = 2};
+    products.list[0] = (struct bench_product){&products.linears[0], BENCH_PRODUCT_FORWARD};
+    products.list[1] = (struct bench_product){&products.linears[1], BENCH_PRODUCT_FORWARD};
+    struct bench_case cases[2] = {{.seconds = {4, 1}}, {.seconds = {2, 1}}};
+    double rates[2];
+    bench_products_rates(&products, cases, 2, rates);
+    assert_float_equal(rates[0], 7, 1e-12);    /* (10 + 3 x 20) / (4 + 3 x 2) */
+    assert_float_equal(rates[1], 17.5, 1e-12); /* 70 / 4 */
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(products_are_the_step), cmocka_unit_test(tiny_list),
+                                       cmocka_unit_test(rate_is_weighted)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
