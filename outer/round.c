@@ -205,8 +205,9 @@ static void consider_close(struct round_machine *machine, uint32_t index, uint64
 
 /* ---- the run ---- */
 
+/* Who is done already counts: an outer that came back on an older copy may not know that it told them to end. */
 static void consider_start(struct round_machine *machine, uint64_t now_us, struct round_actions *actions) {
-    if (!machine->leading || machine->started || members_expected(&machine->members) < machine->options.workers)
+    if (!machine->leading || machine->started || members_connected(&machine->members) < machine->options.workers)
         return;
     machine->started = true;
     machine->started_us = now_us;

@@ -11,19 +11,22 @@
  * Abstractions. A version's state is its identity, an index into a ghost table of commits (epoch, version, parent, marks, units). The work of a
  * step is one unit (a bit); a contribution carries the units that it holds, a version those that are in it: so a double count is seen
  * whatever the counters say. Messages are FIFO per worker, each with its session. Bytes of a contribution arrive in a step of their own
- * after OFFER (RECEIVING, WHOLE); a commit's bytes come with its record. CLOSE with what makes it durable, and PUBLISH, are two steps: an outer can
- * die between them; one that dies between CLOSE and durable leaves what one leaves that dies before CLOSE, since its rounds are gone and nobody
- * has seen the version, and nothing else looks at the difference. READY and JOINED are heard with HELLO. With EAGER what a worker says is heard
- * before anything else happens. Faults strike worker 0: the workers are alike. A session is 1 or 2: links are FIFO, so at most two sessions of
- * a worker are ever under way. BLOCKED is looked up when a round could close, not kept: from when it is true it stays so until the next commit.
+ * after OFFER (RECEIVING, WHOLE); a commit's bytes come with its record. What a lost member was sending is given up at any COMMITTED of the
+ * fragment, or at none (GIVES_UP): how long it has been lost by then is not kept. CLOSE with what makes it durable, and PUBLISH, are two steps:
+ * an outer can die between them; one that dies between CLOSE and durable leaves what one leaves that dies before CLOSE, since its rounds are
+ * gone and nobody has seen the version, and nothing else looks at the difference. READY and JOINED are heard with HELLO. With EAGER what a
+ * worker says is heard before anything else happens. Faults strike worker 0: the workers are alike. A session is 1 or 2: links are FIFO, so at
+ * most two sessions of a worker are ever under way. BLOCKED is looked up when a round could close, not kept: from when it is true it stays so
+ * until the next commit.
  * REFUSE is heard at once, as `again`: it is said before the commit that frees the place. A snapshot is made and said in one step, of the newest
  * version. Not here: refused contents (EXCUSED, RESET), grace, min_workers, an outer that stood still, evaluation, END, FINISH, admission, the
  * token log of a worker, paced steps.
  *
  * With PATIENT (the configurations with 3 workers and 2 fragments) what a deadline ends is waited for: ROUND_END_PATIENCE and ROUND_RETURN_PATIENCE
  * pass when nothing else can happen, but for EARLY of them, which pass at any time. This is a bound, as EAGER is: the other configurations let
- * them pass at any time. Besides, three steps are taken as soon as they can be, since whatever can happen first commutes with them; this loses
- * no end and no violation, as runs are finite:
+ * them pass at any time. (Giving up is not bounded so: these configurations are strict, where nothing outlives a COMMITTED that could be given
+ * up.) Besides, three steps are taken as soon as they can be, since whatever can happen first commutes with them; this loses no end and no
+ * violation, as runs are finite:
  *   HEARS_AT_ONCE  a COMMIT that follows the tail of a queue with room, where no fault can strike this worker any more: it is appended; apply takes
  *                  from the other end, train and merges do not look at the queue
  *   TAKES          apply of a fragment whose record is due, under the same conditions: the worker cannot train, nor this fragment
@@ -68,7 +71,7 @@
 #define QUORUM 0 /* 0 = all live */
 #endif
 #ifndef STALE
-#define STALE (STRICT -> 0 : 1)
+#define STALE (QUORUM > 0 -> NC : (STRICT -> 0 : 1)) /* auto; NC: more than all versions, nothing expires for its age */
 #endif
 #ifndef KEPT
 #define KEPT 2 /* commits that can be replayed */
@@ -761,8 +764,16 @@ inline say_commit(f, c) {
     }
 }
 
+/* What a lost member was sending is given up at a COMMITTED when ROUND_RETURN_PATIENCE_US is over; strict, all of it has expired by then. */
+#ifdef BUG_CONNECTED_GIVEN_UP
+#define GIVEN_UP(f, w) (p_state[I(f, w)] == P_RECEIVING)
+#else
+#define GIVEN_UP(f, w) (p_state[I(f, w)] == P_RECEIVING && !LIVE_IS(w))
+#endif
+#define GIVES_UP(f) (STALE > 0 && (GIVEN_UP(f, 0) || GIVEN_UP(f, 1) || GIVEN_UP(f, 2)))
+
 /* COMMITTED and PUBLISH */
-inline committed(f) {
+inline committed(f, out_of_patience) {
     n = made[f];
     head[f] = n;
     if
@@ -781,7 +792,7 @@ inline committed(f) {
         if
         :: p_state[I(f, x)] == P_CLOSING -> empty_place(f, x)
         :: p_state[I(f, x)] != P_CLOSING && p_state[I(f, x)] != P_EMPTY &&
-           VERSION(f, n) - VERSION(f, p_base[I(f, x)]) > STALE -> empty_place(f, x)
+           (VERSION(f, n) - VERSION(f, p_base[I(f, x)]) > STALE || out_of_patience && GIVEN_UP(f, x)) -> empty_place(f, x)
         :: else
         fi
     }
@@ -1270,9 +1281,10 @@ end:
 #endif
 #ifdef BUG_PUBLISHED_BEFORE_DURABLE
     :: d_step { QUIET && closing[q] == 1 -> say_commit(q, made[q]); closing[q] = 3 }
-    :: d_step { QUIET && closing[q] == 3 -> d_head[q] = made[q]; committed(q); d_floor[q] = floor[q] }
+    :: d_step { QUIET && closing[q] == 3 -> d_head[q] = made[q]; committed(q, false); d_floor[q] = floor[q] }
 #else
-    :: d_step { QUIET && closing[q] == 2 -> committed(q); d_floor[q] = floor[q] }
+    :: d_step { QUIET && closing[q] == 2 -> committed(q, false); d_floor[q] = floor[q] }
+    :: d_step { QUIET && closing[q] == 2 && GIVES_UP(q) -> committed(q, true); d_floor[q] = floor[q] }
 #endif
     od
 }

@@ -8,8 +8,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
 
-# The configurations. Links lost, strict (links, flaps, two fragments: ring) and with a quorum; an outer back on its disk (disk, disk_auto), on
-# an older backup (backup, backup_link; late, slow, fork: not all are heard), on an empty disk (empty...); a worker back on its
+# The configurations. Links lost, strict (links, flaps, two fragments: ring) and with a quorum (quorum: nothing expires for its age;
+# quorum_stale: sync.stale: 1); an outer back on its disk (disk, disk_auto), on an older backup (backup, backup_link; late, slow, fork: not
+# all are heard), on an empty disk (empty...); a worker back on its
 # checkpoint or from the seed, or gone for good (restart...); a state hash that differs (differs). With 3 workers and 2 fragments: one link lost
 # and one deadline that passes early (three_link), one link lost and the outer back on its disk (three_disk), one worker back on its
 # checkpoint or from the seed, or gone (three_restart). Who lost its link returns at any time, also when the rounds have gone on.
@@ -21,6 +22,7 @@ links="-DWORKERS=3 -DT=1 -DLINK_LOSSES=1"
 flaps="-DWORKERS=2 -DT=2 -DLINK_LOSSES=2"
 ring="-DWORKERS=2 -DF=2 -DH=2 -DT=4 -DLINK_LOSSES=1 -DEAGER"
 quorum="-DWORKERS=2 -DT=3 -DSTRICT=0 -DQUORUM=1 -DTAU=1 -DLINK_LOSSES=1 -DLIMIT=9 -DEAGER"
+quorum_stale="$quorum -DSTALE=1"
 disk_auto="-DWORKERS=2 -DT=2 -DSTRICT=0 -DOUTER_CRASHES=1 -DEAGER"
 slow="-DWORKERS=2 -DT=1 -DOUTER_CRASHES=1 -DMODES=2 -DLATE=1"
 disk="-DWORKERS=2 -DT=2 -DOUTER_CRASHES=2 -DEAGER"
@@ -61,7 +63,7 @@ check() {
 }
 
 printf '%-26s %10s %7s %11s %9s   %-9s %s\n' configuration states depth memory time found verdict
-[ "${1:-}" = bugs ] || for name in ${1:-links flaps ring quorum disk disk_auto slow backup backup_link fork late empty empty_two empty_quorum restart restart_auto restart_alone differs three_link three_disk three_restart}; do
+[ "${1:-}" = bugs ] || for name in ${1:-links flaps ring quorum quorum_stale disk disk_auto slow backup backup_link fork late empty empty_two empty_quorum restart restart_auto restart_alone differs three_link three_disk three_restart}; do
     check "$name" "${!name}" clean
 done
 [ $# -eq 0 ] || [ "$1" = bugs ] || exit $failed
@@ -86,6 +88,7 @@ LOST_QUEUE_KEPT late
 LOST_JOINS late
 FULL_QUEUE_WAITS quorum
 OFFERED_ONCE restart_auto
+CONNECTED_GIVEN_UP quorum
 OFFER_BEFORE_START empty
 LOST_BRANCH_IS_HERE late
 LIVE_ONLY backup_link

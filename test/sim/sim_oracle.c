@@ -10,6 +10,8 @@ static struct {
         late_mask; /* slots that joined after FINISH: a step that they took before they heard of it counts nowhere */
     uint32_t outer_life;
     bool rolled_back;
+    bool
+        began_anew; /* all had lost all, and a backup came back later: numbers of the first run meet those of the second */
     uint64_t counted_us[SIM_WORKERS][SIM_FRAGMENTS]; /* when it counted last, or all began to have to */
 } oracle;
 
@@ -145,7 +147,8 @@ void sim_oracle_same_numbers(uint32_t slot, uint32_t f) {
     sim_work_remove(&rest, &world.contents[piece->content].work);
     sim_work_remove(&record, &rest);
     sim_work_remove(&record, &piece->orphans);
-    DEMAND(record.count == 0, "[3] worker %u takes its send of fragment %u for counted, and another one is", slot, f);
+    DEMAND(oracle.began_anew || record.count == 0,
+           "[3] worker %u takes its send of fragment %u for counted, and another one is", slot, f);
     piece->work = rest;
 }
 
@@ -340,6 +343,8 @@ void sim_oracle_leads(void) {
         }
     }
     DEMAND(!fresh || !anybody_bears_a_trained_version(), "[4] a fresh state replaces a trained one");
+    for (uint32_t f = 0; f < world.config.fragments; f++)
+        oracle.began_anew = oracle.began_anew || (fresh && oracle.newest_published[f].version > 0);
 }
 
 void sim_oracle_joined(uint32_t slot, uint64_t tokens) {
