@@ -1,13 +1,17 @@
 #include "experiments/local_resume.h"
+#include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include "base/check.h"
 #include "base/files.h"
 #include "base/settings.h"
+#include "comms/token.h"
 #include "experiments/run_data.h"
 
 enum { VALUE_BYTES = 160 };
@@ -90,16 +94,18 @@ static bool ended_whole(const struct run_node *node) {
                            strncmp(node->end_reason, "the run has ended", 17) == 0);
 }
 
-/* The outer (plain: the worker) says that it trained to the end, no fewer steps than are wanted now, and its model is there. */
-static bool is_complete(const char *directory, const struct run_file *run) {
-    char model[RUN_PATH_BYTES];
+/* The outer (plain: the worker) says so; and the outer's state is there: without it the run cannot go on, and the outer says why. */
+bool local_resume_is_complete(const char *directory, const struct run_file *run) {
+    char model[RUN_PATH_BYTES], state[RUN_PATH_BYTES];
     struct error error;
     bool complete = false;
     files_join(model, sizeof model, directory,
                run->sync.off ? "worker-0/model/model.safetensors" : "outer/model/model.safetensors");
+    files_join(state, sizeof state, directory, "outer/outer.json");
     struct run_set *set = calloc(1, sizeof *set);
     CHECK(set != NULL);
-    if (files_exists(model) && run_set_add(set, directory, &error) == STATUS_OK)
+    if (files_exists(model) && (run->sync.off || files_exists(state)) &&
+        run_set_add(set, directory, &error) == STATUS_OK)
         for (int i = 0; i < set->runs[0].node_count; i++) {
             const struct run_node *node = set->runs[0].nodes[i];
             if (node->is_outer || run->sync.off)
@@ -148,7 +154,7 @@ enum status local_resume_load(const char *directory, const char *const *override
                          "%s is missing: %s is no directory of `atoll train` in which a run began (an outer's own "
                          "directory goes on with `atoll outer %s/run.yaml --dir %s`)",
                          path, directory, directory, directory);
-    *complete = is_complete(directory, run);
+    *complete = local_resume_is_complete(directory, run);
     return STATUS_OK;
 }
 
@@ -174,4 +180,23 @@ const char *local_resume_busy(const char *directory, const struct run_file *run)
             return name;
     }
     return NULL;
+}
+
+static bool is_port_taken(uint16_t port) {
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    int reuse = 1; /* as the outer does: what an earlier one closed is free */
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (listener < 0)
+        return false;
+    bool taken = setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse) == 0 &&
+                 bind(listener, (const struct sockaddr *)&address, sizeof address) != 0 && errno == EADDRINUSE;
+    close(listener);
+    return taken;
+}
+
+bool local_resume_ports_taken(const char *path) {
+    struct token token;
+    return files_exists(path) && token_read(path, &token, NULL) == STATUS_OK &&
+           (is_port_taken(token.addresses[0].control_port) || is_port_taken(token.addresses[0].bulk_port));
 }

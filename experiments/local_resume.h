@@ -13,8 +13,16 @@
 MUST_USE enum status local_resume_load(const char *directory, const char *const *overrides, int count, int64_t workers,
                                        struct run_file *run, bool *complete, struct error *error);
 
+/* local_resume_is_complete: the run in D was trained to its end, with no fewer steps than `run` has; its model is there,
+ * and the outer's state (outer.json). */
+bool local_resume_is_complete(const char *directory, const struct run_file *run);
+
 /* local_resume_busy: a process of an earlier start still holds its part of D (it was told to stop, and is saving what it has): its name
  * ("outer", "worker-3"); else NULL. The text lives until the next call. */
 const char *local_resume_busy(const char *directory, const struct run_file *run);
+
+/* local_resume_ports_taken: another process listens on this machine where the outer that wrote the join.token at `path` did. false also
+ * where no token can be read there. */
+bool local_resume_ports_taken(const char *path);
 
 #endif

@@ -93,7 +93,8 @@ struct local_run {
     char token[RUN_PATH_BYTES];
     struct progress progress;
     struct said outer_said;
-    int waits_said; /* so often this process of the outer said that it waits */
+    struct said token_said; /* the outer's line for the workers */
+    int waits_said;         /* so often this process of the outer said that it waits */
     char wait_shown[SAID_LINE_BYTES];
 };
 
@@ -189,8 +190,8 @@ static enum status write_run_file(struct local_run *local, struct error *error) 
     return status;
 }
 
-/* A launcher that was killed leaves children that are still saving what they have. And the old join.token must not be taken for that of
- * the outer to come. */
+/* A launcher that was killed leaves children that are still saving what they have. And the outer to come goes back to the ports that
+ * join.token tells: without it, it takes others, which it must where somebody else listens now. */
 static enum status clear_the_way(struct local_run *local, struct error *error) {
     uint64_t until_us = clock_now_us() + BUSY_US;
     const char *busy = NULL;
@@ -205,7 +206,7 @@ static enum status clear_the_way(struct local_run *local, struct error *error) {
         usleep(TURN_US);
     }
     files_join(local->token, sizeof local->token, local->directory, "outer/join.token");
-    if (unlink(local->token) != 0 && errno != ENOENT && errno != ENOTDIR)
+    if (local_resume_ports_taken(local->token) && unlink(local->token) != 0)
         return error_set(error, STATUS_IO, "cannot remove %s: %s", local->token, strerror(errno));
     return STATUS_OK;
 }
@@ -253,8 +254,9 @@ static enum status spawn_outer(struct local_run *local, struct child *child, str
     files_join(run_yaml, sizeof run_yaml, local->directory, "run.yaml");
     files_join(directory, sizeof directory, local->directory, child->name);
     files_join(local->token, sizeof local->token, directory, "join.token");
-    char *arguments[] = {local->program, "outer",       run_yaml,     "--dir",        directory,
-                         "--listen",     "127.0.0.1:0", "--patience", OUTER_PATIENCE, NULL};
+    char *arguments[] = {local->program, "outer",          run_yaml,      "--dir",     directory,
+                         "--listen",     "127.0.0.1:0",    "--advertise", "127.0.0.1", "--patience",
+                         OUTER_PATIENCE, "--stop-workers", NULL};
     return spawn(local, child, arguments, error);
 }
 
@@ -399,13 +401,16 @@ static void show_tail(const struct local_run *local, const char *name) {
 
 /* ---- the run ---- */
 
+/* A join.token that is there may be of an earlier start: only what the outer says tells that it is its own. */
 static enum status start_outer(struct local_run *local, struct error *error) {
     char path[RUN_PATH_BYTES];
     files_join(path, sizeof path, local->directory, "outer/stderr.log");
     said_open(&local->outer_said, path);
+    said_open(&local->token_said, path);
     enum status status = add_child(local, "outer", error);
     uint64_t until_us = clock_now_us() + TOKEN_US;
-    while (status == STATUS_OK && stop_signals == 0 && !files_exists(local->token)) {
+    while (status == STATUS_OK && stop_signals == 0 &&
+           said_newest(&local->token_said, "atoll worker --join ") == NULL) {
         turn(local);
         if (is_gone(local, &local->children[0]))
             return error_set(error, STATUS_IO, "the outer did not start");
@@ -468,7 +473,8 @@ static void wait_for_all(struct local_run *local) {
 }
 
 /* The outer's verdict is the run's; a plain trainer's its own. Workers that drop out of a running run are reported, not fatal; one that is
- * lost before the start is: its own exit code tells why. Who was killed says 75: there is something to continue. */
+ * lost before the start is: its own exit code tells why. Who was killed, or was told to stop by somebody else, says 75: there is something
+ * to continue. */
 static int exit_code_of(const struct local_run *local) {
     int code = local->children[0].exit_code;
     for (int i = 0; local->gave_up && code == 0 && i < local->count; i++)
@@ -476,8 +482,8 @@ static int exit_code_of(const struct local_run *local) {
     bool trained = false; /* somebody stayed to the end, or all were told to stop */
     for (int i = local->first_worker; i < local->count; i++)
         trained = trained || local->children[i].exit_code == 0;
-    if ((code == 0 && !trained && stop_signals == 0) || (local->gave_up && code == 0) ||
-        (code >= 128 && stop_signals == 0))
+    bool whole = stop_signals > 0 || (trained && local_resume_is_complete(local->directory, &local->run));
+    if ((code == 0 && (!whole || local->gave_up)) || (code >= 128 && stop_signals == 0))
         code = status_exit_code(STATUS_AGAIN);
     return code;
 }

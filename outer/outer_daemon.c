@@ -53,6 +53,7 @@ struct outer_values {
     uint64_t patience_us;
     bool new_run;
     bool force;
+    bool stop_workers;
     struct option_list set;
 };
 
@@ -61,14 +62,18 @@ static const struct option_row outer_rows[] = {
     OPTION_TEXT(struct outer_values, directory, "dir", 0, "D", "run directory (default runs/NAME-outer)"),
     OPTION_TEXT(struct outer_values, listen, "listen", 0, "HOST:PORT",
                 "control port, bulk is PORT+1; port 0 = any (default 0.0.0.0:7070)"),
-    OPTION_LIST(struct outer_values, advertise, "advertise", 0, "HOST",
-                "the name or address that workers dial (default: the listen host, or this machine's first address); "
-                "again, as HOST[:PORT]: where this outer may come back, at most 4 in all"),
+    OPTION_LIST(
+        struct outer_values, advertise, "advertise", 0, "HOST",
+        "the name or address that workers dial (default: as in D/join.token, else the listen host, or this machine's "
+        "first address); again, as HOST[:PORT]: where this outer may come back, at most 4 in all"),
     OPTION_DURATION(struct outer_values, patience_us, "patience", 0, "TIME",
                     "leave when no worker has been here for so long (default: stay, they may come back)"),
     OPTION_FLAG(struct outer_values, new_run, "new", 0, "begin a new run although this directory's key has led one"),
     OPTION_FLAG(struct outer_values, force, "force", 0,
                 "without its state: lead from what fewer than half of the members hold"),
+    OPTION_FLAG(struct outer_values, stop_workers, "stop-workers", 0,
+                "a stop of this outer (SIGTERM, Ctrl-C) ends the run: the workers leave too (default: they keep their "
+                "state and dial until it is back)"),
     OPTION_LIST(struct outer_values, set, "set", 0, "KEY=VALUE", "change one key of the run file"),
     OPTION_END,
 };
@@ -238,6 +243,22 @@ static void choose_ports(const struct outer_run *outer, uint16_t port, struct ou
     options->bulk_port = token.addresses[0].bulk_port;
 }
 
+/* Nobody said what workers dial: what they were told at the last start. */
+static enum status choose_addresses(struct outer_run *outer, const char *listen_host, struct error *error) {
+    char path[RUN_PATH_BYTES];
+    struct token_address *first = &outer->advertised[0];
+    files_join(path, sizeof path, outer->directory, "join.token");
+    outer->advertised_count = outer_tokens_addresses(path, outer->keys.curve.public_key, outer->advertised);
+    if (outer->advertised_count == 0) {
+        outer->advertised_count = 1;
+        return outer_address_advertise(listen_host, NULL, first->host, error);
+    }
+    if (strcmp(first->host, listen_host) != 0)
+        log_say(LOG_LEVEL_INFO, "workers will dial %s, as after the last start; --advertise HOST changes that",
+                first->host);
+    return STATUS_OK;
+}
+
 static enum status open_link(struct outer_run *outer, const char *host, uint16_t port,
                              const struct option_list *advertise, struct error *error) {
     enum status status = admission_open(outer->directory, &outer->keys, &outer->admission, error);
@@ -250,7 +271,7 @@ static enum status open_link(struct outer_run *outer, const char *host, uint16_t
     if (status != STATUS_OK)
         return status;
     outer_link_ports(outer->link, &outer->advertised[0].control_port, &outer->advertised[0].bulk_port);
-    for (uint32_t i = 1; status == STATUS_OK && i < outer->advertised_count; i++)
+    for (int i = 1; status == STATUS_OK && i < advertise->count; i++)
         status = outer_address_standby(advertise->items[i], &outer->advertised[0], &outer->advertised[i], error);
     if (status != STATUS_OK)
         return status;
@@ -324,12 +345,11 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     enum status status = float_environment_check(error);
     if (status == STATUS_OK)
         status = outer_address_listen(values->listen, host, &port, error);
-    if (status == STATUS_OK)
-        status = outer_address_advertise(host, values->advertise.count > 0 ? values->advertise.items[0] : NULL,
-                                         outer->advertised[0].host, error);
+    if (status == STATUS_OK && values->advertise.count > 0)
+        status = outer_address_advertise(host, values->advertise.items[0], outer->advertised[0].host, error);
     if (status == STATUS_OK && values->advertise.count > TOKEN_ADDRESSES_MAX)
         status = error_set(error, STATUS_USAGE, "--advertise: at most %d addresses", TOKEN_ADDRESSES_MAX);
-    outer->advertised_count = values->advertise.count > 1 ? (uint32_t)values->advertise.count : 1;
+    outer->advertised_count = (uint32_t)values->advertise.count;
     if (status == STATUS_OK)
         status = files_check_directory_name(values->directory, error);
     if (status == STATUS_OK)
@@ -353,6 +373,8 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
         status = files_lock(outer->directory, error);
     if (status == STATUS_OK)
         status = keys_open(outer->directory, &outer->keys, error);
+    if (status == STATUS_OK && values->advertise.count == 0)
+        status = choose_addresses(outer, host, error);
     if (status != STATUS_OK)
         return status;
     outer->opened_us = clock_now_us();
@@ -596,7 +618,7 @@ static enum status drop(struct outer_run *outer, struct error *error) {
     return status;
 }
 
-static enum status lead(struct outer_run *outer, struct error *error) {
+static enum status lead(struct outer_run *outer, bool stop_workers, struct error *error) {
     struct link_event *event = calloc(1, sizeof *event);
     if (event == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for what arrives");
@@ -614,7 +636,10 @@ static enum status lead(struct outer_run *outer, struct error *error) {
         part(outer, MESSAGE_FAREWELL, "the run is complete", event);
     } else if (stop_signals > 0) {
         snprintf(outer->end_reason, sizeof outer->end_reason, "stopped");
-        part(outer, MESSAGE_STOP, "the outer was told to stop", event);
+        if (stop_workers)
+            part(outer, MESSAGE_STOP, "the outer was told to stop", event);
+        else
+            log_say(LOG_LEVEL_INFO, "told to stop: the workers dial until this outer is back");
     }
     free(event);
     outer_compute_close(outer->compute); /* the copy is ours alone from here on */
@@ -624,7 +649,9 @@ static enum status lead(struct outer_run *outer, struct error *error) {
     if (!outer->machine.left && has_model(outer))
         status = export_model(outer, error);
     end_run(outer);
-    return status != STATUS_OK ? status : outer->end_status;
+    if (status == STATUS_OK && outer->end_status != STATUS_OK)
+        status = error_set(error, outer->end_status, "%s", outer->end_reason);
+    return status;
 }
 
 static void close_outer(struct outer_run *outer) {
@@ -662,7 +689,7 @@ static enum status run_outer(const struct outer_values *values, struct agreement
     outer->agreement = agreement;
     enum status status = open_outer(outer, values, again, error);
     if (status == STATUS_OK)
-        status = lead(outer, error);
+        status = lead(outer, values->stop_workers, error);
     *over = status == STATUS_OK && outer->drop.version != 0 && stop_signals == 0;
     close_outer(outer);
     return status;

@@ -162,11 +162,13 @@ void outer_recovery_reason(const struct outer_run *outer, char text[MESSAGE_TEXT
     else if (recovery->options.mode == RECOVERY_DISK || outer_commit_count(outer) > 0)
         snprintf(text, MESSAGE_TEXT_BYTES, "hearing first what the workers of the run hold; %s", until);
     else
-        snprintf(text, MESSAGE_TEXT_BYTES,
-                 "this outer has led before, but %s and no worker that is here bears any: waiting for the workers of "
-                 "the run, %u more (to begin a new run: --new)",
-                 outer->disk.state.epoch == 0 ? "its state is gone" : "its disk holds no commit",
-                 recovery_lacking(recovery));
+        snprintf(
+            text, MESSAGE_TEXT_BYTES,
+            "this outer has led before, but %s and no worker that is here bears any: waiting for the workers of "
+            "the run, %u more. If one is gone for good before anything was trained, start this outer again with --new; "
+            "`atoll token create DIR` lets in another in its place",
+            outer->disk.state.epoch == 0 ? "its state is gone" : "its disk holds no commit",
+            recovery_lacking(recovery));
 }
 
 uint64_t outer_named_slots(const struct outer_run *outer) {

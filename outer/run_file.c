@@ -186,6 +186,18 @@ static void absolute_pattern(const char *directory, const char *pattern, char *o
     snprintf(out + used, out_bytes - used, "/%s", pattern);
 }
 
+bool run_file_anchor(const char *directory, const char *pattern, char out[DATA_GLOB_BYTES]) {
+    char whole[2 * RUN_PATH_BYTES + DATA_GLOB_BYTES];
+    CHECK(strlen(directory) < RUN_PATH_BYTES);
+    if (strlen(pattern) >= DATA_GLOB_BYTES)
+        return false;
+    absolute_pattern(directory, pattern, whole, sizeof whole);
+    if (strlen(whole) >= DATA_GLOB_BYTES)
+        return false;
+    memcpy(out, whole, strlen(whole) + 1);
+    return true;
+}
+
 /* What is wrong with the files of one key, joined: a key is reported once. */
 struct complaints {
     char text[2048];

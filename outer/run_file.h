@@ -106,6 +106,10 @@ MUST_USE enum status run_file_parse(const char *text, size_t bytes, const char *
  * absolute paths. Data paths are printed absolute when absolute_paths. */
 char *run_file_text(const struct run_file *run, bool identity_only, bool absolute_paths);
 
+/* run_file_anchor: a data pattern as it is meant in `directory`, whose own letters stand for themselves; an absolute one as it is. false: it is
+ * longer than a pattern may be, `out` as it was. */
+bool run_file_anchor(const char *directory, const char *pattern, char out[DATA_GLOB_BYTES]);
+
 /* BLAKE2b-256 over run_file_text(run, true, false). */
 void run_file_keys_hash(const struct run_file *run, uint8_t hash[RUN_KEYS_HASH_BYTES]);
 

@@ -20,6 +20,7 @@
 #include "worker/enrol.h"
 #include "worker/eval_log.h"
 #include "worker/inner_loop.h"
+#include "worker/own_values.h"
 #include "worker/selftest.h"
 #include "worker/sync_thread.h"
 #include "worker/worker_store.h"
@@ -56,8 +57,10 @@ static const struct option_row worker_rows[] = {
     OPTION_TEXT(struct worker_values, join, "join", 0, "TOKEN",
                 "the token that the outer printed, a file that holds it, or - for standard input; a --dir that the run "
                 "admitted before needs none"),
-    OPTION_TEXT(struct worker_values, directory, "dir", 0, "D",
-                "this worker's directory: key, log, checkpoints (default runs/NAME-worker)"),
+    OPTION_TEXT(
+        struct worker_values, directory, "dir", 0, "D",
+        "this worker's directory: key, log, checkpoints, and what it is told here, which its next starts go on with "
+        "(own.json) (default runs/NAME-worker)"),
     OPTION_LIST(struct worker_values, data, "data", 0, "GLOB",
                 "this worker's own training text instead of the run file's"),
     OPTION_LIST(struct worker_values, val, "val", 0, "GLOB", "this worker's own held-out text"),
@@ -74,6 +77,7 @@ static const struct option_command worker_options = {
 
 struct island {
     const struct worker_values *values;
+    struct own_values own; /* of the command line, and of earlier ones */
     char directory[RUN_PATH_BYTES];
     char name[MESSAGE_NAME_BYTES];
     struct node_keys keys;
@@ -103,9 +107,7 @@ struct island {
 /* The directory's last part, cut to what a name may be. */
 static void choose_name(struct island *island) {
     const char *slash = strrchr(island->directory, '/');
-    const char *from = island->values->name != NULL ? island->values->name
-                       : slash != NULL              ? slash + 1
-                                                    : island->directory;
+    const char *from = island->own.name != NULL ? island->own.name : slash != NULL ? slash + 1 : island->directory;
     size_t count = 0;
     for (; *from != 0 && count + 1 < sizeof island->name; from++)
         if (*from > ' ' && *from < 127)
@@ -116,8 +118,8 @@ static void choose_name(struct island *island) {
 static enum status choose_caps(struct island *island, struct error *error) {
     struct run_file node;
     static const char text[] = "data: {train: [none]}\n";
-    enum status status = run_file_parse(text, sizeof text - 1, "--set", ".", island->values->set.items,
-                                        island->values->set.count, &node, error);
+    enum status status =
+        run_file_parse(text, sizeof text - 1, "--set", ".", island->own.set.items, island->own.set.count, &node, error);
     if (status != STATUS_OK)
         return status;
     island->up_bytes_per_s =
@@ -145,6 +147,19 @@ static enum status enrol_somehow(struct island *island, const struct token *toke
     return STATUS_OK;
 }
 
+static enum status open_own(struct island *island, struct error *error) {
+    const struct worker_values *values = island->values;
+    struct own_values given = {.name = values->name, .data = values->data, .val = values->val, .set = values->set};
+    enum status status = own_values_open(island->directory, &given, &island->own, error);
+    if (status != STATUS_OK)
+        return status;
+    choose_name(island);
+    log_set_node(island->name);
+    if (island->own.kept[0] != 0)
+        log_say(LOG_LEVEL_INFO, "as an earlier start was told (%s/own.json): %s", island->directory, island->own.kept);
+    return STATUS_OK;
+}
+
 static enum status open_directory(struct island *island, const struct token *token, struct error *error) {
     enum status status = files_check_directory_name(island->values->directory, error);
     if (status != STATUS_OK)
@@ -153,13 +168,13 @@ static enum status open_directory(struct island *island, const struct token *tok
         snprintf(island->directory, sizeof island->directory, "%s", island->values->directory);
     else
         snprintf(island->directory, sizeof island->directory, "runs/%s-worker", token->run_name);
-    choose_name(island);
-    log_set_node(island->name);
     status = keys_check_node(island->directory, KEYS_NODE_WORKER, error);
     if (status == STATUS_OK)
         status = files_make_directory(island->directory, 0755, error);
     if (status == STATUS_OK)
         status = files_lock(island->directory, error);
+    if (status == STATUS_OK)
+        status = open_own(island, error);
     if (status == STATUS_OK)
         status = worker_store_open(island->directory, "worker", true, NULL, &island->store, error);
     if (status == STATUS_OK)
@@ -187,16 +202,16 @@ static enum status get_admitted(struct island *island, struct error *error) {
 
 /* ---- session ---- */
 
-/* The outer's run file with this worker's --set. */
+/* The outer's run file with this worker's own --set. */
 static enum status parse_text(const struct island *island, const struct message_welcome *welcome, struct run_file *run,
                               struct error *error) {
-    const struct worker_values *values = island->values;
+    const struct option_list *set = &island->own.set;
     uint8_t hash[RUN_KEYS_HASH_BYTES];
     char cwd[RUN_PATH_BYTES];
     if (realpath(".", cwd) == NULL)
         return error_set(error, STATUS_IO, "cannot find the working directory");
     enum status status = run_file_parse(welcome->run_text, strlen(welcome->run_text), "the outer's run file", cwd,
-                                        values->set.items, values->set.count, run, error);
+                                        set->items, set->count, run, error);
     if (status != STATUS_OK)
         return status;
     run_file_keys_hash(run, hash);
@@ -208,24 +223,11 @@ static enum status parse_text(const struct island *island, const struct message_
 }
 
 static enum status parse_run(struct island *island, const struct message_welcome *welcome, struct error *error) {
-    const struct worker_values *values = island->values;
     enum status status = parse_text(island, welcome, &island->run, error);
     if (status != STATUS_OK)
         return status;
     memcpy(island->hello.keys_hash, welcome->keys_hash, sizeof island->hello.keys_hash);
-    if (values->data.count > DATA_GLOBS_MAX || values->val.count > DATA_GLOBS_MAX)
-        return error_set(error, STATUS_USAGE, "at most %d of --data and of --val", DATA_GLOBS_MAX);
-    if (values->data.count > 0) {
-        /* A corpus of its own is used whole, not in parts. */
-        island->run.data.train_count = values->data.count;
-        for (int i = 0; i < values->data.count; i++)
-            snprintf(island->run.data.train[i], DATA_GLOB_BYTES, "%s", values->data.items[i]);
-    }
-    if (values->val.count > 0) {
-        island->run.data.val_count = values->val.count;
-        for (int i = 0; i < values->val.count; i++)
-            snprintf(island->run.data.val[i], DATA_GLOB_BYTES, "%s", values->val.items[i]);
-    }
+    own_values_apply(&island->own, &island->run);
     return STATUS_OK;
 }
 
@@ -397,7 +399,7 @@ static enum status open_loop(struct island *island, struct error *error) {
             dataset_open_held_out(&only_val.data, &run->model, run->base_directory, run->eval.windows, &probe, error);
         if (status == STATUS_OK) {
             dataset_close(probe);
-        } else if (island->values->val.count > 0) {
+        } else if (island->own.val.count > 0) {
             return status;
         } else {
             log_say(LOG_LEVEL_WARN, "no held-out text on this machine (%s)", error->text);
@@ -405,13 +407,13 @@ static enum status open_loop(struct island *island, struct error *error) {
         }
     }
     uint32_t slot = island->enrolment.admit.certificate.slot;
-    if (island->values->data.count > 0) {
+    if (island->own.data.count > 0) { /* a corpus of its own is used whole, not in parts */
         run->data.parts = 1;
         slot = 0;
     }
     status =
         inner_loop_open(&island->loop, run, island->log, slot, (struct evaluate_hook){between_batches, island}, error);
-    if (status != STATUS_OK && island->values->data.count == 0)
+    if (status != STATUS_OK && island->own.data.count == 0)
         error_prefix(error, "no training text on this machine; give this worker its own with --data GLOB");
     return status;
 }
@@ -425,6 +427,8 @@ static enum status open_island(struct island *island, struct error *error) {
         status = write_run_file(island, error);
     if (status == STATUS_OK)
         status = open_loop(island, error);
+    if (status == STATUS_OK)
+        status = own_values_save(&island->own, island->directory, error); /* with them the island stands */
     if (status == STATUS_OK)
         status = fragments_create(model_tensors(island->loop.model), run->model.layers, run->sync.fragment_layers,
                                   (enum fragment_pattern)run->sync.pattern, &island->fragments, error);
@@ -764,6 +768,7 @@ static void close_island(struct island *island) {
     outer_copy_close(&island->copy);
     fragments_destroy(&island->fragments);
     log_close(island->log);
+    own_values_close(&island->own);
     keys_wipe(&island->keys);
     free(island);
 }
@@ -802,5 +807,6 @@ int worker_command(int argc, char **argv) {
     if (status != STATUS_OK)
         fprintf(stderr, "atoll worker: %s\n", error.text);
     close_island(island);
-    return status_exit_code(status);
+    /* Told to go while it waited for an answer: it did as it was told, as it does later on. */
+    return interrupted && status == STATUS_AGAIN ? 0 : status_exit_code(status);
 }

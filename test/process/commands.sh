@@ -221,4 +221,16 @@ equal "the live run stops: exit code" 0 "$EXIT_CODE"
 refused "status of a run that is over" 69 "the outer does not run: no outer has answered for [0-9.]+ s at 127.0.0.1:[0-9]+" over "$ATOLL" status live
 refused "token of a run that is over" 69 "the outer does not run" token-over "$ATOLL" token create live
 refused "status of no run" 74 "corpus: no outer's run directory" no-run "$ATOLL" status corpus
+
+# ---- an outer that gives up ----
+start alone "$ATOLL" outer run.yaml --dir alone --listen 127.0.0.1:0 --patience 1s --set workers=1 --set inner.steps=1000000
+alone_pid=$PID
+wait_for 20 "the join token" test -s alone/join.token
+start alone-worker "$ATOLL" worker --join alone/join.token --dir alone-worker
+worker_pid=$PID
+wait_for 30 "a commit" has_event alone/log.jsonl commit
+kill -TERM "$worker_pid"
+wait_exit "$alone_pid" 20 "the outer alone"
+equal "an outer whose workers are gone: exit code" 75 "$EXIT_CODE"
+equal "an outer whose workers are gone: its last line" "atoll outer: all workers are gone" "$(tail -n 1 alone.err)"
 test_end

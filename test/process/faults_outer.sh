@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# faults_outer.sh ATOLL: what befalls the outer: stopped for a while, killed at every named place, its disk lost, put back from an old copy,
-# full, in error or damaged, its address changed, a second one started. The run goes on and ends with one state everywhere; where nothing was
-# lost, with the very state of a run that was left alone. Supervised restarts: restart.sh. All workers gone: faults_worker.sh.
+# faults_outer.sh ATOLL: what befalls the outer: stopped for a while, killed at every named place, told to stop, its disk lost, put back from
+# an old copy, full, in error or damaged, its address changed, a second one started. The run goes on and ends with one state everywhere; where
+# nothing was lost, with the very state of a run that was left alone. Supervised restarts: restart.sh. All workers gone: faults_worker.sh.
 source "$(dirname "$0")/lib.sh"
 test_begin faults_outer "$@"
 source "$(dirname "$0")/faults_worker_lib.sh"
@@ -187,6 +187,31 @@ kills() {
     no_version_twice
     equal "an epoch each" 8 "$(epochs_rise)"
     equal "nothing was set aside" "" "$(find "$RUN/outer/commits" -name 'bad.*' -o -name '*.tmp')"
+}
+
+# Told to stop, as by a reboot of its machine: it leaves its model, the workers stay and dial. Where is not said again.
+told() {
+    local k
+    begin 2 -- --advertise localhost
+    worker 0
+    worker 1
+    wait_for_version 3
+    kill -TERM "$OUTER_PID"
+    wait_exit "$OUTER_PID" 20 "the outer"
+    equal "told to stop: exit code" 0 "$EXIT_CODE"
+    equal "told to stop: logged" '"stopped"' "$(events "$OUTER_LOG" end .reason)"
+    check "told to stop: it leaves its model" test -s "$RUN/outer/model/model.safetensors"
+    for k in 0 1; do
+        wait_for 10 "worker-$k to dial" grep -q "the link to the outer is lost; training goes on, reconnecting" "${ERR[$k]}"
+        gone "${WORKER_PIDS[$k]}" && fail "worker-$k left as well: $(tail -n 1 "${ERR[$k]}")"
+    done
+    outer
+    end_of_run 60
+    lines_from "$CALM_LOG" # this stop may have come between disk and log line
+    is_right
+    equal "the state is that of the undisturbed run" "$CALM" "$(final_hash "$OUTER_LOG")"
+    no_version_twice
+    says "it is dialled where it was" "$OUTER_ERR" "workers will dial localhost, as after the last start; --advertise HOST changes that"
 }
 
 # Around the epoch and START: each is on the disk before anybody hears of it.
@@ -812,7 +837,7 @@ if [ $# -gt 1 ]; then
     test_end
     exit
 fi
-side_by_side force stopped kills kills_lead begins_rename empty backup fork fork_passed
+side_by_side force stopped kills told kills_lead begins_rename empty backup fork fork_passed
 side_by_side before_start untrained reread newcomer
 side_by_side begins_write new_run damaged address two errors memory full quorum
 side_by_side wrong wrong_full wrong_first wrong_slowly wrong_late wrong_killed wrong_later wrong_always

@@ -410,6 +410,46 @@ cut() {
     ends_right
 }
 
+# What its command line said is kept in its directory: started without it, a worker trains on its own text still, under its own cap.
+own() {
+    local again
+    mkdir "$WORK/text"
+    cp "$CORPUS/corpus.txt" "$WORK/text/mine.txt"
+    begin 2 inner.steps=480
+    cd "$WORK/text"
+    worker 0 --data 'm*.txt' --set link.up=20Mbit/s
+    cd /
+    worker 1
+    wait_for_version 3
+    for again in 2 3; do
+        die 0
+        ERR[0]=$WORK/own-$again.err
+        start "own-$again" "$ATOLL" worker --dir "$RUN/worker-0"
+        WORKER_PIDS[0]=$PID
+        counts_again 0 "$again" 20
+        says "it tells what it goes on with" "${ERR[0]}" "as an earlier start was told \($RUN/worker-0/own.json\): --data $WORK/text/m\*.txt --set link.up=20Mbit/s$"
+        says "its own text" "$RUN/worker-0/run.yaml" "^  train: \[.*$WORK/text/m\*.txt.*\]"
+        says "its own cap" "$RUN/worker-0/run.yaml" "^  up: 20Mbit/s"
+    done
+    check "what is the run's is kept by nobody" test ! -e "$RUN/worker-1/own.json"
+    ends_right
+}
+
+# The outer is there, but does not answer: who is told to go then goes, and that is no failure.
+enrolling() {
+    begin 1
+    kill -STOP "$OUTER_PID"
+    worker 0
+    wait_for 10 "its key" test -s "$RUN/worker-0/keys/seed"
+    kill -TERM "${WORKER_PIDS[0]}"
+    wait_exit "${WORKER_PIDS[0]}" 10 worker-0
+    equal "SIGTERM while it enrols: exit code" 0 "$EXIT_CODE"
+    says "SIGTERM while it enrols: said" "${ERR[0]}" "^atoll worker: interrupted before the outer answered$"
+    kill -CONT "$OUTER_PID"
+    worker 0
+    ends_right
+}
+
 # A file of tokens that was cut off on its way here.
 shard() {
     mkdir "$WORK/shards"
@@ -631,5 +671,5 @@ fi
 calm_run
 side_by_side unlisted more_steps more_steps_at_the_end rate
 side_by_side snapshot torn torn_all lives stop_short upload held held_old copied
-side_by_side moved come_and_go all_gone clock text cut shard selftest flipped flipping wrong_steps memory
+side_by_side moved come_and_go all_gone enrolling clock text own cut shard selftest flipped flipping wrong_steps memory
 test_end

@@ -102,6 +102,11 @@ kill -TERM "$(worker_pid "$directory/worker-3")"
 wait_for 20 "goodbye" has_event "$directory/outer/log.jsonl" leave
 kill -TERM "$(worker_pid "$directory/outer")"
 wait_exit "$run_pid" 60 told
+equal "told: try again" 75 "$EXIT_CODE"
+says "told: how to" "$WORK/told.err" "^to continue this run: atoll train --resume $directory$"
+for k in 0 1 2; do
+    says "told: worker-$k left with the outer" "$directory/worker-$k/stderr.log" "leaving after step [0-9]+: the outer was told to stop"
+done
 equal "told: nobody was started again" "1 1 1 1 1" "$(for k in outer worker-0 worker-1 worker-2 worker-3; do starts "$directory/$k"; done | xargs)"
 
 # No restarts, and the outer dies: nobody leads, so the workers are told to save what they have.
@@ -125,17 +130,28 @@ equal "complete: exit code" 0 "$EXIT_CODE"
 says "complete: said" "$WORK/complete.err" "has trained all of its 600 steps; --set inner.steps=N with more of them goes on"
 check "complete: the same numbers" cmp -s "$WORK/resumed.out" "$WORK/complete.out"
 equal "complete: nothing was started" 2 "$(starts "$directory/outer")"
+cp "$directory/outer/join.token" "$WORK/before.token"
 run_command 90 more "$ATOLL" train --resume "$directory" --set inner.steps=700 --json
 equal "more: exit code" 0 "$EXIT_CODE"
 equal "more: steps" "700 700 true 700" "$(jq -r '.runs[0] | .steps, .planned_steps, .loss_final, .loss_step' "$WORK/more.out" | xargs)"
 equal "more: tokens" "$((tokens + 4 * 100 * 128))" "$(jq .runs[0].tokens "$WORK/more.out")"
 check "more: ledger adds up" ledger_adds_up "$directory/outer/log.jsonl"
 says "more: the run file remembers" "$directory/run.yaml" "^  steps: 700$"
+check "more: the same token, at the same ports" cmp -s "$WORK/before.token" "$directory/outer/join.token"
 
-# State that is gone is waited for, and a person hears so.
+# An outer that a person started there meanwhile, for workers elsewhere: those of the launcher are here all the same.
+start by-hand "$ATOLL" outer "$directory/run.yaml" --dir "$directory/outer" --listen 127.0.0.1:0 --advertise elsewhere.invalid
+by_hand_pid=$PID
+wait_for 20 "its line" grep -q "^atoll worker --join" "$WORK/by-hand.out"
+kill -TERM "$by_hand_pid"
+wait_exit "$by_hand_pid" 20 by-hand
+run_command 60 back "$ATOLL" train --resume "$directory" --set inner.steps=710 --json
+equal "back: exit code" 0 "$EXIT_CODE"
+
+# State that is gone is waited for, and a person hears so; that the run was trained to its end does not hide it.
 cp -r "$directory" "$WORK/gone"
 rm -r "$WORK"/gone/outer/{commits,outer.json} "$WORK"/gone/worker-*
-start gone "$ATOLL" train --resume "$WORK/gone" --set inner.steps=800 --quiet
+start gone "$ATOLL" train --resume "$WORK/gone" --quiet
 gone_pid=$PID
 wait_for 30 "the reason" grep -q "not leading yet" "$WORK/gone.err"
 says "gone: why it waits" "$WORK/gone.err" "^outer: not leading yet: [a-z]"

@@ -1,7 +1,10 @@
 /* What --resume finds in a directory, and what it refuses: before anything is started. */
 #include "unit/experiments/hand_made_run.h"
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/socket.h>
+#include "comms/token.h"
 #include "experiments/local_resume.h"
 
 static struct run_file run;
@@ -124,13 +127,15 @@ static void end_of_outer(int64_t steps, const char *reason) {
     fixture_record("run/outer", "2026-01-02T12:00:00.000Z", 1, "end", rest);
 }
 
-/* Nothing is left to do only when the outer said so, of as many steps, and its model is there. */
+/* Nothing is left to do only when the outer said so, of as many steps, and its model is there, and what it would go on with. */
 static void when_complete(void **state) {
     (void)state;
     make_run();
     end_of_outer(4, "trained to the end");
     loads(NULL, false); /* no model */
     fixture_append("run/outer/model", "model.safetensors", "x", 1);
+    loads(NULL, false); /* no state */
+    fixture_append("run/outer", "outer.json", "{}", 2);
     loads(NULL, true);
     loads("eval.windows=3", true);
     loads("inner.steps=5", false);
@@ -162,11 +167,43 @@ static void who_is_busy(void **state) {
     assert_null(local_resume_busy(directory(), &run));
 }
 
+/* Listening on a port of the system's choice. */
+static int listen_somewhere(uint16_t *port) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+    *port = ntohs(address.sin_port);
+    return listener;
+}
+
+/* Either port of the token keeps an outer from coming back there. */
+static void whose_ports(void **state) {
+    (void)state;
+    char path[FIXTURE_PATH_BYTES], text[TOKEN_TEXT_BYTES];
+    struct token token = {.uses = 1, .run_name = "novels", .address_count = 1};
+    struct token_address *address = &token.addresses[0];
+    snprintf(address->host, sizeof address->host, "127.0.0.1");
+    int control = listen_somewhere(&address->control_port), bulk = listen_somewhere(&address->bulk_port);
+    assert_false(local_resume_ports_taken(fixture_path("run/outer/join.token", path)));
+    token_format(&token, text);
+    fixture_append("run/outer", "join.token", text, strlen(text));
+    assert_true(local_resume_ports_taken(path));
+    close(control);
+    assert_true(local_resume_ports_taken(path));
+    close(bulk);
+    assert_false(local_resume_ports_taken(path));
+    fixture_append("run/outer", "join.token", "garbage", 7);
+    assert_false(local_resume_ports_taken(path));
+}
+
 int main(void) {
 #define RUN_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         RUN_TEST(what_may_change), RUN_TEST(what_may_not),  RUN_TEST(edited),      RUN_TEST(switched_off),
-        RUN_TEST(no_run),          RUN_TEST(when_complete), RUN_TEST(who_is_busy),
+        RUN_TEST(no_run),          RUN_TEST(when_complete), RUN_TEST(who_is_busy), RUN_TEST(whose_ports),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
