@@ -199,7 +199,7 @@ static void test_strangers_do_no_harm(void **state) {
         snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%u", ports[port]);
         zmq_setsockopt(plain[port], ZMQ_LINGER, &linger, sizeof linger);
         assert_int_equal(zmq_connect(plain[port], endpoint), 0);
-        assert_int_equal(zmq_send(plain[port], "HELLO", 5, ZMQ_DONTWAIT), 5);
+        (void)!zmq_send(plain[port], "HELLO", 5, ZMQ_DONTWAIT); /* it may have been shown the door already */
     }
     for (uint64_t i = 0; i < 50; i++)
         ping_pong(worker, bench, &peer, i);
