@@ -122,7 +122,7 @@ note_bytes() {
 launch() { # NODE
     local command=("$ATOLL" worker --join "$RUN/outer/join.token" --dir "$RUN/$1")
     [ "$1" != outer ] ||
-        command=("$ATOLL" outer "$HERE/saturated.yaml" --dir "$RUN/outer" --listen "$(address outer):0" ${SETTINGS[@]+"${SETTINGS[@]}"})
+        command=("$ATOLL" outer "$HERE/saturated.yaml" --dir "$RUN/outer" --stop-workers --listen "$(address outer):0" ${SETTINGS[@]+"${SETTINGS[@]}"})
     ip netns exec "$NS$1" "${command[@]}" >> "$RUN/$1.out" 2>> "$RUN/$1.err" < /dev/null & # becomes the command: its pid
     PIDS[$1]=$!
 }
