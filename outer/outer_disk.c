@@ -15,7 +15,7 @@
 
 enum { SCHEMA = 1, FILE_BYTES_MAX = 65536, RUN_ID_TEXT_BYTES = 2 * MESSAGE_HASH_BYTES + 1 };
 static const char FILE_NAME[] = "outer.json";
-static const char TEMPORARY_PREFIX[] = "outer.json.tmp-";  /* of files_write_atomic */
+static const char TEMPORARY_PREFIX[] = "outer.json.tmp";   /* of files_write_atomic */
 static const uint64_t EPOCH_MAX = (UINT64_C(1) << 48) - 1; /* of the wire */
 
 static enum status remove_temporaries(const char *directory, struct error *error) {

@@ -313,6 +313,11 @@ void sync_step(struct sync_machine *machine, const struct sync_event *event, str
     CHECK(sync_ledger_check(machine));
 }
 
+void sync_go_on(struct sync_machine *machine) {
+    machine->phase = SYNC_PHASE_TRAINING;
+    machine->done_given = false;
+}
+
 uint64_t sync_run_clock(const struct sync_machine *machine, bool returning) {
     const struct schedule *schedule = &machine->options.schedule;
     uint64_t run_step = 0, open = UINT64_MAX; /* R; the first due step that no commit has passed */

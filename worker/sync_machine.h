@@ -154,6 +154,10 @@ bool sync_resume(struct sync_machine *machine, const struct sync_machine_options
  * MERGED event before the next STEP, BOUNDARY or END. */
 void sync_step(struct sync_machine *machine, const struct sync_event *event, struct sync_actions *actions);
 
+/* After END the run was given more steps: the machine trains again. What was sent last is in flight like any other send, and merged when it
+ * counts. */
+void sync_go_on(struct sync_machine *machine);
+
 /* The step to go on from. The run clock R is the largest send step that a commit counts. A worker that returns or joins (`returning`)
  * goes on from R. In lockstep also one that the others went on without, but not past a due step that no commit has passed, where
  * this worker is waited for. Else the own step. */

@@ -202,7 +202,6 @@ uint64_t sync_thread_run_clock(struct sync_thread *sync) {
     return clock;
 }
 
-/* What was sent last is in flight like any other send: it is merged when it counts. */
 bool sync_thread_take_continued(struct sync_thread *sync, struct sync_continued *continued) {
     pthread_mutex_lock(&sync->lock);
     bool news = sync->continued_news && !sync->stopped;
@@ -212,8 +211,7 @@ bool sync_thread_take_continued(struct sync_thread *sync, struct sync_continued 
     }
     if (news && sync->goes_on) {
         sync->goes_on = false;
-        sync->machine.phase = SYNC_PHASE_TRAINING;
-        sync->machine.done_given = false;
+        sync_go_on(&sync->machine);
     }
     pthread_mutex_unlock(&sync->lock);
     return news;

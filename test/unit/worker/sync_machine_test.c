@@ -255,6 +255,18 @@ static void the_end_resolves_sends_and_takes(void **state) {
     end(), expect("");
 }
 
+static void more_steps_after_the_end(void **state) {
+    (void)state;
+    strict(6, 1, 0);
+    step(6);
+    ready(0, true), boundary(), expect("COUNTED f0 v1");
+    end(), expect("DONE");
+    sync_go_on(&machine);
+    step(12), expect("SEND f0 v1 tokens 60-120, WAIT f0");
+    ready(0, true), boundary(), expect("COUNTED f0 v2");
+    end(), expect("DONE"); /* said again */
+}
+
 static void the_end_with_nothing_to_send(void **state) {
     (void)state;
     strict(6, 1, 0);
@@ -476,6 +488,7 @@ int main(void) {
         cmocka_unit_test(who_is_behind_does_not_send_for_steps_that_have_passed),
         cmocka_unit_test(the_run_clock_skips_what_has_passed),
         cmocka_unit_test(the_end_resolves_sends_and_takes),
+        cmocka_unit_test(more_steps_after_the_end),
         cmocka_unit_test(the_end_with_nothing_to_send),
         cmocka_unit_test(the_end_before_any_send),
         cmocka_unit_test(a_last_send_that_did_not_count_is_sent_again),
