@@ -37,8 +37,11 @@ void arena_close(struct arena *arena) {
 void *arena_take(struct arena *arena, size_t bytes) {
     size_t room = arena_round(bytes);
     CHECK(room <= arena->capacity_bytes - arena->used_bytes);
-    unsigned char *piece =
-        arena->base + arena->used_bytes; /* zero: mapped pages are, and nothing is handed out twice */
+    size_t at = arena->used_bytes;
     arena->used_bytes += room;
-    return piece;
+    return arena->base ? arena->base + at : NULL; /* zero: mapped pages are, and nothing is handed out twice */
+}
+
+struct arena arena_counting(void) {
+    return (struct arena){.capacity_bytes = SIZE_MAX};
 }

@@ -23,4 +23,7 @@ void *arena_take(struct arena *arena, size_t bytes);
 /* The room that arena_take(bytes) uses, for computing capacities. */
 size_t arena_round(size_t bytes);
 
+/* arena_counting: without memory. arena_take gives NULL and adds to used_bytes: the capacity that the same takes need of a real one. */
+struct arena arena_counting(void);
+
 #endif

@@ -41,6 +41,8 @@ static const struct unit size_units[] = {
     {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824}, {NULL, 0},
 };
 
+static const struct unit count_units[] = {{"", 1}, {"k", 1000}, {"M", 1000000}, {"G", 1000000000}, {NULL, 0}};
+
 /* digits[.digits] [spaces] unit, the whole text. *value in the table's smallest unit, nearest; false when a value that is not
  * zero would become zero, or does not fit. */
 static bool parse_with_unit(const char *text, const struct unit *units, uint64_t divisor, uint64_t *value) {
@@ -100,6 +102,10 @@ bool units_parse_duration(const char *text, uint64_t *us) {
 
 bool units_parse_size(const char *text, uint64_t *bytes) {
     return parse_with_unit(text, size_units, 1, bytes);
+}
+
+bool units_parse_count(const char *text, uint64_t *count) {
+    return parse_with_unit(text, count_units, 1, count);
 }
 
 /* value / unit with three digits: 1.25, 12.5, 125. */

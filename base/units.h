@@ -13,6 +13,7 @@
 bool units_parse_rate(const char *text, uint64_t *bytes_per_s);
 bool units_parse_duration(const char *text, uint64_t *us); /* us, ms, s, m, h, d */
 bool units_parse_size(const char *text, uint64_t *bytes);
+bool units_parse_count(const char *text, uint64_t *count); /* 1500, 1.5k, 200M, 1G */
 
 /* Short human text: "1.25 MB", "10.0 Mbit/s", "3m 12s". `text` holds UNITS_TEXT_BYTES. Return text. */
 enum { UNITS_TEXT_BYTES = 32 };

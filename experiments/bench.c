@@ -8,9 +8,12 @@
 #include "base/files.h"
 #include "base/options.h"
 #include "base/suggest.h"
+#include "base/units.h"
 #include "experiments/bench_machine.h"
+#include "outer/run_file.h"
 
-enum { BENCH_SCHEMA = 1, REPEATS_DEFAULT = 7 };
+enum { BENCH_SCHEMA = 1, REPEATS_DEFAULT = 7, WORKERS_DEFAULT = 3 };
+static const uint64_t PARAMETERS_MIN = 250000, PARAMETERS_MAX = 100000000000;
 static const uint64_t SLICE_NS = 30000000, SLICE_SMOKE_NS = 300000;
 
 /* In the order of the models of bench_sizes.h, then what stands for several. */
@@ -21,9 +24,15 @@ struct bench_values {
     const char *name;
     int64_t size, threads, repeats;
     const char *json;
+    int64_t workers, codec; /* these and below: of sync alone */
+    const char *parameters;
+    struct option_list set;
+    struct bench_sync_plan sync; /* from them */
 };
+static const char *const codec_names[] = {"f32",  "bf16", "int8",
+                                          "int4", "e3m0", NULL}; /* in the order of enum codec_id */
 static const struct option_row bench_rows[] = {
-    OPTION_POSITIONAL(struct bench_values, name, "NAME", "gemm, ops, step, codec, outer, or all of them"),
+    OPTION_POSITIONAL(struct bench_values, name, "NAME", "gemm, ops, step, codec, outer, sync, or all of them"),
     OPTION_CHOICE(struct bench_values, size, "size", 0, "SIZE", size_names,
                   "of the model (default all: tiny, small, large)"),
     OPTION_INTEGER(struct bench_values, threads, "threads", 0, "N", 1, BENCH_THREADS_MAX,
@@ -32,6 +41,13 @@ static const struct option_row bench_rows[] = {
                    "rounds of which medians are taken (default 7)"),
     OPTION_TEXT(struct bench_values, json, "json", 0, "FILE",
                 "write the same numbers as JSON (-: to stdout, no tables)"),
+    OPTION_INTEGER(struct bench_values, workers, "workers", 0, "N", 1, RUN_WORKERS_MAX,
+                   "sync: so many workers (default 3)"),
+    OPTION_CHOICE(struct bench_values, codec, "codec", 0, "CODEC", codec_names, "sync: both ways (default f32)"),
+    OPTION_TEXT(struct bench_values, parameters, "parameters", 0, "N",
+                "sync: a model of nearly so many, such as 200M, instead of --size"),
+    OPTION_LIST(struct bench_values, set, "set", 0, "KEY=VALUE",
+                "sync: change one key of its run file, such as sync.fragment_layers=1"),
     OPTION_END,
 };
 static const struct option_command bench_options = {
@@ -41,17 +57,23 @@ static const struct option_command bench_options = {
     "step   a training step: tokens/s, share of the products' rate, time per part\n"
     "codec  encode and decode of each format, beside memory\n"
     "outer  the outer step and the state hash, beside memory\n"
+    "sync   CPU time of a sync over CURVE, no training, beside a bare transfer of the same bytes (all: tiny and "
+    "small)\n"
     "Rates are medians (minimum..maximum). Sizes: tiny 0.8, small 10.7, large 124 M parameters; large takes 5 GB of "
     "memory."};
 
 static const struct part {
     const char *name;
+    enum bench_size last_of_all; /* with --size all: from tiny to this */
     enum status (*measure)(const struct bench_plan *plan, json_t **result, struct error *error);
     void (*print)(const json_t *result, FILE *to);
 } parts[] = {
-    {"gemm", bench_gemm, bench_gemm_print},    {"ops", bench_ops, bench_ops_print},
-    {"step", bench_step, bench_step_print},    {"codec", bench_codec, bench_codec_print},
-    {"outer", bench_outer, bench_outer_print},
+    {"gemm", BENCH_SIZE_LARGE, bench_gemm, bench_gemm_print},
+    {"ops", BENCH_SIZE_LARGE, bench_ops, bench_ops_print},
+    {"step", BENCH_SIZE_LARGE, bench_step, bench_step_print},
+    {"codec", BENCH_SIZE_LARGE, bench_codec, bench_codec_print},
+    {"outer", BENCH_SIZE_LARGE, bench_outer, bench_outer_print},
+    {"sync", BENCH_SIZE_SMALL, bench_sync, bench_sync_print},
 };
 enum { PART_COUNT = sizeof parts / sizeof parts[0] };
 
@@ -127,12 +149,13 @@ static enum status measure_part(const struct part *part, const struct bench_valu
     json_t *list = json_array();
     CHECK(json_object_set_new(report->json, part->name, list) == 0);
     for (int size = 0; size < BENCH_SIZE_COUNT; size++) {
-        if (values->size == SIZE_ALL ? size == BENCH_SIZE_SMOKE : values->size != size)
+        if (values->size == SIZE_ALL ? size > (int)part->last_of_all : values->size != size)
             continue;
         struct bench_plan plan = {.size = (enum bench_size)size,
                                   .threads = (int)values->threads,
                                   .effort = {.repeats = (int)values->repeats,
-                                             .slice_ns = size == BENCH_SIZE_SMOKE ? SLICE_SMOKE_NS : SLICE_NS}};
+                                             .slice_ns = size == BENCH_SIZE_SMOKE ? SLICE_SMOKE_NS : SLICE_NS},
+                                  .sync = values->sync};
         json_t *result = NULL;
         enum status status = part->measure(&plan, &result, error);
         if (status != STATUS_OK)
@@ -185,17 +208,38 @@ static enum status check_name(const char *name, struct error *error) {
     suggest_consider(&meant, "all");
     if (meant.nearest != NULL)
         return error_set(error, STATUS_USAGE, "'%s' is no benchmark (did you mean '%s'?)", name, meant.nearest);
-    return error_set(error, STATUS_USAGE, "'%s' is no benchmark; expected gemm, ops, step, codec, outer or all", name);
+    return error_set(error, STATUS_USAGE, "'%s' is no benchmark; expected gemm, ops, step, codec, outer, sync or all",
+                     name);
+}
+
+/* What only sync reads. */
+static enum status check_sync(struct bench_values *values, struct error *error) {
+    values->sync =
+        (struct bench_sync_plan){.workers = values->workers, .codec = codec_names[values->codec], .set = values->set};
+    if (values->parameters == NULL)
+        return STATUS_OK;
+    if (!units_parse_count(values->parameters, &values->sync.parameters) || values->sync.parameters < PARAMETERS_MIN ||
+        values->sync.parameters > PARAMETERS_MAX)
+        return error_set(error, STATUS_USAGE, "--parameters: '%s' is not a number such as 200M, from 250k to 100G",
+                         values->parameters);
+    if (strcmp(values->name, "sync") != 0)
+        return error_set(error, STATUS_USAGE, "--parameters is of sync, found with %s", values->name);
+    values->size = BENCH_SIZE_SMALL; /* one measurement, of a model of its own */
+    return STATUS_OK;
 }
 
 int bench_command(int argc, char **argv) {
     int cores = (int)sysconf(_SC_NPROCESSORS_ONLN), exit_code;
-    struct bench_values values = {
-        .size = SIZE_ALL, .threads = cores < BENCH_THREADS_MAX ? cores : BENCH_THREADS_MAX, .repeats = REPEATS_DEFAULT};
+    struct bench_values values = {.size = SIZE_ALL,
+                                  .threads = cores < BENCH_THREADS_MAX ? cores : BENCH_THREADS_MAX,
+                                  .repeats = REPEATS_DEFAULT,
+                                  .workers = WORKERS_DEFAULT};
     struct error error = {0};
     if (!options_or_exit(&bench_options, argc, argv, &values, &exit_code))
         return exit_code;
     enum status status = check_name(values.name, &error);
+    if (status == STATUS_OK)
+        status = check_sync(&values, &error);
     if (status == STATUS_OK) {
         json_t *machine = bench_machine_json();
         json_t *warnings =

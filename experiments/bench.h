@@ -7,6 +7,7 @@
  *   step    a whole training step: tokens/s, share of the product rate, time per part
  *   codec   encode and decode, one thread: against memory; bytes per parameter against the formula
  *   outer   the outer step and the state hash: against memory
+ *   sync    CPU time of a sync, real processes over CURVE: against a bare transfer of the same bytes
  *
  * Rates are medians of the rounds with minimum and maximum; shares are medians of the rounds' own quotients (bench_measure.h).
  *
@@ -19,25 +20,39 @@
  *   step[]   size, threads, parameters, tokens_per_step, flops_per_step, ms S, tokens_per_s S, gflops S, product_gflops S, share S,
  *            scaling_share (tokens/s over those of one thread times the products' scaling; null for one thread),
  *            parts_sum_share S (of the step's time), clock_share (what reading the clock for the parts costs)
- *            parts[]: part, ms S, share_of_step S; of products and attention: gflops S, share_of_products S (of their rate), else null;
+ *            parts[]: part, ms S (of one thread: the mean), share_of_step S; of products and attention: gflops S, share_of_products S (of their rate), else null;
  *            alone_ms S of the part's own products, else null
  *   codec[]  size, threads, parameters, codecs[]: codec, bytes_per_parameter, formula_bytes_per_parameter,
  *            operations[]: operation, gb_per_s S (of 4 bytes per parameter), limit, limit_gb_per_s S, share S (of all bytes moved)
- *   outer[]  size, parameters, nesterov[] per thread count and state_hash: threads, gb_per_s S, limit, limit_gb_per_s S, share S */
+ *   outer[]  size, parameters, nesterov[] per thread count and state_hash: threads, gb_per_s S, limit, limit_gb_per_s S, share S
+ *   sync[]   size ("given": --parameters), parameters, workers, codec_up, codec_down, fragments, up_bytes and down_bytes (of a round and
+ *            worker), chunk_bytes, worker and outer and node (the mean of all nodes): {cpu_ns S, bare_ns S, beyond_ns S} per parameter and
+ *            round, beyond = cpu - bare - state hash; state_hash_ns S, seconds S of a round, gb_per_s S (all bytes of all workers),
+ *            bare_gb_per_s S, outer_peak_bytes, outer_bound_bytes (as `atoll check` says) */
 #ifndef ATOLL_EXPERIMENTS_BENCH_H
 #define ATOLL_EXPERIMENTS_BENCH_H
 
 #include <jansson.h>
 #include <stdio.h>
+#include "base/options.h"
 #include "experiments/bench_measure.h"
 #include "experiments/bench_sizes.h"
 
 int bench_command(int argc, char **argv);
 
+/* Of sync alone. */
+struct bench_sync_plan {
+    int64_t workers;
+    const char *codec;      /* both ways */
+    uint64_t parameters;    /* a model of nearly so many instead of `size`; 0 = of `size` */
+    struct option_list set; /* keys of the run file, over all else but the schedule */
+};
+
 struct bench_plan {
     enum bench_size size;
     int threads; /* the most; gemm, step and outer also measure 1 */
     struct bench_effort effort;
+    struct bench_sync_plan sync;
 };
 
 /* Each measures one size and returns a new reference in *result. STATUS_NO_MEMORY, STATUS_DATA (a result is wrong: it is not worth
@@ -47,6 +62,8 @@ MUST_USE enum status bench_ops(const struct bench_plan *plan, json_t **result, s
 MUST_USE enum status bench_step(const struct bench_plan *plan, json_t **result, struct error *error);
 MUST_USE enum status bench_codec(const struct bench_plan *plan, json_t **result, struct error *error);
 MUST_USE enum status bench_outer(const struct bench_plan *plan, json_t **result, struct error *error);
+/* Starts processes; also STATUS_IO, STATUS_CONFIG (--set). */
+MUST_USE enum status bench_sync(const struct bench_plan *plan, json_t **result, struct error *error);
 
 /* The table of one result. */
 void bench_gemm_print(const json_t *result, FILE *to);
@@ -54,6 +71,7 @@ void bench_ops_print(const json_t *result, FILE *to);
 void bench_step_print(const json_t *result, FILE *to);
 void bench_codec_print(const json_t *result, FILE *to);
 void bench_outer_print(const json_t *result, FILE *to);
+void bench_sync_print(const json_t *result, FILE *to);
 
 /* ---- what the parts share ---- */
 

@@ -2,24 +2,6 @@
 #include "base/check.h"
 #include "experiments/bench.h"
 #include "experiments/bench_products.h"
-#include "model/gemm.h"
-
-/* The rates of one thread count, appended to each product's "gflops" and to "total". */
-static void measure(const struct bench_plan *plan, struct bench_products *products, struct bench_case *cases,
-                    json_t *rows, json_t *total) {
-    double rates[BENCH_REPEATS_MAX];
-    bench_products_cases(products, cases);
-    bench_measure(cases, products->count, &plan->effort);
-    for (int i = 0; i < products->count; i++) {
-        struct bench_summary gflops =
-            bench_rate(&cases[i], plan->effort.repeats, bench_product_flops(&products->list[i]) * 1e-9);
-        json_array_append_new(json_object_get(json_array_get(rows, (size_t)i), "gflops"), bench_summary_json(gflops));
-    }
-    bench_products_rates(products, cases, plan->effort.repeats, rates);
-    for (int i = 0; i < plan->effort.repeats; i++)
-        rates[i] *= 1e-9;
-    json_array_append_new(total, bench_summary_json(bench_summarize(rates, plan->effort.repeats)));
-}
 
 static json_t *product_json(const struct bench_product *product) {
     const struct bench_linear *linear = product->linear;
@@ -28,29 +10,48 @@ static json_t *product_json(const struct bench_product *product) {
                      (json_int_t)linear->per_step, "gflops");
 }
 
-enum status bench_gemm(const struct bench_plan *plan, json_t **result, struct error *error) {
+/* The rates of one thread count, appended to each product's "gflops" and to "total"; the first call makes the rows. */
+static enum status measure(const struct bench_plan *plan, int threads, json_t *rows, json_t *total,
+                           struct error *error) {
     static struct bench_case cases[BENCH_PRODUCTS_MAX];
     struct bench_products products;
-    struct model_options options = bench_size_options(plan->size, 1);
+    struct model_options options = bench_size_options(plan->size, threads);
+    double rates[BENCH_REPEATS_MAX];
+    bench_say("gemm %s, %d thread%s", bench_size_name(plan->size), threads, threads == 1 ? "" : "s");
+    enum status status = bench_products_open(&products, &options, error);
+    if (status != STATUS_OK)
+        return status;
+    bench_products_cases(&products, cases);
+    bench_measure(cases, products.count, &plan->effort);
+    for (int i = 0; i < products.count; i++) {
+        if (json_array_size(rows) == (size_t)i)
+            json_array_append_new(rows, product_json(&products.list[i]));
+        struct bench_summary gflops =
+            bench_rate(&cases[i], plan->effort.repeats, threads * bench_product_flops(&products.list[i]) * 1e-9);
+        json_array_append_new(json_object_get(json_array_get(rows, (size_t)i), "gflops"), bench_summary_json(gflops));
+    }
+    bench_products_rates(&products, cases, plan->effort.repeats, rates);
+    for (int i = 0; i < plan->effort.repeats; i++)
+        rates[i] *= 1e-9;
+    json_array_append_new(total, bench_summary_json(bench_summarize(rates, plan->effort.repeats)));
+    bench_products_close(&products);
+    return STATUS_OK;
+}
+
+enum status bench_gemm(const struct bench_plan *plan, json_t **result, struct error *error) {
     int threads[BENCH_THREAD_COUNTS], thread_counts = bench_thread_counts(plan, threads);
     json_t *rows = json_array(), *total = json_array(), *used = json_array();
-    gemm_set_threads(1);
-    enum status status = bench_products_open(&products, &options, error);
+    enum status status = STATUS_OK;
+    for (int i = 0; i < thread_counts && status == STATUS_OK; i++) {
+        json_array_append_new(used, json_integer(threads[i]));
+        status = measure(plan, threads[i], rows, total, error);
+    }
     if (status != STATUS_OK) {
         json_decref(rows);
         json_decref(total);
         json_decref(used);
         return status;
     }
-    for (int i = 0; i < products.count; i++)
-        json_array_append_new(rows, product_json(&products.list[i]));
-    for (int i = 0; i < thread_counts; i++) {
-        bench_say("gemm %s, %d thread%s", bench_size_name(plan->size), threads[i], threads[i] == 1 ? "" : "s");
-        gemm_set_threads(threads[i]);
-        json_array_append_new(used, json_integer(threads[i]));
-        measure(plan, &products, cases, rows, total);
-    }
-    bench_products_close(&products);
     double scaling =
         bench_median(json_array_get(total, (size_t)thread_counts - 1), 1) / bench_median(json_array_get(total, 0), 1);
     *result = json_pack("{s:s, s:o, s:o, s:o, s:f}", "size", bench_size_name(plan->size), "threads", used, "products",

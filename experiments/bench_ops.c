@@ -316,7 +316,7 @@ enum status bench_ops(const struct bench_plan *plan, json_t **result, struct err
     struct bench_products products;
     struct operands operands;
     struct arena streams;
-    gemm_set_threads(1);
+    gemm_use_one_thread();
     bench_say("ops %s, 1 thread", bench_size_name(plan->size));
     enum status status = bench_products_open(&products, &options, error);
     if (status != STATUS_OK)

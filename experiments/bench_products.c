@@ -1,6 +1,7 @@
 #include "experiments/bench_products.h"
 #include <math.h>
 #include "base/check.h"
+#include "base/crew.h"
 #include "model/gemm.h"
 
 static const char *const names[BENCH_PRODUCT_KINDS] = {
@@ -45,71 +46,98 @@ static void list_products(struct bench_products *products, const struct model_op
     for (int i = 0; i < products->linear_count; i++)
         for (int kind = 0; kind < BENCH_PRODUCT_KINDS; kind++)
             products->list[products->count++] =
-                (struct bench_product){&products->linears[i], (enum bench_product_kind)kind};
+                (struct bench_product){products, &products->linears[i], (enum bench_product_kind)kind};
 }
 
 static size_t floats(int rows, int columns) {
     return (size_t)rows * (size_t)columns;
 }
 
-static enum status take_operands(struct bench_products *products, struct error *error) {
-    size_t bytes = 0, largest = 0;
-    for (int i = 0; i < products->linear_count; i++) {
-        const struct bench_linear *l = &products->linears[i];
-        size_t sizes[] = {floats(l->rows, l->inputs), floats(l->outputs, l->inputs), floats(l->rows, l->outputs)};
-        for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++) {
-            bytes += arena_round(sizes[j] * sizeof(float));
-            largest = sizes[j] > largest ? sizes[j] : largest;
-        }
-    }
-    enum status status = arena_open(&products->arena, bytes + arena_round(largest * sizeof(float)), error);
-    if (status != STATUS_OK)
-        return error_prefix(error, "operands of the products");
-    float *result = arena_take(&products->arena, largest * sizeof(float));
+/* From `arena`, which may be counting. */
+static void lay_out(struct bench_products *products, struct arena *arena) {
+    size_t largest = 0;
     for (int i = 0; i < products->linear_count; i++) {
         struct bench_linear *l = &products->linears[i];
-        l->x = arena_take(&products->arena, floats(l->rows, l->inputs) * sizeof(float));
-        l->w = arena_take(&products->arena, floats(l->outputs, l->inputs) * sizeof(float));
-        l->out = arena_take(&products->arena, floats(l->rows, l->outputs) * sizeof(float));
-        l->result = result;
-        bench_fill(l->x, floats(l->rows, l->inputs), 1, 1);
+        size_t sizes[] = {floats(l->rows, l->inputs), floats(l->outputs, l->inputs), floats(l->rows, l->outputs)};
+        for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++)
+            largest = sizes[j] > largest ? sizes[j] : largest;
+        l->w = arena_take(arena, sizes[1] * sizeof(float));
+        l->each = arena_take(arena, (size_t)products->threads * sizeof *l->each);
+    }
+    for (int thread = 0; thread < products->threads; thread++) {
+        float *result = arena_take(arena, largest * sizeof(float));
+        for (int i = 0; i < products->linear_count; i++) {
+            struct bench_linear *l = &products->linears[i];
+            struct bench_operands operands = {.x = arena_take(arena, floats(l->rows, l->inputs) * sizeof(float)),
+                                              .out = arena_take(arena, floats(l->rows, l->outputs) * sizeof(float)),
+                                              .result = result};
+            if (l->each != NULL)
+                l->each[thread] = operands;
+        }
+    }
+}
+
+static enum status take_operands(struct bench_products *products, struct error *error) {
+    struct arena counting = arena_counting();
+    lay_out(products, &counting);
+    enum status status = arena_open(&products->arena, counting.used_bytes, error);
+    if (status != STATUS_OK)
+        return error_prefix(error, "operands of the products");
+    lay_out(products, &products->arena);
+    for (int i = 0; i < products->linear_count; i++) {
+        const struct bench_linear *l = &products->linears[i];
         bench_fill(l->w, floats(l->outputs, l->inputs), 2, 0.1f);
-        bench_fill(l->out, floats(l->rows, l->outputs), 3, 0.1f);
+        for (int thread = 0; thread < products->threads; thread++) {
+            bench_fill(l->each[thread].x, floats(l->rows, l->inputs), 1, 1);
+            bench_fill(l->each[thread].out, floats(l->rows, l->outputs), 3, 0.1f);
+        }
     }
     return STATUS_OK;
 }
 
-static void run_product(void *context, uint64_t calls) {
-    const struct bench_product *product = context;
-    const struct bench_linear *l = product->linear;
-    for (uint64_t i = 0; i < calls; i++)
-        switch (product->kind) {
+struct run {
+    const struct bench_product *product;
+    uint64_t calls;
+};
+
+static void run_thread(void *context, int thread) {
+    const struct run *run = context;
+    const struct bench_linear *l = run->product->linear;
+    const struct bench_operands *o = &l->each[thread];
+    for (uint64_t i = 0; i < run->calls; i++)
+        switch (run->product->kind) {
         case BENCH_PRODUCT_FORWARD:
-            linear_forward(l->rows, l->inputs, l->outputs, l->x, l->w, l->result);
+            linear_forward(l->rows, l->inputs, l->outputs, o->x, l->w, o->result);
             break;
         case BENCH_PRODUCT_INPUT:
-            linear_backward_input(l->rows, l->inputs, l->outputs, l->out, l->w, l->result, false);
+            linear_backward_input(l->rows, l->inputs, l->outputs, o->out, l->w, o->result, false);
             break;
         case BENCH_PRODUCT_WEIGHT:
-            linear_backward_weight(l->rows, l->inputs, l->outputs, l->out, l->x, l->result);
+            linear_backward_weight(l->rows, l->inputs, l->outputs, o->out, o->x, o->result);
             break;
         case BENCH_PRODUCT_KINDS:
             CHECK(!"bench_product_kind");
         }
 }
 
+static void run_product(void *context, uint64_t calls) {
+    struct run run = {context, calls};
+    crew_run(run.product->of->crew, run_thread, &run);
+}
+
 /* The last element of the result: what it is, and the sum of its terms' magnitudes, which bounds the error. */
 static double last_element(const struct bench_product *product, double *magnitude) {
     const struct bench_linear *l = product->linear;
+    const float *x = l->each->x, *out = l->each->out; /* all threads have equal ones */
     size_t R = (size_t)l->rows, I = (size_t)l->inputs, O = (size_t)l->outputs;
     size_t terms = product->kind == BENCH_PRODUCT_FORWARD ? I : product->kind == BENCH_PRODUCT_INPUT ? O : R;
     double sum = 0;
     *magnitude = 0;
     for (size_t i = 0; i < terms; i++) {
         double term =
-            product->kind == BENCH_PRODUCT_FORWARD ? (double)l->x[(R - 1) * I + i] * (double)l->w[(O - 1) * I + i]
-            : product->kind == BENCH_PRODUCT_INPUT ? (double)l->out[(R - 1) * O + i] * (double)l->w[i * I + I - 1]
-                                                   : (double)l->out[i * O + O - 1] * (double)l->x[i * I + I - 1];
+            product->kind == BENCH_PRODUCT_FORWARD ? (double)x[(R - 1) * I + i] * (double)l->w[(O - 1) * I + i]
+            : product->kind == BENCH_PRODUCT_INPUT ? (double)out[(R - 1) * O + i] * (double)l->w[i * I + I - 1]
+                                                   : (double)out[i * O + O - 1] * (double)x[i * I + I - 1];
         sum += term;
         *magnitude += fabs(term);
     }
@@ -121,10 +149,12 @@ static enum status check_product(struct bench_product *product, struct error *er
     size_t count = product->kind == BENCH_PRODUCT_FORWARD ? floats(l->rows, l->outputs)
                    : product->kind == BENCH_PRODUCT_INPUT ? floats(l->rows, l->inputs)
                                                           : floats(l->outputs, l->inputs);
-    double magnitude, expected = last_element(product, &magnitude);
-    l->result[count - 1] = 0; /* dW is added */
+    double magnitude, expected = last_element(product, &magnitude), found = expected;
+    for (int thread = 0; thread < product->of->threads; thread++)
+        l->each[thread].result[count - 1] = 0; /* dW is added */
     run_product(product, 1);
-    double found = (double)l->result[count - 1];
+    for (int thread = 0; thread < product->of->threads && fabs(found - expected) <= 1e-5 * magnitude; thread++)
+        found = (double)l->each[thread].result[count - 1];
     if (fabs(found - expected) <= 1e-5 * magnitude)
         return STATUS_OK;
     return error_set(error, STATUS_DATA,
@@ -136,11 +166,12 @@ static enum status check_product(struct bench_product *product, struct error *er
 
 enum status bench_products_open(struct bench_products *products, const struct model_options *options,
                                 struct error *error) {
-    *products = (struct bench_products){0};
+    *products = (struct bench_products){.threads = (int)options->inner.threads};
+    gemm_use_one_thread();
     list_products(products, options);
     enum status status = take_operands(products, error);
-    if (status != STATUS_OK)
-        return status;
+    if (status == STATUS_OK)
+        status = crew_create(products->threads, &products->crew, error);
     for (int i = 0; i < products->count && status == STATUS_OK; i++)
         status = check_product(&products->list[i], error);
     if (status != STATUS_OK)
@@ -149,7 +180,9 @@ enum status bench_products_open(struct bench_products *products, const struct mo
 }
 
 void bench_products_close(struct bench_products *products) {
+    crew_destroy(products->crew);
     arena_close(&products->arena);
+    products->crew = NULL;
 }
 
 void bench_products_cases(struct bench_products *products, struct bench_case *cases) {
@@ -168,7 +201,7 @@ void bench_products_rates(const struct bench_products *products, const struct be
         double flops = 0, seconds = 0;
         for (int i = 0; i < products->count; i++) {
             double per_step = (double)products->list[i].linear->per_step;
-            flops += per_step * bench_product_flops(&products->list[i]);
+            flops += per_step * bench_product_flops(&products->list[i]) * products->threads;
             seconds += per_step * cases[i].seconds[round];
         }
         rates[round] = flops / seconds;

@@ -1,5 +1,6 @@
 /* bench_products: the matrix products of a training step, each alone and warm: the rate that a step is measured against. The list follows
- * model_product_rows and the linear layers of model/transformer.c; equal shapes are one entry with a count. */
+ * model_product_rows and the linear layers of model/transformer.c; equal shapes are one entry with a count. With n threads, each does the product by
+ * itself, all at the same time, as the passes of a step do. */
 #ifndef ATOLL_EXPERIMENTS_BENCH_PRODUCTS_H
 #define ATOLL_EXPERIMENTS_BENCH_PRODUCTS_H
 
@@ -12,15 +13,23 @@ enum bench_product_kind { BENCH_PRODUCT_FORWARD, BENCH_PRODUCT_INPUT, BENCH_PROD
 /* "forward", "dX", "dW"; static text. */
 const char *bench_product_name(enum bench_product_kind kind);
 
+/* What one thread has of a linear layer. */
+struct bench_operands {
+    float *x, *out; /* (rows,inputs) (rows,outputs) */
+    float *result;  /* of the products, room for the largest; the thread's linears share it */
+};
+
 /* A linear layer's shape, and how often a step has it. */
 struct bench_linear {
     int rows, inputs, outputs;
     uint64_t per_step;
-    float *x, *w, *out; /* (rows,inputs) (outputs,inputs) (rows,outputs): operands */
-    float *result;      /* of the products, room for the largest; all linears share it */
+    float *w;                    /* (outputs,inputs), of all threads */
+    struct bench_operands *each; /* (threads,) */
 };
 
+struct bench_products;
 struct bench_product {
+    const struct bench_products *of;
     const struct bench_linear *linear;
     enum bench_product_kind kind;
 };
@@ -32,22 +41,25 @@ struct bench_products {
     int linear_count, head; /* head: the index of the head's, which is an entry of its own */
     struct bench_product list[BENCH_PRODUCTS_MAX];
     int count;
+    int threads;
+    struct crew *crew;
     struct arena arena;
 };
 
-/* bench_products_open: the products of one step, their operands filled; checks each product against sums in double. STATUS_NO_MEMORY;
+/* bench_products_open: the products of one step on options->inner.threads threads, their operands filled; checks each product against sums in double.
+ * STATUS_NO_MEMORY;
  * STATUS_DATA: BLAS gives wrong numbers on this machine, the text says in which product. The products must not move afterwards. */
 MUST_USE enum status bench_products_open(struct bench_products *products, const struct model_options *options,
                                          struct error *error);
 void bench_products_close(struct bench_products *products);
 
-/* bench_products_cases: (products->count,) cases, in the list's order. */
+/* bench_products_cases: (products->count,) cases, in the list's order. A call is one product on each thread. */
 void bench_products_cases(struct bench_products *products, struct bench_case *cases);
 
-/* Operations of one call. */
+/* Operations of one product. */
 double bench_product_flops(const struct bench_product *product);
 
-/* bench_products_rates: of each round, the sum of a step's operations over the sum of their times, operations per second.
+/* bench_products_rates: of each round, the sum of a step's operations over the sum of their times, operations of all threads per second.
  * rates (repeats,) set. */
 void bench_products_rates(const struct bench_products *products, const struct bench_case *cases, int repeats,
                           double *rates);

@@ -19,7 +19,7 @@ struct run {
     int32_t *windows; /* (B,T+1) */
     struct bench_products products;
     struct bench_flops flops;
-    double part_seconds[STEP_PART_COUNT][BENCH_REPEATS_MAX];
+    double part_seconds[STEP_PART_COUNT][BENCH_REPEATS_MAX]; /* of a thread in a step, as those of the rest are */
     double marks_per_step;
     struct bench_case cases[1 + BENCH_PRODUCTS_MAX]; /* the step first */
 };
@@ -90,10 +90,10 @@ static void run_rounds(struct run *run, const struct bench_effort *effort) {
     for (int round = 0; round < effort->repeats; round++) {
         memset(&run->profile, 0, sizeof run->profile);
         bench_round(run->cases, count, round);
-        double steps = (double)run->cases[0].calls;
+        double steps = (double)run->cases[0].calls, threads = (double)run->options.inner.threads;
         for (int part = 0; part < STEP_PART_COUNT; part++)
-            run->part_seconds[part][round] = (double)run->profile.part_ns[part] * 1e-9 / steps;
-        run->marks_per_step = (double)run->profile.marks / steps;
+            run->part_seconds[part][round] = (double)run->profile.part_ns[part] * 1e-9 / (steps * threads);
+        run->marks_per_step = (double)run->profile.marks / (steps * threads);
     }
 }
 
@@ -120,6 +120,7 @@ static double flops_of_part(const struct bench_flops *flops, enum step_part part
     case STEP_PART_LOSS:
     case STEP_PART_GRADIENT_NORM:
     case STEP_PART_ADAMW:
+    case STEP_PART_WAIT:
     case STEP_PART_COUNT:
         break;
     }
@@ -156,7 +157,8 @@ static json_t *alone_json(const struct run *run, enum step_part part, const doub
     for (int i = 0; i < run->products.count; i++)
         if (is_of_part(run, &run->products.list[i], part))
             for (int round = 0; round < repeats; round++)
-                seconds[round] += (double)run->products.list[i].linear->per_step * run->cases[1 + i].seconds[round];
+                seconds[round] += (double)run->products.list[i].linear->per_step * run->cases[1 + i].seconds[round] /
+                                  run->products.threads;
     return seconds[0] > 0 ? quotients_json(seconds, 1e3, ones, repeats) : json_null();
 }
 

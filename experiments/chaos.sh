@@ -12,7 +12,7 @@
 #   --down S           seconds until the killed one is started again (5)
 #   --outer-kills N    kills of the outer, spread evenly, half-way between two of workers; it is started again after 1 s
 #   --workers N  --seed N (of the kills)  --json FILE (the numbers)
-#   --dir D            where the runs go (default: a new runs/chaos-N), and what stands there of an undisturbed run is used again
+#   --dir D            where the runs go (default: a new runs/chaos-N); an undisturbed run of the same run file that stands there is used again
 #   --keep             keep the runs' directories; else only the logs stay
 #
 # Kills and starts are written to D/chaos/kills.jsonl. ATOLL names the program; without it, build/release/atoll is built.
@@ -74,10 +74,12 @@ launch() { # NODE
     PIDS[$node]=$!
 }
 
+# A process that has ended by itself is no kill: it is noted as missed, the report counts it as not done, and wait_for_end says how it ended.
 kill_node() {
-    kill -KILL "${PIDS[$1]}" 2> /dev/null || return 0 # it has ended
-    wait "${PIDS[$1]}" 2> /dev/null || true # before anything else: bash says "Killed" when it finds out by itself
-    note kill "$1"
+    local code=0
+    if ! kill -KILL "${PIDS[$1]}" 2> /dev/null; then note missed "$1"; return 0; fi
+    wait "${PIDS[$1]}" 2> /dev/null || code=$? # before anything else: bash says "Killed" when it finds out by itself
+    if [ "$code" = 137 ]; then note kill "$1"; else note missed "$1"; fi
     unset "PIDS[$1]"
 }
 
@@ -115,6 +117,13 @@ one_run() {
     PIDS=()
     launch outer
     wait_until 30 "the join token" test -s "$RUN/outer/join.token"
+    # The effective run file, every key of it: what was undisturbed must be the same run.
+    if [ "$1" = chaos ] && ! diff "$DIRECTORY/calm/outer/run.yaml" "$RUN/outer/run.yaml" >&2; then
+        complain "$DIRECTORY/calm is of another run file (< above; > this one): choose another --dir"
+        end_processes
+        rm -rf "$RUN"
+        exit 1
+    fi
     for ((k = 0; k < WORKERS; k++)); do launch "worker-$k"; done
     wait_until 120 "the start of the training" has_event "$RUN/outer/log.jsonl" start
     note began outer "\"pace_ms\":$PACE_MS"
@@ -139,7 +148,9 @@ else
     echo "== undisturbed: $WORKERS workers, $took minutes"
     one_run calm
 fi
-echo "== killed: $(plan | grep -c 'kill worker') times a worker, $(plan | grep -c 'kill outer') times the outer, $took minutes"
+WORKER_KILLS=$(plan | grep -c 'kill worker' || true)
+OUTER_KILLS=$(plan | grep -c 'kill outer' || true)
+echo "== killed: $WORKER_KILLS times a worker, $OUTER_KILLS times the outer, $took minutes"
 one_run chaos
 echo
-python3 "$HERE/chaos_report.py" "$DIRECTORY" ${SCALE:+--scale} ${JSON:+--json "$JSON"}
+python3 "$HERE/chaos_report.py" "$DIRECTORY" --kills "$WORKER_KILLS" --outer-kills "$OUTER_KILLS" --minutes "$MINUTES" ${SCALE:+--scale} ${JSON:+--json "$JSON"}

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""chaos_report.py DIR [--scale] [--json FILE]: what the kills of chaos.sh cost, from the logs alone: DIR/chaos (killed) against DIR/calm
-(undisturbed), each {outer,worker-K}/log.jsonl and kills.jsonl. A table with the bound beside each number; exit code 0 only when all
-bounds hold. --scale: the bounds of `chaos.sh --scale`; the other numbers are shown without."""
+"""chaos_report.py DIR --kills N --outer-kills N --minutes M [--scale] [--json FILE]: what the kills of chaos.sh cost, from the logs alone:
+DIR/chaos (killed) against DIR/calm (undisturbed), each {outer,worker-K}/log.jsonl and kills.jsonl. N and M are what was planned. A table with
+the bound beside each number; exit code 0 only when all bounds hold. --scale: the bounds of `chaos.sh --scale`; the other numbers are shown
+without."""
 import argparse
 import bisect
 import collections
 import datetime
 import glob
+import itertools
 import json
 import os
 import statistics
@@ -109,14 +111,17 @@ def outages(run):
 
 def closes(run):
     """Per kill of a worker and fragment: seconds from the later of (the kill, the last survivor's contribution that counts) to the commit of the
-    round that was open or due."""
+    round that was open or due; None: it never came."""
     found, down = [], outages(run)
     for kill in run.kills:
         if kill["event"] != "kill" or kill["node"] == "outer":
             continue
         for fragment in run.fragments:
             after = run.commits_after(kill["t"], fragment)
-            if not after or any(begin < after[0]["t"] and kill["t"] < end for begin, end in down):
+            if not after:
+                found.append(None)
+                continue
+            if any(begin < after[0]["t"] and kill["t"] < end for begin, end in down):
                 continue
             sends = [run.send_time(fragment, c) for c in after[0]["counted"] if run.nodes[c["slot"]] != kill["node"]]
             found.append(after[0]["t"] - max([kill["t"]] + [t for t in sends if t is not None]))
@@ -235,6 +240,41 @@ def lost_steps(run):
     return lost, first
 
 
+def trained(run):
+    """Inner steps of all workers by their own logs, and how these differ from the tokens that the ledger calls processed. A process that is killed
+    takes with it at most one step's line, so that is all that a kill may explain."""
+    steps, missing, errors = 0, 0, []
+    for node, log in run.workers.items():
+        done = len(of(log, "step"))
+        steps += done
+        tokens = done * of(log, "header")[0]["tokens_per_step"]
+        slack = len(of(run.kills, "kill", node=node)) * of(log, "header")[0]["tokens_per_step"]
+        for fragment in run.fragments:
+            processed = run.ledger.get((run.slots[node], fragment), {}).get("processed", 0)
+            missing = max(missing, processed - tokens)
+            if not tokens <= processed <= tokens + slack:
+                errors.append(f"{node}, fragment {fragment}: {done} steps are {tokens} tokens, the ledger says {processed}")
+    return steps, missing, errors
+
+
+def skipped(run):
+    """Steps of the run clock that workers did not train, as shares of all their steps: (skipped by inner.pace, passed while they were away)."""
+    pace = away = 0
+    for log in run.workers.values():
+        step, back = 0, False
+        for r in log:
+            if r["event"] == "recover" and r.get("what") == "restart":
+                back = True  # until it sends again, it takes up where the others are
+            elif r["event"] == "sync_send":
+                back = False
+            elif r["event"] == "step":
+                gap = max(0, r["step"] - step - 1)
+                pace, away = pace + (0 if back else gap), away + (gap if back else 0)
+                step = max(step, r["step"])
+    every = max(1, run.header["steps"] * len(run.workers))
+    return pace / every, away / every
+
+
 def checkpoints(run):
     found = [r for log in run.workers.values() for r in of(log, "checkpoint")]
     return found
@@ -250,10 +290,11 @@ class Table:
         self.rows.append({"name": name, "value": value, "text": text, "bound": bound, "holds": bool(holds), "why": list(why)})
 
     def seconds(self, name, values, pick, bound, bounded):
+        """None among the values is what never came; that holds no bound, also where a number has none."""
         never = sum(v is None for v in values)
         known = [v for v in values if v is not None]
         if never:
-            self.add(name, None, f"never ({never} of {len(values)})", f"<= {bound:g} s" if bounded else None, not bounded)
+            self.add(name, None, f"never ({never} of {len(values)})", f"<= {bound:g} s" if bounded else "ever", False)
         elif known:
             value = pick(known)
             self.add(f"{name} ({len(known)})", round(value, 3), f"{value:.2f} s", f"<= {bound:g} s" if bounded else None,
@@ -289,8 +330,20 @@ class Table:
         sys.exit(0 if holds else 1)
 
 
-def report(chaos, calm, scale):
+def add_plan(table, chaos, calm, planned):
+    """A kill counts that was done while the run still made commits."""
+    kills = [k for k in of(chaos.kills, "kill") if k["t"] < chaos.last_commit]
+    outer = of(kills, "kill", node="outer")
+    for name, done, wanted in (("kills of workers", len(kills) - len(outer), planned.kills), ("kills of the outer", len(outer), planned.outer_kills)):
+        table.add(name, done, str(done), f"{wanted} planned", done == wanted)
+    for name, run in (("run goes on", chaos), ("run goes on, undisturbed", calm)):
+        table.add(name, round(run.wall, 3), f"{run.wall:.0f} s", f">= {60 * planned.minutes:g} s", run.wall >= 60 * planned.minutes)
+
+
+def report(chaos, calm, planned):
+    scale = planned.scale
     table = Table()
+    add_plan(table, chaos, calm, planned)
     late = closes(chaos)
     table.seconds("round at a kill closes, median", late, statistics.median, CLOSE_MEDIAN_S, not scale)
     table.seconds("round at a kill closes, worst", late, max, CLOSE_WORST_S, not scale)
@@ -305,6 +358,14 @@ def report(chaos, calm, scale):
               not scale or abs(change) <= COMMIT_RATE)
     for name, run in (("", chaos), (", undisturbed", calm)):
         table.add_state(run, name)
+        steps, missing, wrong = trained(run)
+        text = "WRONG" if wrong else f"{steps} exact" if not missing else f"{steps}, {missing} tokens more"
+        bound = "exact" if not of(run.kills, "kill") else "1 step a kill"
+        table.add(f"steps in workers' logs, processed{name}", steps, text, bound, not wrong, wrong)
+    for name, run in (("", chaos), (", undisturbed", calm)):
+        pace, away = skipped(run)
+        table.add(f"clock steps skipped by pace{name}", round(pace, 4), f"{100 * pace:.2f} %")
+        table.add(f"clock steps passed while away{name}", round(away, 4), f"{100 * away:.2f} %")
     losses = [run.ends[-1].get("eval_loss") if run.ends else None for run in (chaos, calm)]
     if None in losses:
         table.add("final held-out loss", None, "missing", "within 1 %", False)
@@ -329,19 +390,28 @@ def report(chaos, calm, scale):
     return table
 
 
+def run_file(directory, name):
+    """What the outer really ran: every key."""
+    with open(os.path.join(directory, name, "outer", "run.yaml"), encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
 def main():
     parser = argparse.ArgumentParser(description="what the kills of chaos.sh cost")
     parser.add_argument("directory")
+    parser.add_argument("--kills", type=int, required=True)
+    parser.add_argument("--outer-kills", type=int, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--json")
     values = parser.parse_args()
     chaos, calm = Run(os.path.join(values.directory, "chaos")), Run(os.path.join(values.directory, "calm"))
-    for key in ("name", "parameters", "workers", "steps", "every_steps", "seed"):
-        if chaos.header.get(key) != calm.header.get(key):
-            sys.exit(f"chaos_report: {key} is {chaos.header.get(key)} in the killed run, {calm.header.get(key)} in the undisturbed one")
-    table = report(chaos, calm, values.scale)
-    print(f"{len(chaos.workers)} workers, {chaos.wall:.0f} s, {len([k for k in chaos.kills if k['event'] == 'kill' and k['node'] != 'outer'])} kills "
-          f"of workers, {len(of(chaos.kills, 'kill', node='outer'))} of the outer, {len(chaos.commits)} commits")
+    both = itertools.zip_longest(run_file(values.directory, "chaos"), run_file(values.directory, "calm"))
+    for number, (killed, undisturbed) in enumerate(both, 1):
+        if killed != undisturbed:
+            sys.exit(f"chaos_report: outer/run.yaml:{number} is '{killed}' in the killed run, '{undisturbed}' in the undisturbed one")
+    table = report(chaos, calm, values)
+    print(f"{len(chaos.workers)} workers, {len(chaos.commits)} commits; {len(calm.commits)} undisturbed")
     table.finish(values.json)
 
 

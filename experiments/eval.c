@@ -9,7 +9,6 @@
 #include "experiments/model_open.h"
 #include "model/dataset.h"
 #include "model/evaluate.h"
-#include "model/gemm.h"
 
 enum { EVAL_BATCH = 8 };
 
@@ -63,7 +62,6 @@ int eval_command(int argc, char **argv) {
     int exit_code;
     if (!options_or_exit(&eval_options, argc, argv, &values, &exit_code))
         return exit_code;
-    gemm_set_threads(1);
     if (evaluate_files(&values, &evaluation, &error) != STATUS_OK) {
         fprintf(stderr, "atoll eval: %s\n", error.text);
         return status_exit_code(error.status);

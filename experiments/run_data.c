@@ -179,6 +179,18 @@ static void take_ledger(struct run_node *node, const struct run_log_ledger *ledg
     node->tokens_dropped = add_counts(node->tokens_dropped, ledger->dropped);
 }
 
+static void take_outer_commit(struct run_node *node, const struct run_log_outer_commit *commit) {
+    node->commits++;
+    node->contributions = add_counts(node->contributions, commit->counted);
+    if (commit->run_step > node->run_step)
+        node->run_step = commit->run_step;
+    for (int64_t i = 0; i < commit->counted; i++) {
+        const struct run_log_contribution *one = &commit->contributions[i];
+        if (one->slot < MESSAGE_WORKERS_MAX && one->tokens_to > node->counted_tokens[one->slot])
+            node->counted_tokens[one->slot] = one->tokens_to;
+    }
+}
+
 static void take_outer_end(struct run_node *node, const struct run_log_outer_end *end) {
     node->ended = true;
     node->final_loss = end->eval_loss;
@@ -211,8 +223,7 @@ static bool take_record(struct node_load *load, const struct run_log_record *rec
         memcpy(node->state_hash, record->end.state_hash, sizeof node->state_hash);
         break;
     case RUN_LOG_OUTER_COMMIT:
-        node->commits++;
-        node->contributions = add_counts(node->contributions, record->outer_commit.counted);
+        take_outer_commit(node, &record->outer_commit);
         break;
     case RUN_LOG_OUTER_END:
         take_outer_end(node, &record->outer_end);

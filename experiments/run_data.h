@@ -89,7 +89,9 @@ struct run_node {
     char end_reason[RUN_LOG_REASON_BYTES];
     char state_hash[RUN_LOG_HASH_BYTES];
 
-    int64_t commits, contributions; /* outer: closed rounds, and what they counted */
+    int64_t commits, contributions;              /* outer: closed rounds, and what they counted */
+    int64_t run_step;                            /* outer: the largest send step that they counted */
+    int64_t counted_tokens[MESSAGE_WORKERS_MAX]; /* outer: the largest counter of each slot that they counted */
     int64_t refused;
     int64_t refused_updates; /* outer: contributions that would have harmed the model */
     int64_t tokens_dropped;  /* outer: newest ledger, summed over workers and fragments */

@@ -196,7 +196,7 @@ static const struct field_row header_rows[] = {
     IN(run_log_header, "build.cpu", cpu, FIELD_TEXT, "model name"),
     IN(run_log_header, "build.cores", cores, FIELD_COUNT, "cores online"),
     MAY(run_log_header, blas_core, FIELD_TEXT, "kernel that OpenBLAS chose"),
-    MAY(run_log_header, blas_threads, FIELD_COUNT, "threads of OpenBLAS"),
+    MAY(run_log_header, threads, FIELD_COUNT, "of the training (inner.threads)"),
     MAY(run_log_header, name, FIELD_TEXT, "of the run"),
     NEED(run_log_header, parameters, FIELD_COUNT, "of the model"),
     MAY(run_log_header, fragments, FIELD_LIST, "index, name, parameters, payload_up_bytes, payload_down_bytes of each"),
@@ -331,6 +331,10 @@ static const struct field_row outer_commit_rows[] = {
     MAY(run_log_outer_commit, open_us, FIELD_COUNT, "us since the log was opened: first whole contribution"),
     MAY(run_log_outer_commit, close_us, FIELD_COUNT, "us since the log was opened: round closed"),
 };
+static const struct field_row contribution_rows[] = {
+    MAY(run_log_contribution, slot, FIELD_COUNT, "of the worker"),
+    MAY(run_log_contribution, tokens_to, FIELD_COUNT, "its counter at that send"),
+};
 static const struct field_row outer_end_rows[] = {
     MAY(run_log_outer_end, reason, FIELD_TEXT, "why it ended"),
     MAY(run_log_outer_end, commits, FIELD_COUNT, "of all fragments"),
@@ -448,6 +452,17 @@ static const struct event_row *find_event(const char *name, bool outer) {
     return NULL;
 }
 
+static enum status read_contributions(json_t *counted, struct run_log_outer_commit *commit, struct error *error) {
+    if (commit->counted > MESSAGE_WORKERS_MAX)
+        return error_set(error, STATUS_DATA, "counted has %" PRId64 " entries, a run has at most %d workers",
+                         commit->counted, MESSAGE_WORKERS_MAX);
+    for (size_t i = 0; i < (size_t)commit->counted; i++)
+        if (fields_read(ROWS(contribution_rows), json_array_get(counted, i), &commit->contributions[i], error) !=
+            STATUS_OK)
+            return error_prefix(error, "counted[%zu]", i);
+    return STATUS_OK;
+}
+
 static enum run_log_line read_record(json_t *object, bool outer, struct run_log_record *record, struct error *error) {
     const char *name = json_string_value(json_object_get(object, "event"));
     json_t *t_us = json_object_get(object, "t_us");
@@ -467,7 +482,10 @@ static enum run_log_line read_record(json_t *object, bool outer, struct run_log_
     record->event = (enum run_log_event)(row - event_rows);
     record->t_us = (uint64_t)json_integer_value(t_us);
     copy_text(record->t_wall, sizeof record->t_wall, t_wall ? t_wall : "");
-    if (fields_read(row->rows, row->count, object, &record->header, error) == STATUS_OK)
+    enum status status = fields_read(row->rows, row->count, object, &record->header, error);
+    if (status == STATUS_OK && record->event == RUN_LOG_OUTER_COMMIT)
+        status = read_contributions(json_object_get(object, "counted"), &record->outer_commit, error);
+    if (status == STATUS_OK)
         return RUN_LOG_LINE_RECORD;
     error_prefix(error, "%s", row->name);
     return RUN_LOG_LINE_BAD;

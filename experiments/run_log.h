@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include "base/status.h"
+#include "comms/message.h"
 
 /* What a field is in JSON, and the C member that it is read into. */
 enum field_kind {
@@ -92,7 +93,7 @@ struct run_log_header {
     char cpu[128];
     int64_t cores;
     char blas_core[RUN_LOG_WORD_BYTES];
-    int64_t blas_threads;
+    int64_t threads;
     char name[RUN_LOG_NAME_BYTES];
     int64_t parameters;
     int64_t fragments;
@@ -224,6 +225,12 @@ struct run_log_end {
     char state_hash[RUN_LOG_HASH_BYTES];
 };
 
+/* Of what a commit counts. An entry without these reads as 0. */
+struct run_log_contribution {
+    int64_t slot;
+    int64_t tokens_to; /* the worker's counter when it sent this */
+};
+
 struct run_log_outer_commit {
     int64_t fragment;
     int64_t version;
@@ -233,6 +240,7 @@ struct run_log_outer_commit {
     char state_hash[RUN_LOG_HASH_BYTES];
     int64_t open_us;
     int64_t close_us;
+    struct run_log_contribution contributions[MESSAGE_WORKERS_MAX]; /* (counted,) */
 };
 
 struct run_log_outer_end {

@@ -5,7 +5,6 @@
 #include "base/check.h"
 #include "base/options.h"
 #include "experiments/model_open.h"
-#include "model/gemm.h"
 #include "model/sample.h"
 #include "model/tokenizer.h"
 
@@ -87,7 +86,6 @@ int sample_command(int argc, char **argv) {
     int exit_code;
     if (!options_or_exit(&sample_options, argc, argv, &values, &exit_code))
         return exit_code;
-    gemm_set_threads(1);
     if (write_sample(&values, &error) != STATUS_OK) {
         fprintf(stderr, "atoll sample: %s\n", error.text);
         return status_exit_code(error.status);

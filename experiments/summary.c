@@ -58,7 +58,7 @@ const struct field_row run_summary_rows[] = {
     ROW(run_summary, parameters, FIELD_COUNT, "of the model"),
     ROW(run_summary, fragments, FIELD_COUNT, "of the model"),
     ROW(run_summary, workers, FIELD_COUNT, "workers with a log here"),
-    ROW(run_summary, steps, FIELD_COUNT, "largest step of a worker"),
+    ROW(run_summary, steps, FIELD_COUNT, "largest step of a worker, or that a commit counts"),
     ROW(run_summary, planned_steps, FIELD_COUNT, "that the run file asks for"),
     ROW(run_summary, every_steps, FIELD_COUNT, "steps between two sends of a fragment"),
     ROW(run_summary, overlap_steps, FIELD_INTEGER, "steps between send and merge, -1 = auto"),
@@ -71,7 +71,7 @@ const struct field_row run_summary_rows[] = {
     ROW(run_summary, bits_per_byte, FIELD_REAL, "held-out"),
     ROW(run_summary, loss_final, FIELD_BOOL, "of the final model"),
     ROW(run_summary, loss_step, FIELD_COUNT, "step of that evaluation"),
-    ROW(run_summary, tokens, FIELD_COUNT, "of all workers"),
+    ROW(run_summary, tokens, FIELD_COUNT, "of all workers; of one without a log here, those that commits count"),
     ROW(run_summary, tokens_per_s, FIELD_REAL, "tokens/s, sum over the workers"),
     ROW(run_summary, payload_bytes, FIELD_COUNT, "bytes up and down, mean per worker"),
     ROW(run_summary, wire_bytes, FIELD_COUNT, "bytes up and down, mean per worker"),
@@ -274,6 +274,23 @@ static void add_ledger(const struct run_node *outer, struct run_summary *summary
     summary->tokens_lost = before + (double)outer->tokens_dropped / fragments;
 }
 
+/* Of the workers without a log here: as far as their work is in commits. */
+static double tokens_of_others(const struct run_data *run) {
+    double tokens = 0;
+    for (int slot = 0; slot < MESSAGE_WORKERS_MAX; slot++) {
+        int64_t counted = 0;
+        bool is_here = false;
+        for (int i = 0; i < run->node_count; i++) {
+            const struct run_node *node = run->nodes[i];
+            if (node->is_outer && node->counted_tokens[slot] > counted)
+                counted = node->counted_tokens[slot];
+            is_here = is_here || (!node->is_outer && node->header.slot == slot);
+        }
+        tokens += is_here ? 0 : (double)counted;
+    }
+    return tokens;
+}
+
 void summary_of_run(const struct run_data *run, struct run_summary *summary) {
     memset(summary, 0, sizeof *summary);
     describe(run, summary);
@@ -288,6 +305,7 @@ void summary_of_run(const struct run_data *run, struct run_summary *summary) {
         summary->refused_updates += node->refused_updates;
         if (node->is_outer) {
             add_ledger(node, summary);
+            summary->steps = node->run_step > summary->steps ? node->run_step : summary->steps;
             continue;
         }
         struct worker_summary worker;
@@ -304,7 +322,7 @@ void summary_of_run(const struct run_data *run, struct run_summary *summary) {
         elapsed_s += worker.elapsed_s;
     }
     add_held_out(run, summary);
-    summary->tokens = to_count(tokens);
+    summary->tokens = to_count(tokens + tokens_of_others(run));
     double workers = fmax(1, run->worker_count);
     summary->payload_bytes = to_count(payload / workers);
     summary->wire_bytes = to_count(wire / workers);

@@ -58,6 +58,10 @@ static void print_run_head(const struct run_summary *run, FILE *file) {
 
 static void print_run_numbers(const struct run_summary *run, FILE *file) {
     char a[CELL_BYTES], b[CELL_BYTES];
+    if (run->workers == 0) { /* a hub's own directory: bytes and times are in the workers' logs */
+        fprintf(file, "  tokens            %" PRId64 ", that commits count; no log of a worker is here\n", run->tokens);
+        return;
+    }
     if (!run->plain) {
         fprintf(file, "  payload           %s up and down per worker, %s than bf16 data-parallel\n",
                 format_bytes(run->payload_bytes, a), format_ratio(run->ratio_payload, b));

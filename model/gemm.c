@@ -3,7 +3,6 @@
 #include <cblas.h>
 #include <stdint.h>
 #include <sys/resource.h>
-#include "base/check.h"
 #include "base/units.h"
 
 static const uint64_t THREAD_BYTES = UINT64_C(128) << 20; /* BUFFER_SIZE of OpenBLAS */
@@ -33,22 +32,18 @@ void linear_backward_weight(int rows, int inputs, int outputs, const float *dout
 
 enum status gemm_check_memory(struct error *error) {
     struct rlimit limit;
+    int threads = openblas_get_num_threads();
     char has[UNITS_TEXT_BYTES], needs[UNITS_TEXT_BYTES];
-    uint64_t needed = REST_BYTES + THREAD_BYTES * (uint64_t)gemm_threads();
+    uint64_t needed = REST_BYTES + THREAD_BYTES * (uint64_t)threads;
     if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= needed)
         return STATUS_OK;
     return error_set(error, STATUS_NO_MEMORY,
                      "a limit of this shell allows %s of address space (ulimit -v), OpenBLAS needs %s for %d threads",
-                     units_format_bytes(limit.rlim_cur, has), units_format_bytes(needed, needs), gemm_threads());
+                     units_format_bytes(limit.rlim_cur, has), units_format_bytes(needed, needs), threads);
 }
 
-void gemm_set_threads(int threads) {
-    CHECK(threads >= 1);
-    openblas_set_num_threads(threads);
-}
-
-int gemm_threads(void) {
-    return openblas_get_num_threads();
+void gemm_use_one_thread(void) {
+    openblas_set_num_threads(1);
 }
 
 const char *gemm_core_name(void) {

@@ -1,5 +1,5 @@
-/* gemm: the one door to BLAS. f32, row-major; results depend on the BLAS core and its threads, so nothing that machines share
- * may pass through here. With one BLAS thread on one machine, equal inputs give equal bits. */
+/* gemm: the one door to BLAS. f32, row-major; results depend on the BLAS core, so nothing that machines share may pass through
+ * here. On one machine, equal inputs give equal bits. */
 #ifndef ATOLL_MODEL_GEMM_H
 #define ATOLL_MODEL_GEMM_H
 
@@ -27,9 +27,9 @@ void linear_backward_weight(int rows, int inputs, int outputs, const float *dout
  * exit() waits for them: leave by _Exit. */
 MUST_USE enum status gemm_check_memory(struct error *error);
 
-/* gemm_set_threads: BLAS threads of the whole process, >= 1. Never while another thread computes. */
-void gemm_set_threads(int threads);
-int gemm_threads(void);
+/* gemm_use_one_thread: products run in the thread that calls, and as many threads as like may call. model_create has done it; who measures products
+ * without a model does it first. BLAS's own threads would collide with ours, and wait by spinning. Never while another thread computes. */
+void gemm_use_one_thread(void);
 /* The kernel that BLAS chose for this CPU ("SkylakeX") and its build line; static text. An environment may force a slow one. */
 const char *gemm_core_name(void);
 const char *gemm_config(void);

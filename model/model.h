@@ -1,6 +1,11 @@
 /* model: the narrow interface through which an island sees its transformer: add the gradients of a batch, apply the update,
  * evaluate, and reach the parameters for sync. An island on a GPU, or one of several machines, is another implementation of this
- * page, not a change of the protocol. Not thread-safe: one thread uses a model at a time. */
+ * page, not a change of the protocol. Not thread-safe: one thread uses a model at a time; the model's
+ * own threads (inner.threads) work inside its calls and sleep between them.
+ *
+ * A micro-batch is cut into passes, groups of whole windows of about 256 rows, at least two where it has two windows. Each thread takes the next pass;
+ * more threads than passes help with the update only. The cut does not depend on the threads, and what passes share is added in their order: equal
+ * inputs give equal bits for every number of threads and every shape.recompute. */
 #ifndef ATOLL_MODEL_MODEL_H
 #define ATOLL_MODEL_MODEL_H
 
@@ -22,6 +27,9 @@ struct model_options {
 /* model_memory_bytes: what model_create will take for `options`. */
 size_t model_memory_bytes(const struct model_options *options);
 
+/* Passes of a whole micro-batch: threads beyond them find no pass. */
+int model_pass_count(const struct model_options *options);
+
 /* model_product_rows: how a micro-batch is cut into products, for who measures them alone. */
 struct model_product_rows {
     int pass; /* rows of a layer's products: a group of windows, forward and backward */
@@ -29,8 +37,8 @@ struct model_product_rows {
 };
 struct model_product_rows model_product_rows(const struct model_options *options);
 
-/* model_create: takes all memory (parameters, gradients, two moments, activations of one micro-batch), initializes the
- * parameters from inner.seed. Sets the BLAS threads of the process to inner.threads. STATUS_NO_MEMORY;
+/* model_create: takes all memory (parameters, gradients, two moments, each thread's activations of one pass), starts inner.threads - 1 threads,
+ * initializes the parameters from inner.seed. Sets the BLAS threads of the process to 1. STATUS_NO_MEMORY;
  * STATUS_CONFIG when the micro-batch is too large. */
 MUST_USE enum status model_create(const struct model_options *options, struct model **model, struct error *error);
 void model_destroy(struct model *model);

@@ -1,5 +1,10 @@
 #include "model/model_settings.h"
 
+static const char *const recompute_names[] = {[RECOMPUTE_NONE] = "none",
+                                              [RECOMPUTE_ATTENTION] = "attention",
+                                              [RECOMPUTE_BLOCK] = "block",
+                                              [RECOMPUTE_BLOCK + 1] = NULL};
+
 const struct setting_row model_settings_shape[MODEL_SETTINGS_SHAPE_ROWS] = {
     {SETTING_INTEGER(struct shape, layers, 1, 512, "6", "", "transformer blocks")},
     {SETTING_INTEGER(struct shape, width, 1, 65536, "384", "", "size of the residual stream")},
@@ -16,6 +21,9 @@ const struct setting_row model_settings_shape[MODEL_SETTINGS_SHAPE_ROWS] = {
     {SETTING_REAL_ABOVE(struct shape, rope_theta, 1, 1e12, "10000", "", "base of the rotary positions")},
     {SETTING_REAL_ABOVE(struct shape, norm_eps, 0, 1, "1e-6", "", "added to the mean square in every RMSNorm")},
     {SETTING_REAL(struct shape, z_loss, 0, 1, "1e-4", "", "weight of mean(logsumexp^2) in the loss")},
+    {SETTING_CHOICE(struct shape, recompute, recompute_names, "none",
+                    "what the backward pass computes again to save memory: block = each layer"),
+     .scope = SETTING_SCOPE_NODE},
 };
 
 static const char *const tokenizer_names[] = {

@@ -23,7 +23,11 @@ struct shape {
     double rope_theta;
     double norm_eps;
     double z_loss;
+    int64_t recompute; /* enum recompute. No property of the model: what a machine pays with. A node key */
 };
+
+/* What the backward pass computes again instead of keeping it, to the same bits: nothing; attention's output; all of a layer but its input. */
+enum recompute { RECOMPUTE_NONE, RECOMPUTE_ATTENTION, RECOMPUTE_BLOCK };
 
 /* What the workers of a run have equal between two sends: the steps, or the time. */
 enum inner_pace { INNER_PACE_STEPS, INNER_PACE_TIME };
@@ -46,7 +50,7 @@ struct inner_options {
     int64_t seed;
     int64_t pace;         /* enum inner_pace; time needs quorum mode */
     uint64_t min_step_us; /* a step is drawn out to this; 0 = off. Node key */
-    int64_t threads;      /* BLAS threads of the compute thread; node key, free to differ */
+    int64_t threads;      /* that train on this machine; node key, free to differ: it changes no bit */
 };
 
 /* data: the run file's section of the corpus. */

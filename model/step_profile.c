@@ -16,9 +16,16 @@ static const char *const names[STEP_PART_COUNT] = {
     [STEP_PART_LOSS] = "loss",
     [STEP_PART_GRADIENT_NORM] = "gradient norm",
     [STEP_PART_ADAMW] = "adamw",
+    [STEP_PART_WAIT] = "waiting",
 };
 
 const char *step_part_name(enum step_part part) {
     CHECK((unsigned)part < STEP_PART_COUNT);
     return names[part];
+}
+
+void step_profile_add(struct step_profile *to, const struct step_profile *from) {
+    for (int part = 0; part < STEP_PART_COUNT; part++)
+        to->part_ns[part] += from->part_ns[part];
+    to->marks += from->marks;
 }

@@ -1,7 +1,7 @@
 /* step_profile: where the time of a training step goes. The transformer marks the end of each part; without a profile (NULL) a mark is
  * one branch. A mark costs one reading of the clock (some 30 ns), charged to the part that follows: about a thousand of them in a step
- * of 50 ms. Parts are contiguous: their sum is the time inside model_add_gradients and model_apply_update
- * (and the forward passes of model_evaluate and model_logits). */
+ * of 50 ms. Parts are contiguous: their sum is the time inside model_add_gradients and model_apply_update, of all threads together (n threads for
+ * a second are n seconds), and the forward passes of model_evaluate. */
 #ifndef ATOLL_MODEL_STEP_PROFILE_H
 #define ATOLL_MODEL_STEP_PROFILE_H
 
@@ -24,6 +24,7 @@ enum step_part {
     STEP_PART_LOSS,
     STEP_PART_GRADIENT_NORM,
     STEP_PART_ADAMW,
+    STEP_PART_WAIT, /* of a thread: for its turn, for the others' end */
     STEP_PART_COUNT,
 };
 
@@ -33,6 +34,9 @@ struct step_profile {
     uint64_t marks;
     uint64_t part_ns[STEP_PART_COUNT];
 };
+
+/* What a thread's own profile has counted, added to another. */
+void step_profile_add(struct step_profile *to, const struct step_profile *from);
 
 /* "projections dX": for tables; static text. */
 const char *step_part_name(enum step_part part);

@@ -22,7 +22,9 @@ void agreement_begin(struct agreement *agreement) {
 void agreement_publish(struct agreement *agreement, uint32_t fragment, uint64_t version,
                        const uint8_t signed_hash[MESSAGE_STATE_HASH_BYTES]) {
     CHECK(version > 0);
-    struct agreement_version *place = &fragment_of(agreement, fragment)->versions[version % AGREEMENT_VERSIONS];
+    struct agreement_fragment *f = fragment_of(agreement, fragment);
+    struct agreement_version *place = &f->versions[version % AGREEMENT_VERSIONS];
+    f->newest = version;
     memset(place, 0, sizeof *place);
     place->version = version;
     memcpy(place->signed_hash, signed_hash, sizeof place->signed_hash);
@@ -101,7 +103,14 @@ enum agreement_verdict agreement_judge(const struct agreement *agreement, uint32
 uint32_t agreement_drop(struct agreement *agreement, uint32_t fragment, const struct head *head) {
     struct agreement_fragment *f = fragment_of(agreement, fragment);
     f->dropped = *head;
+    f->newest = head->version - 1;
     return ++f->drops;
+}
+
+bool agreement_knows_end(const struct agreement *agreement, uint32_t fragment, uint64_t version) {
+    CHECK(fragment < MESSAGE_FRAGMENTS_MAX);
+    const struct agreement_fragment *f = &agreement->fragments[fragment];
+    return (f->newest > 0 || f->dropped.version > 0) && version >= f->newest;
 }
 
 bool agreement_is_dropped(const struct agreement *agreement, uint32_t fragment, const struct head *head) {

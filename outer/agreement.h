@@ -13,8 +13,8 @@
  * While that is open the outer gives nobody the fragment: for AGREEMENT_OPEN_US, or until all live members have spoken. A vote that is decided
  * later still counts: who was given the wrong state meanwhile is on a lost branch then.
  *
- * What is said is of this start; what was dropped, and how often, outlives it (agreement_begin): a worker that bears a dropped commit, since it
- * fetched it before it was dropped, must not bring it back. An outer killed right there forgets that. */
+ * What is said is of this start; what was published and dropped, and how often, outlives it (agreement_begin): what was dropped is not lost, and a
+ * worker that bears a dropped commit, since it fetched it before it was dropped, must not bring it back. An outer killed right there forgets that. */
 #ifndef ATOLL_OUTER_AGREEMENT_H
 #define ATOLL_OUTER_AGREEMENT_H
 
@@ -39,6 +39,7 @@ struct agreement_version {
 
 struct agreement_fragment {
     struct agreement_version versions[AGREEMENT_VERSIONS]; /* at version mod AGREEMENT_VERSIONS */
+    uint64_t newest;                                       /* that was published and not dropped, in any start */
     struct head dropped;                                   /* version 0 = none */
     uint32_t drops;                                        /* since a version that most agreed on */
 };
@@ -75,6 +76,8 @@ enum agreement_verdict agreement_judge(const struct agreement *agreement, uint32
 
 /* head and what follows it are dropped. How often in a row; AGREEMENT_DROPS_MAX: leave. */
 uint32_t agreement_drop(struct agreement *agreement, uint32_t fragment, const struct head *head);
+/* Records above this version are none that the run misses: this process knows that the run went no further, or that what did was dropped. */
+bool agreement_knows_end(const struct agreement *agreement, uint32_t fragment, uint64_t version);
 /* It is what was dropped, or was made on top of it. */
 bool agreement_is_dropped(const struct agreement *agreement, uint32_t fragment, const struct head *head);
 

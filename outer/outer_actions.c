@@ -99,10 +99,8 @@ static void note_expired(struct outer_run *outer, const struct round_action *act
     struct outer_session *session = &outer->sessions[action->slot];
     if (++session->expired[action->fragment] < 2)
         return;
-    snprintf(session->last_error, sizeof session->last_error,
-             "contributions of fragment %u expired %u times in a row: uploads take longer than sync.stale rounds "
-             "(%llu): raise sync.every_steps or sync.stale, or use a smaller codec",
-             action->fragment, session->expired[action->fragment], (unsigned long long)outer->machine.options.stale);
+    run_sync_say_expired(&outer->run, action->fragment, session->expired[action->fragment], session->last_error,
+                         sizeof session->last_error);
 }
 
 static void refuse_offer(struct outer_run *outer, const struct round_action *action) {

@@ -7,7 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include "base/check.h"
+#include "base/files.h"
 #include "base/log.h"
+#include "outer/run_file.h"
+
+static const char file_name[] = "advertise";
 
 /* A name becomes its first address, * the wildcard: what can be bound. */
 static enum status numeric_host(char host[TOKEN_HOST_BYTES], struct error *error) {
@@ -98,4 +103,42 @@ enum status outer_address_standby(const char *text, const struct token_address *
     standby->control_port = has_port ? (uint16_t)port : own->control_port;
     standby->bulk_port = has_port ? (uint16_t)(port + 1) : own->bulk_port;
     return status;
+}
+
+enum status outer_address_keep(const char *directory, const struct option_list *advertise, struct error *error) {
+    char path[RUN_PATH_BYTES], text[OUTER_ADDRESS_TEXT_BYTES];
+    size_t used = 0;
+    for (int i = 0; i < advertise->count; i++) {
+        size_t length = strlen(advertise->items[i]);
+        CHECK(used + length + 1 <
+              sizeof text); /* they are addresses: outer_address_advertise and outer_address_standby took them */
+        memcpy(text + used, advertise->items[i], length);
+        used += length;
+        text[used++] = '\n';
+    }
+    files_join(path, sizeof path, directory, file_name);
+    return files_write_atomic(path, text, used, 0644, error);
+}
+
+enum status outer_address_kept(const char *directory, char text[OUTER_ADDRESS_TEXT_BYTES],
+                               struct option_list *advertise, struct error *error) {
+    char path[RUN_PATH_BYTES], *rest = NULL;
+    uint8_t *bytes;
+    size_t count;
+    advertise->count = 0;
+    files_join(path, sizeof path, directory, file_name);
+    enum status status = files_read(path, OUTER_ADDRESS_TEXT_BYTES - 1, &bytes, &count, error);
+    if (status == STATUS_NOT_FOUND)
+        return STATUS_OK;
+    if (status != STATUS_OK)
+        return status;
+    memcpy(text, bytes, count + 1);
+    free(bytes);
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+        if (advertise->count == TOKEN_ADDRESSES_MAX)
+            return error_set(error, STATUS_DATA, "%s: more than %d addresses; say --advertise again", path,
+                             TOKEN_ADDRESSES_MAX);
+        advertise->items[advertise->count++] = line;
+    }
+    return STATUS_OK;
 }

@@ -2,6 +2,7 @@
 #ifndef ATOLL_OUTER_OUTER_ADDRESS_H
 #define ATOLL_OUTER_OUTER_ADDRESS_H
 
+#include "base/options.h"
 #include "base/status.h"
 #include "comms/token.h"
 
@@ -19,5 +20,16 @@ MUST_USE enum status outer_address_advertise(const char *listen_host, const char
  * (bulk is the next), or the ports of `own`. STATUS_USAGE. */
 MUST_USE enum status outer_address_standby(const char *text, const struct token_address *own,
                                            struct token_address *standby, struct error *error);
+
+enum { OUTER_ADDRESS_TEXT_BYTES = 2048 };
+
+/* outer_address_keep: what --advertise said into DIRECTORY/advertise, a line each, for the starts that do not say it. What was not said is not
+ * kept: it is found anew, since the outer may have moved. STATUS_IO. */
+MUST_USE enum status outer_address_keep(const char *directory, const struct option_list *advertise,
+                                        struct error *error);
+
+/* outer_address_kept: what is kept there; none when nothing is. The items point into `text`. STATUS_IO; STATUS_DATA: the text says what to do. */
+MUST_USE enum status outer_address_kept(const char *directory, char text[OUTER_ADDRESS_TEXT_BYTES],
+                                        struct option_list *advertise, struct error *error);
 
 #endif

@@ -64,10 +64,11 @@ static const struct option_row outer_rows[] = {
                 "control port, bulk is PORT+1; port 0 = any (default 0.0.0.0:7070)"),
     OPTION_LIST(
         struct outer_values, advertise, "advertise", 0, "HOST",
-        "the name or address that workers dial (default: as in D/join.token, else the listen host, or this machine's "
-        "first address); again, as HOST[:PORT]: where this outer may come back, at most 4 in all"),
+        "the name or address that workers dial (default: as an earlier start was told, D/advertise, else the listen "
+        "host, or this machine's first address); again, as HOST[:PORT]: where this outer may come back, at most 4 in "
+        "all"),
     OPTION_DURATION(struct outer_values, patience_us, "patience", 0, "TIME",
-                    "leave when no worker has been here for so long (default: stay, they may come back)"),
+                    "leave when no worker has been here for so long, be it that none has come yet (default: stay)"),
     OPTION_FLAG(struct outer_values, new_run, "new", 0, "begin a new run although this directory's key has led one"),
     OPTION_FLAG(struct outer_values, force, "force", 0,
                 "without its state: lead from what fewer than half of the members hold"),
@@ -212,9 +213,9 @@ static enum status restore(struct outer_run *outer, bool *found, bool *lost, str
             outer->heads[f] = restored[f].head.version > 0 ? restored[f].head : outer->genesis[f];
             if (restored[f].warning[0] != 0)
                 log_say(LOG_LEVEL_WARN, "%s", restored[f].warning);
-            struct head next = {.epoch = outer->disk.state.epoch, .version = restored[f].head.version + 1};
-            *lost = *lost || (restored[f].newest_ever > restored[f].head.version &&
-                              !agreement_is_dropped(outer->agreement, (uint32_t)f, &next));
+            uint64_t version = restored[f].head.version;
+            *lost = *lost ||
+                    (restored[f].newest_ever > version && !agreement_knows_end(outer->agreement, (uint32_t)f, version));
         }
         open_rounds(outer, restored);
         status = take_payload_rooms(outer, error);
@@ -243,20 +244,36 @@ static void choose_ports(const struct outer_run *outer, uint16_t port, struct ou
     options->bulk_port = token.addresses[0].bulk_port;
 }
 
-/* Nobody said what workers dial: what they were told at the last start. */
-static enum status choose_addresses(struct outer_run *outer, const char *listen_host, struct error *error) {
-    char path[RUN_PATH_BYTES];
-    struct token_address *first = &outer->advertised[0];
-    files_join(path, sizeof path, outer->directory, "join.token");
-    outer->advertised_count = outer_tokens_addresses(path, outer->keys.curve.public_key, outer->advertised);
-    if (outer->advertised_count == 0) {
-        outer->advertised_count = 1;
-        return outer_address_advertise(listen_host, NULL, first->host, error);
-    }
-    if (strcmp(first->host, listen_host) != 0)
-        log_say(LOG_LEVEL_INFO, "workers will dial %s, as after the last start; --advertise HOST changes that",
-                first->host);
-    return STATUS_OK;
+/* Nobody said what workers dial: what an earlier start was told, else what this machine is. */
+static enum status choose_addresses(struct outer_run *outer, const char *listen_host,
+                                    char kept[OUTER_ADDRESS_TEXT_BYTES], struct option_list *advertise,
+                                    struct error *error) {
+    enum status status = outer_address_kept(outer->directory, kept, advertise, error);
+    const char *first = advertise->count > 0 ? advertise->items[0] : NULL;
+    if (status == STATUS_OK)
+        status = outer_address_advertise(listen_host, first, outer->advertised[0].host, error);
+    if (status == STATUS_OK && first != NULL)
+        log_say(LOG_LEVEL_INFO, "workers will dial %s, as an earlier start was told; --advertise HOST changes that",
+                first);
+    return status;
+}
+
+/* A port of the last start that somebody else has by now is no reason to stand still: the token tells the new one. */
+static enum status bind_link(struct outer_run *outer, uint16_t port, struct outer_link_options *options,
+                             struct error *error) {
+    choose_ports(outer, port, options);
+    enum status status = outer_link_open(options, &outer->link, error);
+    if (status != STATUS_IO || options->control_port == port)
+        return status;
+    struct error taken = *error;
+    options->control_port = options->bulk_port = 0;
+    status = outer_link_open(options, &outer->link, error);
+    if (status == STATUS_OK)
+        log_say(LOG_LEVEL_WARN,
+                "%s; that was the port of the last start (%s/join.token), this one takes another: a worker that dials "
+                "the old one finds it with the new token (atoll worker --dir D --join TOKEN)",
+                taken.text, outer->directory);
+    return status;
 }
 
 static enum status open_link(struct outer_run *outer, const char *host, uint16_t port,
@@ -266,10 +283,10 @@ static enum status open_link(struct outer_run *outer, const char *host, uint16_t
         return status;
     admission_set_run_id(outer->admission, outer->run_id);
     struct outer_link_options options = {.host = host, .keys = &outer->keys, .admission = outer->admission};
-    choose_ports(outer, port, &options);
-    status = outer_link_open(&options, &outer->link, error);
+    status = bind_link(outer, port, &options, error);
     if (status != STATUS_OK)
         return status;
+    outer->advertised_count = advertise->count > 0 ? (uint32_t)advertise->count : 1;
     outer_link_ports(outer->link, &outer->advertised[0].control_port, &outer->advertised[0].bulk_port);
     for (int i = 1; status == STATUS_OK && i < advertise->count; i++)
         status = outer_address_standby(advertise->items[i], &outer->advertised[0], &outer->advertised[i], error);
@@ -304,12 +321,15 @@ static enum status write_token(struct outer_run *outer, struct error *error) {
     return status;
 }
 
-static enum status write_run_directory(struct outer_run *outer, struct error *error) {
+static enum status write_run_directory(struct outer_run *outer, const struct option_list *advertise,
+                                       struct error *error) {
     char path[RUN_PATH_BYTES];
     char *text = run_file_text(&outer->run, false, true);
     files_join(path, sizeof path, outer->directory, "run.yaml");
     enum status status = files_write_atomic(path, text, strlen(text), 0644, error);
     free(text);
+    if (status == STATUS_OK && advertise->count > 0)
+        status = outer_address_keep(outer->directory, advertise, error);
     return status == STATUS_OK ? write_token(outer, error) : status;
 }
 
@@ -340,7 +360,7 @@ static void begin(struct outer_run *outer, bool found, bool lost, bool again, co
 /* again: this process has led from this directory before, and holds its lock. */
 static enum status open_outer(struct outer_run *outer, const struct outer_values *values, bool again,
                               struct error *error) {
-    char host[TOKEN_HOST_BYTES], log_path[RUN_PATH_BYTES];
+    char host[TOKEN_HOST_BYTES], log_path[RUN_PATH_BYTES], kept[OUTER_ADDRESS_TEXT_BYTES];
     uint16_t port = 0;
     enum status status = float_environment_check(error);
     if (status == STATUS_OK)
@@ -349,7 +369,6 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
         status = outer_address_advertise(host, values->advertise.items[0], outer->advertised[0].host, error);
     if (status == STATUS_OK && values->advertise.count > TOKEN_ADDRESSES_MAX)
         status = error_set(error, STATUS_USAGE, "--advertise: at most %d addresses", TOKEN_ADDRESSES_MAX);
-    outer->advertised_count = (uint32_t)values->advertise.count;
     if (status == STATUS_OK)
         status = files_check_directory_name(values->directory, error);
     if (status == STATUS_OK)
@@ -373,8 +392,9 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
         status = files_lock(outer->directory, error);
     if (status == STATUS_OK)
         status = keys_open(outer->directory, &outer->keys, error);
-    if (status == STATUS_OK && values->advertise.count == 0)
-        status = choose_addresses(outer, host, error);
+    struct option_list advertise = values->advertise;
+    if (status == STATUS_OK && advertise.count == 0)
+        status = choose_addresses(outer, host, kept, &advertise, error);
     if (status != STATUS_OK)
         return status;
     outer->opened_us = clock_now_us();
@@ -397,7 +417,7 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
                       outer->directory, (unsigned long long)outer_commit_count(outer));
     if (status != STATUS_OK)
         return status;
-    status = open_link(outer, host, port, &values->advertise, error);
+    status = open_link(outer, host, port, &advertise, error);
     if (status == STATUS_OK)
         status = log_open(&outer->log, log_path, error); /* last: what fails before leaves no run behind */
     if (status != STATUS_OK)
@@ -413,7 +433,7 @@ static enum status open_outer(struct outer_run *outer, const struct outer_values
     log_say(LOG_LEVEL_INFO, "run %s: %zu parameters in %d fragments, waiting for %lld workers on %s ports %u and %u",
             outer->run.name, outer->table.parameter_count, outer->fragments.count, (long long)outer->run.workers, host,
             outer->advertised[0].control_port, outer->advertised[0].bulk_port);
-    status = write_run_directory(outer, error);
+    status = write_run_directory(outer, &advertise, error);
     if (status == STATUS_OK)
         begin(outer, found, lost, again, values);
     return status;
@@ -435,8 +455,6 @@ static void turn(struct outer_run *outer, struct link_event *event) {
     if (late) {
         log_say(LOG_LEVEL_WARN, "this process stood still for %.1f s: hearing the members before judging them",
                 (double)(now_us - outer->turned_us) / 1e6);
-        for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
-            outer->sessions[slot].heard_us = now_us;
         if (now_us - outer->turned_us >= LONG_US)
             outer->stood_still_us = now_us;
         outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_LATE, .late_us = now_us - outer->turned_us});
@@ -466,9 +484,17 @@ static void turn(struct outer_run *outer, struct link_event *event) {
         outer_feed(outer, (struct round_event){.kind = ROUND_EVENT_TICK});
 }
 
+/* Also who has not come to be a member yet: it may have much to read first. */
+static bool is_anybody_here(const struct outer_run *outer) {
+    for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
+        if (outer->sessions[slot].connected)
+            return true;
+    return false;
+}
+
 static void watch_for_solitude(struct outer_run *outer) {
     uint64_t now_us = clock_now_us();
-    if (!outer->machine.started || members_connected(&outer->machine.members) > 0) {
+    if (is_anybody_here(outer)) {
         outer->alone_since_us = 0;
         return;
     }
@@ -481,9 +507,10 @@ static void watch_for_solitude(struct outer_run *outer) {
         outer->leaving = true;
     } else if (alone_us >= outer->patience_us) {
         outer->end_status = STATUS_AGAIN;
-        snprintf(outer->end_reason, sizeof outer->end_reason, "all workers are gone");
+        snprintf(outer->end_reason, sizeof outer->end_reason,
+                 outer->next_session > 0 ? "all workers are gone" : "no worker has come");
         outer->leaving = true;
-    } else if (now_us >= outer->alone_said_us + ALONE_SAY_US) {
+    } else if (outer->machine.started && now_us >= outer->alone_said_us + ALONE_SAY_US) {
         outer->alone_said_us = now_us;
         log_say(LOG_LEVEL_WARN, "no worker is here; the run goes on when one comes back");
     }

@@ -77,6 +77,16 @@ static void hold_newcomer(struct outer_run *outer, const struct link_peer *peer,
         return;
     }
     *place = (struct outer_registering){.waits = true, .peer = *peer, .request = *request};
+    log_say(LOG_LEVEL_INFO, "newcomer %s waits: this outer hears first who comes back to its run", request->name);
+}
+
+/* Who hung up meanwhile takes no slot, and no use of its token. */
+static bool is_still_there(struct outer_run *outer, const struct outer_registering *newcomer) {
+    struct message ping = {.type = MESSAGE_PING};
+    if (outer_link_send(outer->link, &newcomer->peer, &ping) != STATUS_UNREACHABLE)
+        return true;
+    log_say(LOG_LEVEL_INFO, "newcomer %s hung up before it was let in", newcomer->request.name);
+    return false;
 }
 
 void outer_register_waiting(struct outer_run *outer, uint64_t now_us) {
@@ -85,7 +95,8 @@ void outer_register_waiting(struct outer_run *outer, uint64_t now_us) {
     for (int i = 0; i < MESSAGE_WORKERS_MAX; i++)
         if (outer->registering[i].waits) {
             outer->registering[i].waits = false;
-            register_now(outer, &outer->registering[i].peer, &outer->registering[i].request);
+            if (is_still_there(outer, &outer->registering[i]))
+                register_now(outer, &outer->registering[i].peer, &outer->registering[i].request);
         }
 }
 

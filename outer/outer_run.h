@@ -175,9 +175,9 @@ struct outer_run {
     uint64_t foreign_sessions; /* messages of old or foreign sessions, dropped */
     uint64_t refused_offers;
     uint64_t refused_updates; /* of those: not finite, or far too large */
-    uint64_t patience_us;     /* how long to stay when all workers are gone; UINT64_MAX = for ever */
+    uint64_t patience_us;     /* how long to stay when nobody is here; UINT64_MAX = for ever */
     uint64_t alone_said_us;
-    uint64_t alone_since_us; /* started, but nobody connected since; 0 = somebody is */
+    uint64_t alone_since_us; /* nobody connected since; 0 = somebody is */
     bool leaving;
     struct {              /* what is dropped at the end, whereupon this outer starts over */
         uint64_t version; /* this one and all later ones; 0 = nothing */

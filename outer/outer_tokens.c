@@ -29,16 +29,6 @@ static bool is_still_good(struct admission *admission, const struct token *token
            row.expires_s == token->expires_s && row.expires_s > wall_s + TTL_S / 2 && row.expires_s <= wall_s + TTL_S;
 }
 
-uint32_t outer_tokens_addresses(const char *path, const uint8_t outer_key[MESSAGE_KEY_BYTES],
-                                struct token_address addresses[TOKEN_ADDRESSES_MAX]) {
-    struct token found;
-    if (!files_exists(path) || token_read(path, &found, NULL) != STATUS_OK ||
-        memcmp(found.outer_key, outer_key, sizeof found.outer_key) != 0)
-        return 0;
-    memcpy(addresses, found.addresses, sizeof found.addresses);
-    return found.address_count;
-}
-
 enum status outer_tokens_join(struct admission *admission, const struct token *blank, uint32_t uses, const char *path,
                               uint64_t wall_s, struct token *token, struct error *error) {
     struct token found;

@@ -15,11 +15,6 @@
 MUST_USE enum status outer_tokens_join(struct admission *admission, const struct token *blank, uint32_t uses,
                                        const char *path, uint64_t wall_s, struct token *token, struct error *error);
 
-/* outer_tokens_addresses: what workers are told to dial by the token in `path`: so many addresses; 0: there is none that can be read and is of
- * this key. Its age and uses do not matter. */
-uint32_t outer_tokens_addresses(const char *path, const uint8_t outer_key[MESSAGE_KEY_BYTES],
-                                struct token_address addresses[TOKEN_ADDRESSES_MAX]);
-
 /* {"ttl_s": 86400, "uses": N}, both optional -> {"token": "atoll1...", "id", "state", "uses", "used", "expires_s", "left_s"}
  * blank: outer key, run name and addresses are set. default_uses: where the admin names none. */
 json_t *outer_tokens_create(struct admission *admission, const struct token *blank, uint32_t default_uses,

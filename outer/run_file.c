@@ -421,6 +421,13 @@ uint64_t run_sync_stale(const struct run_file *run) {
     return run->sync.overlap_steps == SYNC_OVERLAP_AUTO ? 2 : 0;
 }
 
+void run_sync_say_expired(const struct run_file *run, uint32_t fragment, uint32_t times, char *text, size_t bytes) {
+    snprintf(text, bytes,
+             "contributions of fragment %u expired %u times in a row: uploads take longer than sync.stale rounds "
+             "(%llu): raise sync.every_steps or sync.stale, or use a smaller codec",
+             fragment, times, (unsigned long long)run_sync_stale(run));
+}
+
 uint64_t run_sync_drift(const struct run_file *run) {
     if (run->sync.overlap_steps != SYNC_OVERLAP_AUTO)
         return (uint64_t)run->sync.overlap_steps;

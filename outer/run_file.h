@@ -3,7 +3,7 @@
  *
  * Run-wide keys (model, data.tokenizer, data.parts, inner, sync, outer, eval, workers, name) are equal on all nodes: WELCOME carries the
  * outer's. Their canonical text is hashed and compared in HELLO, but for those with which a run may be continued (inner.steps, eval):
- * the hash is part of the run's identity. Node keys (data.train, data.val, data.dtype, inner.threads, inner.min_step_time, outer.link,
+ * the hash is part of the run's identity. Node keys (model.recompute, data.train, data.val, data.dtype, inner.threads, inner.min_step_time, outer.link,
  * link, checkpoint, worker) are free to differ. */
 #ifndef ATOLL_OUTER_RUN_FILE_H
 #define ATOLL_OUTER_RUN_FILE_H
@@ -123,6 +123,9 @@ uint32_t run_sync_quorum(const struct run_file *run, uint32_t live);
  * for the version before it; ROUND_STALE_QUORUM with a quorum that is not all: what expires is not lost, only sent again with a newer base,
  * so that who takes longer than that many rounds to send never counts; else 2: nobody who is here is passed by. */
 uint64_t run_sync_stale(const struct run_file *run);
+
+/* What people are told when contributions of a fragment expired so many times in a row. */
+void run_sync_say_expired(const struct run_file *run, uint32_t fragment, uint32_t times, char *text, size_t bytes);
 
 /* Training waits so many steps after the oldest send without a commit: overlap_steps when that is a number; else drift, where auto is
  * every_steps - 1. */

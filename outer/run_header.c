@@ -25,8 +25,8 @@ json_t *run_header_json(const struct run_header *header) {
     int64_t tokens_per_step = run->inner.batch_per_worker * run->inner.accumulate * run->model.context;
     json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:I, s:o, s:s, s:I, s:s, s:I, s:o}", "schema", LOG_SCHEMA, "run_id",
                              run_id, "role", header->role, "node", header->node, "slot", (json_int_t)header->slot,
-                             "build", log_build_json(), "blas_core", gemm_core_name(), "blas_threads",
-                             (json_int_t)gemm_threads(), "name", run->name, "parameters",
+                             "build", log_build_json(), "blas_core", gemm_core_name(), "threads",
+                             (json_int_t)run->inner.threads, "name", run->name, "parameters",
                              (json_int_t)header->table->parameter_count, "fragments", fragments_json(header->copy));
     json_object_update_new(json, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "workers", (json_int_t)run->workers,
                                            "steps", (json_int_t)run->inner.steps, "tokens_per_step",

@@ -5,7 +5,6 @@
 #include <time.h>
 #include "base/arena.h"
 #include "base/clock.h"
-#include "model/gemm.h"
 
 uint64_t inner_loop_tokens_per_step(const struct run_file *run) {
     return (uint64_t)(run->inner.batch_per_worker * run->inner.accumulate * run->model.context);
@@ -28,7 +27,6 @@ static enum status open_data(struct inner_loop *loop, uint32_t slot, struct erro
 enum status inner_loop_open(struct inner_loop *loop, const struct run_file *run, struct log *log, uint32_t slot,
                             struct evaluate_hook hook, struct error *error) {
     *loop = (struct inner_loop){.run = run, .log = log, .hook = hook, .loss = NAN};
-    gemm_set_threads((int)run->inner.threads);
     enum status status = open_data(loop, slot, error);
     if (status != STATUS_OK)
         return status;

@@ -1,4 +1,5 @@
-/* island: what the two halves of `atoll worker` share; private to island_join.c (into the run) and worker_daemon.c (from there on). */
+/* island: what the two halves of `atoll worker` share; private to island_join.c (into the run) and worker_daemon.c (from there on). Only
+ * experiments/bench_island.c, a worker that does not train, also comes into a run this way. */
 #ifndef ATOLL_WORKER_ISLAND_H
 #define ATOLL_WORKER_ISLAND_H
 

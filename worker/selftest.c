@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 #include "base/bytes.h"
 #include "base/check.h"
@@ -249,13 +250,8 @@ static bool do_step(struct selftest *t, struct state_hash *hash) {
     memset(model_moment2(model), 0, bytes);
     model_set_update_count(model, 0);
 
-    int threads = gemm_threads();
-    if (threads != t->threads)
-        gemm_set_threads(t->threads);
     double loss = model_add_gradients(model, windows, WINDOWS, CONTEXT, 1);
     struct update_result update = model_apply_update(model, 1e-3f, true);
-    if (threads != t->threads)
-        gemm_set_threads(threads);
 
     if (failpoint_hit("worker.selftest.flip") != 0) /* once a step: the two of selftest_open are hits 1 and 2 */
         ((uint8_t *)model_moment1(model))[bytes / 2] ^= 1;
@@ -273,7 +269,7 @@ static enum status check_step(struct selftest *t, struct error *error) {
     hash_text(&hash, found);
     return error_set(error, STATUS_DATA,
                      "this machine's arithmetic gave two different results for the same step: %zu parameters, %d "
-                     "tokens, %d BLAS threads, expected %s, found %s; memory or CPU is not sound (or overclocked): "
+                     "tokens, %d threads, expected %s, found %s; memory or CPU is not sound (or overclocked): "
                      "this worker stops",
                      model_tensors(t->model)->parameter_count, WINDOWS * CONTEXT, t->threads, expected, found);
 }
@@ -288,13 +284,13 @@ static enum status record_step(struct selftest *t, struct error *error) {
 
 /* ---- */
 
-enum status selftest_open(struct selftest **selftest, struct error *error) {
+enum status selftest_open(int threads, struct selftest **selftest, struct error *error) {
     struct selftest *t = calloc(1, sizeof *t);
     if (t == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for the self-test");
     struct model_options with_threads = options;
-    t->threads = gemm_threads();
-    with_threads.inner.threads = t->threads;
+    t->threads = threads;
+    with_threads.inner.threads = threads;
     enum status status = model_create(&with_threads, &t->model, error);
     if (status == STATUS_OK)
         status = check_computations(t, error);
@@ -338,8 +334,9 @@ int selftest_command(void) {
     struct selftest *t = NULL;
     struct error error;
     char what[128];
-    printf("BLAS core %s, %d threads\n", gemm_core_name(), gemm_threads());
-    enum status status = selftest_open(&t, &error);
+    int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    printf("BLAS core %s, %d threads\n", gemm_core_name(), cores);
+    enum status status = selftest_open(cores, &t, &error);
     if (status == STATUS_OK) {
         snprintf(what, sizeof what, "%d computations with the hashes of every machine", COMPUTATION_COUNT);
         status = run_rounds(t, check_computations, what, &error);

@@ -4,8 +4,8 @@
  *   fixed computations   codecs, outer step, merge, mean over fixed values: the same bytes on every machine, and so
  *                        the same hashes, which stand in selftest.c
  *   recorded step        one training step of a small model of its own: forward, backward, AdamW. BLAS gives other
- *                        bits on other CPUs and thread counts, so that its hash is recorded at the start and compared
- *                        within this process only
+ *                        bits on other CPUs, so that its hash is recorded at the start and compared within this
+ *                        process only
  *
  * What it cannot find: a machine that errs in the same way each time in the recorded step, or not while it is tested.
  * Knows nothing of the run. */
@@ -16,15 +16,14 @@
 
 struct selftest;
 
-/* selftest_open: does everything once and the step twice, and records its hash. Call it in the compute thread, behind
- * the run's model: the BLAS threads in force now are those of the recorded step from now on, whatever others set
- * later. Takes 5 MB, about 20 ms. STATUS_DATA: as selftest_run, and this worker must not start. STATUS_CONFIG:
+/* selftest_open: does everything once and the step twice, and records its hash. The step is done by `threads` >= 1 threads,
+ * so that it comes by the cores that train; they change no bit. Takes 5 MB, about 20 ms. STATUS_DATA: as selftest_run, and this worker must not start. STATUS_CONFIG:
  * float_environment_check. STATUS_NO_MEMORY. */
-MUST_USE enum status selftest_open(struct selftest **selftest, struct error *error);
+MUST_USE enum status selftest_open(int threads, struct selftest **selftest, struct error *error);
 void selftest_close(struct selftest *selftest); /* NULL is fine */
 
 /* selftest_run: everything again, about 5 ms (one core of an Intel Xeon), between two steps of the compute thread;
- * the run's model, gradients and BLAS threads stay as they are. STATUS_DATA: another result than recorded, or than on
+ * the run's model and gradients stay as they are. STATUS_DATA: another result than recorded, or than on
  * every machine; the text holds both hashes: say it to the outer and the log, and stop the worker without
  * sending what it has trained since. STATUS_CONFIG: this thread's float environment was changed. */
 MUST_USE enum status selftest_run(struct selftest *selftest, struct error *error);

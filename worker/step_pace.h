@@ -6,25 +6,39 @@
  *     clock       100 101 102 103 104 105 106 107 108 109 110        a fragment is due at 110, stride 4
  *     own step    101             105             110                each is one inner step; the weight of the send is its tokens
  *
- * A due step that no commit has passed is never skipped: the inner step whose end lies nearest to it takes its number. An island that keeps
- * up (stride at most 1) skips nothing but what a commit has passed. */
+ * A due step that no commit has passed is never skipped: the first inner step that ends when the clock is there takes its number. None
+ * takes it earlier: a quorum of slow islands would hurry the clock. An island that keeps up skips nothing but what a commit has passed.
+ *
+ * The clock is the fastest member's real work: the tokens that commits count for it, in inner steps, and their rate. It is not R and R's rate:
+ * where R has risen by numbers that all skipped (a burst of commits after an outage of the outer), those would say that the run is fast, all
+ * would skip more, and the run would end untrained. */
 #ifndef ATOLL_WORKER_STEP_PACE_H
 #define ATOLL_WORKER_STEP_PACE_H
 
 #include <stdint.h>
+#include "comms/message.h"
 
-struct step_pace {
-    double own_us;    /* of one inner step here, smoothed; 0 = none yet */
-    double passed_us; /* so much time for so many steps of the run clock, older ones weighing less; 0 = not known yet */
+/* What commits have counted for one member. */
+struct step_pace_member {
+    uint64_t applied; /* tokens, of the fragment that is furthest */
+    uint64_t seen_us; /* when that was new; 0 = not by a commit that was new when it came */
+    double reached;   /* its work as a number of the run clock, at most R */
+    double passed_us; /* so much time for so many steps, older ones weighing less; 0 = not known yet */
     double passed_steps;
-    uint64_t run_step; /* R, and when it was seen first; 0 = not by a commit that was new when it came */
-    uint64_t run_step_us;
 };
 
-/* An inner step took so long (without waiting). */
-void step_pace_note_own(struct step_pace *pace, uint64_t took_us);
-/* A commit of this run_step is here; a run_step that is not larger than before is nothing new. */
-void step_pace_note_run(struct step_pace *pace, uint64_t run_step, uint64_t now_us);
+struct step_pace {
+    double own_us;        /* of one inner step here, smoothed; 0 = none yet */
+    uint64_t step_tokens; /* of one inner step, here and everywhere; 0 = not known yet */
+    uint64_t run_step;    /* R, and when it was seen first; 0 = not by a commit that was new when it came */
+    uint64_t run_step_us;
+    struct step_pace_member members[MESSAGE_WORKERS_MAX]; /* by slot */
+};
+
+/* An inner step of so many tokens took so long (without waiting). */
+void step_pace_note_own(struct step_pace *pace, uint64_t took_us, uint64_t tokens);
+/* A commit is here: its run_step and totals. What is not larger than before is nothing new. */
+void step_pace_note_commit(struct step_pace *pace, const struct commit *commit, uint64_t now_us);
 /* It has caught up with a run: the commits seen until now came faster than they were made. */
 void step_pace_caught_up(struct step_pace *pace);
 /* The number to go on from (the next inner step is one more). step: the own one; due: the first due step after it that no commit has passed

@@ -333,7 +333,7 @@ static void on_differs(struct sync_thread *sync, uint32_t f, const struct state_
 void sync_note_run_locked(struct sync_thread *sync, const struct commit *commit) {
     if (commit->run_step > sync->run_step)
         sync->run_step = commit->run_step;
-    step_pace_note_run(&sync->step_pace, commit->run_step, clock_now_us());
+    step_pace_note_commit(&sync->step_pace, commit, clock_now_us());
     for (uint32_t i = 0; i < commit->total_count; i++) {
         const struct total *total = &commit->totals[i];
         if (total->applied > sync->applied_to[total->slot])

@@ -13,6 +13,7 @@
 enum {
     METER_US = 100000,
     REPORT_US = 1000000,
+    UNHEARD_US = 1000000,
     SILENCE_US = 10000000,
     RELINK_US = 2000000,
     RECOVER_TURN_US = 20000,
@@ -150,6 +151,17 @@ static void mind_silence(struct sync_thread *sync, uint64_t now_us) {
     uint64_t since_us = sync->heard_us > sync->hello_us ? sync->heard_us : sync->hello_us;
     if (sync->connected && now_us > since_us + SILENCE_US)
         dial_anew(sync, "the outer is silent");
+}
+
+/* For who waits for the outer. Judged behind what has arrived: this thread may have been busy for long. */
+static void note_unheard(struct sync_thread *sync, uint64_t now_us) {
+    bool unheard = now_us > sync->heard_us + UNHEARD_US;
+    pthread_mutex_lock(&sync->lock);
+    if (unheard != sync->unheard) {
+        sync->unheard = unheard;
+        sync_changed_locked(sync);
+    }
+    pthread_mutex_unlock(&sync->lock);
 }
 
 /* Bytes were asked for and none come, although the outer pings: the bulk link is half open. An outer with a cap of its own (outer.link) may
@@ -295,15 +307,14 @@ static void on_members(struct sync_thread *sync, uint32_t evaluator_slot, bool s
 
 /* Once may be an absence. Who never counts has to hear of it. */
 static void note_expired(struct sync_thread *sync, uint32_t f) {
+    char text[MESSAGE_TEXT_BYTES];
     uint64_t now_us = clock_now_us();
     uint32_t times = ++sync->uploads[f].expired;
     if (times < 2 || (sync->expired_said_us != 0 && now_us < sync->expired_said_us + EXPIRED_SAID_US))
         return;
     sync->expired_said_us = now_us;
-    log_say(LOG_LEVEL_WARN,
-            "contributions of fragment %u expired %u times in a row: uploads take longer than sync.stale rounds "
-            "(%llu): raise sync.every_steps or sync.stale, or use a smaller codec",
-            f, times, (unsigned long long)run_sync_stale(sync->options.run));
+    run_sync_say_expired(sync->options.run, f, times, text, sizeof text);
+    log_say(LOG_LEVEL_WARN, "%s", text);
 }
 
 static void on_offer_refused(struct sync_thread *sync, const struct message_offer_refused *refused) {
@@ -607,6 +618,7 @@ void *sync_net_main(void *argument) {
                 break;
             on_event(sync, event);
         }
+        note_unheard(sync, clock_now_us());
         mind_silence(sync, clock_now_us());
         consider_relink(sync, clock_now_us());
     }

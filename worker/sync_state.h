@@ -75,6 +75,7 @@ struct sync_thread {
     bool joined;                             /* JOINED was said in this process: it holds, or held, what the run did */
     bool returning;                  /* JOINED was said, and the compute thread has not looked at the run clock since */
     bool drained;                    /* DRAIN came */
+    bool unheard;                    /* the outer says nothing, be it that there is no link */
     struct sync_continued continued; /* as the newest WELCOME says */
     bool continued_news;             /* the compute thread has not taken them yet */
     bool goes_on;                    /* among them: more steps */

@@ -175,17 +175,19 @@ bool sync_thread_is_ended(struct sync_thread *sync) {
     return is;
 }
 
-/* The first due step at which this island has something to send, and that no commit has passed. */
+/* The first due step at which this island has something to send, and that no commit has passed; with nothing to send the first such step of
+ * any fragment: while all is in flight, the outer may be away. */
 static uint64_t open_due(const struct sync_machine *machine) {
     const struct schedule *schedule = &machine->options.schedule;
-    uint64_t open = UINT64_MAX;
+    uint64_t open = UINT64_MAX, any = UINT64_MAX;
     for (uint32_t f = 0; f < schedule->fragments; f++) {
         uint64_t passed = machine->fragments[f].run_step;
         uint64_t due = schedule_next_due(schedule, f, passed > machine->step ? passed : machine->step);
+        any = due < any ? due : any;
         if (!machine->fragments[f].record.active && due < open)
             open = due;
     }
-    return open;
+    return open != UINT64_MAX ? open : any;
 }
 
 uint64_t sync_thread_run_clock(struct sync_thread *sync) {
@@ -475,7 +477,7 @@ static bool anything_ready_locked(const struct sync_thread *sync) {
 bool sync_thread_catch_up(struct sync_thread *sync) {
     uint64_t waited_us = 0;
     pthread_mutex_lock(&sync->lock);
-    bool wait = false; /* a merge was due when the checkpoint was taken: no step before it */
+    bool wait = sync->trained == 0; /* a merge may have been due when the checkpoint was taken: no step before it */
     while ((!sync->joined || wait) && !sync->finished && !sync->stopped && !is_told_to_leave(sync)) {
         struct sync_actions actions;
         actions.count = 0;
@@ -503,7 +505,7 @@ bool sync_thread_step(struct sync_thread *sync, const struct sync_stepped *stepp
     sync->telemetry.step = stepped->step;
     sync->telemetry.loss = stepped->loss;
     sync->trained += stepped->tokens;
-    step_pace_note_own(&sync->step_pace, stepped->took_us);
+    step_pace_note_own(&sync->step_pace, stepped->took_us, stepped->tokens);
     while (!sync->stopped) {
         struct sync_actions actions;
         actions.count = 0;
@@ -575,7 +577,7 @@ static bool anything_in_flight_locked(const struct sync_thread *sync) {
 void sync_thread_drain(struct sync_thread *sync, uint64_t timeout_us) {
     uint64_t until_us = clock_now_us() + timeout_us;
     pthread_mutex_lock(&sync->lock);
-    while (!sync->stopped && anything_in_flight_locked(sync) && clock_now_us() < until_us) {
+    while (!sync->stopped && !sync->unheard && anything_in_flight_locked(sync) && clock_now_us() < until_us) {
         struct sync_actions actions;
         actions.count = 0;
         uint64_t seen = sync->changes;

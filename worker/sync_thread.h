@@ -100,7 +100,7 @@ void sync_thread_merge_now(struct sync_thread *sync);
 /* Training is over: resolve, send what is unsent, wait until the outer says that all versions are final. False: stop, or there are more steps. */
 bool sync_thread_finish(struct sync_thread *sync);
 
-/* SIGTERM, DRAIN: wait for the fate of what is in flight, at most timeout_us. */
+/* SIGTERM, DRAIN: wait for the fate of what is in flight, at most timeout_us, and only while the outer is heard. */
 void sync_thread_drain(struct sync_thread *sync, uint64_t timeout_us);
 
 /* The outer said DRAIN: somebody wants this worker out; `reason` is what it said. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/files.h"
 #include "base/units.h"
 #include "model/tokenizer.h"
@@ -45,7 +46,7 @@ static const struct option_row worker_rows[] = {
     OPTION_TEXT(struct worker_values, name, "name", 0, "NAME",
                 "what the outer and the logs call it (default: the directory's name)"),
     OPTION_LIST(struct worker_values, set, "set", 0, "KEY=VALUE",
-                "change one node key: inner.threads, link.up, link.down, checkpoint.every"),
+                "change one node key: inner.threads, model.recompute, link.up, link.down"),
     OPTION_FLAG(struct worker_values, selftest, "selftest", 0, "test this machine's arithmetic, and leave"),
     OPTION_END,
 };
@@ -125,7 +126,7 @@ static enum status open_island(struct island *island, struct error *error) {
     if (status == STATUS_OK)
         status = outer_copy_open(&island->copy, &island->fragments, run, model_parameters(island->loop.model), error);
     if (status == STATUS_OK)
-        status = selftest_open(&island->selftest, error);
+        status = selftest_open((int)island->run.inner.threads, &island->selftest, error);
     if (status != STATUS_OK)
         return status;
     struct run_header header = {.role = "worker",
@@ -344,6 +345,7 @@ static enum status train(struct island *island, bool *complete, struct error *er
     const struct run_file *run = &island->run;
     struct evaluation evaluation;
     enum status status = STATUS_OK;
+    failpoint_hit("worker.train.begin");
     while (!is_leaving(island) && !sync_thread_is_ended(island->sync)) {
         (void)take_continued(island);
         uint64_t last = (uint64_t)run->inner.steps, every = (uint64_t)run->eval.every_steps;

@@ -6,20 +6,24 @@ test_begin bench_smoke "$@"
 QUIET=1
 cd "$WORK"
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+export TMPDIR=$WORK
 
 # ---- help and mistakes ----
 run_command 10 help "$ATOLL" bench --help
 equal "help: exit code" 0 "$EXIT_CODE"
-for part in gemm ops step codec outer; do says "help explains $part" help.out "^$part +[a-z]"; done
+for part in gemm ops step codec outer sync; do says "help explains $part" help.out "^$part +[a-z]"; done
 refused "no name" 64 "atoll bench: NAME is missing" none "$ATOLL" bench
 refused "misspelled name" 64 "^atoll bench: 'stpe' is no benchmark \(did you mean 'step'\?\)$" stpe "$ATOLL" bench stpe
-refused "far from any name" 64 "'velocity' is no benchmark; expected gemm, ops, step, codec, outer or all" far "$ATOLL" bench velocity
+refused "far from any name" 64 "'velocity' is no benchmark; expected gemm, ops, step, codec, outer, sync or all" far "$ATOLL" bench velocity
 refused "unknown size" 64 "huge.*tiny.*small.*large.*smoke.*all" size "$ATOLL" bench step --size huge
 refused "no thread" 64 "'0' is not a whole number from 1 to 64" threads "$ATOLL" bench step --threads 0
 refused "no round" 64 "'0' is not a whole number from 1 to 99" rounds "$ATOLL" bench step --repeats 0
+refused "junk parameters" 64 "--parameters: '12X' is not a number such as 200M" parameters "$ATOLL" bench sync --parameters 12X
+refused "parameters of another part" 64 "--parameters is of sync, found with step" others "$ATOLL" bench step --parameters 1M
+refused "a key that is none" 78 "sync.codec_upp" key "$ATOLL" bench sync --size smoke --set sync.codec_upp=f32
 refused "a place that does not exist" 74 "absent/out.json" place "$ATOLL" bench gemm --size smoke --json absent/out.json
 check "and nothing was measured first" test "$(grep -c 'gemm smoke' place.err)" = 0
-for name in none stpe far size threads rounds; do
+for name in none stpe far size threads rounds parameters others; do
     equal "one line of error: $name" 1 "$(wc -l <$name.err)"
 done
 
@@ -34,7 +38,7 @@ fields() {
     wanted=$(printf '%s\n' "$@" | sort | xargs)
     equal "fields of $text" "$wanted" "$(jq -r "[$filter | keys] | unique | .[] | join(\" \")" all.json)"
 }
-fields "the report" . bench codec complete gemm machine ops outer repeats schema size step threads warnings
+fields "the report" . bench codec complete gemm machine ops outer repeats schema size step sync threads warnings
 fields "the machine" .machine blas_config blas_core compiler cores cpu load t_wall vector_level version
 fields "gemm" '.gemm[]' gflops products scaling size threads
 fields "a product" '.gemm[].products[]' gflops inputs outputs per_step product rows
@@ -48,16 +52,23 @@ fields "a codec" '.codec[].codecs[]' bytes_per_parameter codec formula_bytes_per
 fields "an operation" '.codec[].codecs[].operations[]' gb_per_s limit limit_gb_per_s operation share
 fields "outer" '.outer[]' nesterov parameters size state_hash
 fields "an outer operation" '.outer[] | .nesterov[], .state_hash' gb_per_s limit limit_gb_per_s share threads
+fields "sync" '.sync[]' bare_gb_per_s chunk_bytes codec_down codec_up down_bytes fragments gb_per_s node outer outer_bound_bytes \
+    outer_peak_bytes parameters seconds size state_hash_ns up_bytes worker workers
+fields "a node" '.sync[] | .worker, .outer, .node' bare_ns beyond_ns cpu_ns
 equal "the report is whole" "true all smoke 2 7" "$(jq -r '[.complete, .bench, .size, .threads, .repeats] | join(" ")' all.json)"
 equal "every summary is in order and above zero" true \
-    "$(jq '[.. | objects | select(has("median")) | .min > 0 and .min <= .median and .median <= .max] | all and length > 100' all.json)"
+    "$(jq 'del(.sync[][].beyond_ns?) | [.. | objects | select(has("median")) | .min > 0 and .min <= .median and .median <= .max] | all and length > 100' all.json)"
 equal "threads of gemm, step, outer" "1 2 1 2 1 2" \
     "$(jq -r '[.gemm[0].threads[], .step[].threads, .outer[0].nesterov[].threads] | join(" ")' all.json)"
-equal "all parts of a step" 14 "$(jq '.step[0].parts | length' all.json)"
+equal "all parts of a step" 15 "$(jq '.step[0].parts | length' all.json)"
 equal "all products, forward and backward" "dW dX forward" "$(jq -r '[.gemm[0].products[].product] | unique | join(" ")' all.json)"
 equal "all passes" 11 "$(jq '.ops[0].ops | length' all.json)"
 equal "all codecs" "f32 bf16 int8 int4 e3m0" "$(jq -r '[.codec[0].codecs[].codec] | join(" ")' all.json)"
 equal "bytes per parameter are the formula's" true "$(jq '[.codec[0].codecs[] | .bytes_per_parameter == .formula_bytes_per_parameter] | all' all.json)"
+# 2 layers of 4 x 32 x 32 + 3 x 32 x 64 + 2 x 32 + 2 x 16, the embedding, the last norm; 4 bytes each; 3 workers and an outer
+equal "bytes of a sync" "28896 2 115584 115584 3 f32" \
+    "$(jq -r '.sync[0] | [.parameters, .fragments, .up_bytes, .down_bytes, .workers, .codec_up] | join(" ")' all.json)"
+equal "nothing is left of it" 0 "$(find . -maxdepth 1 -name 'atoll-bench.*' | wc -l)"
 # 2 layers of 4 x 32 x 32 + 3 x 32 x 64 parameters, a head of 256 x 32; 128 tokens: 6 x 28672 x 128 + 12 x 2 x 32 x 32 x 128 / 2
 equal "operations of a step" 23592960 "$(jq '.step[0].flops_per_step' all.json)"
 equal "parts add up to the step" true "$(jq '[.step[].parts_sum_share.median | . > 0.9 and . < 1.05] | all' all.json)"
@@ -66,7 +77,7 @@ equal "scaling is of two threads" "number null" "$(jq -r '[.step[1].scaling_shar
 # ---- the table says the same ----
 says "table: machine" all.out "^machine +[^ ].*cores, load [0-9.]+$"
 says "table: BLAS" all.out "^BLAS +core [A-Za-z0-9]+, OpenBLAS"
-for heading in "gemm smoke:" "ops smoke, 1 thread:" "step smoke, 1 thread:" "step smoke, 2 threads:" "codec smoke, 1 thread:" "outer smoke:"; do
+for heading in "gemm smoke:" "ops smoke, 1 thread:" "step smoke, 1 thread:" "step smoke, 2 threads:" "codec smoke, 1 thread:" "outer smoke:" "sync smoke:"; do
     says "table: $heading" all.out "^$heading"
 done
 tokens=$(jq '.step[0].tokens_per_s.median | round' all.json)
@@ -78,6 +89,11 @@ equal "--json -: nothing but JSON" "outer true" "$(jq -r '[.bench, .complete] | 
 equal "one part, one thread count" "false 1" "$(jq -r '[has("gemm"), (.outer[0].nesterov | length)] | join(" ")' stdout.out)"
 equal "warnings: BLAS is steered, too few rounds" 2 \
     "$(jq '[.warnings[] | select(test("OPENBLAS_CORETYPE=Haswell is set|medians of 3 rounds"))] | length' stdout.out)"
+
+# ---- a sync of any size, any codec ----
+run_command 60 given "$ATOLL" bench sync --parameters 300k --workers 2 --codec e3m0 --set sync.fragment_layers=all --repeats 1 --json -
+equal "given parameters" "given 1 2 e3m0 true true" "$(jq -r '.sync[0] | [.size, .fragments, .workers, .codec_down,
+    ((.parameters - 3e5 | fabs) < 6e3), ((.up_bytes / .parameters * 8 | . > 4.06 and . < 4.1))] | join(" ")' given.out)"
 
 # ---- shares: above zero, and nothing is faster than its limit but by noise ----
 bent() { # FILE: what is outside (0, 1.2]; one thread

@@ -223,7 +223,9 @@ refused "token of a run that is over" 69 "the outer does not run" token-over "$A
 refused "status of no run" 74 "corpus: no outer's run directory" no-run "$ATOLL" status corpus
 
 # ---- an outer that gives up ----
-start alone "$ATOLL" outer run.yaml --dir alone --listen 127.0.0.1:0 --patience 1s --set workers=1 --set inner.steps=1000000
+refused "an outer to which nobody comes" 75 "^atoll outer: no worker has come$" nobody-comes \
+    "$ATOLL" outer run.yaml --dir nobody-comes --listen 127.0.0.1:0 --patience 1s
+start alone "$ATOLL" outer run.yaml --dir alone --listen 127.0.0.1:0 --patience 5s --set workers=1 --set inner.steps=1000000
 alone_pid=$PID
 wait_for 20 "the join token" test -s alone/join.token
 start alone-worker "$ATOLL" worker --join alone/join.token --dir alone-worker

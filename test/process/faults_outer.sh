@@ -211,7 +211,7 @@ told() {
     is_right
     equal "the state is that of the undisturbed run" "$CALM" "$(final_hash "$OUTER_LOG")"
     no_version_twice
-    says "it is dialled where it was" "$OUTER_ERR" "workers will dial localhost, as after the last start; --advertise HOST changes that"
+    says "it is dialled where it was" "$OUTER_ERR" "workers will dial localhost, as an earlier start was told; --advertise HOST changes that"
 }
 
 # Around the epoch and START: each is on the disk before anybody hears of it.
@@ -386,7 +386,8 @@ reread() {
     is_right
 }
 
-# The list of its workers is lost with the rest, and one of them is away: a newcomer does not get its slot.
+# The list of its workers is lost with the rest, and one of them is away: a newcomer does not get its slot. One that hangs up before it is let in
+# gets none.
 newcomer() {
     local LISTEN
     LISTEN=$(some_address)
@@ -401,9 +402,16 @@ newcomer() {
     lose_disk - keys/seed
     outer
     wait_for 20 "the token" test -s "$TOKEN"
+    worker 3
+    wait_for 10 "worker-3 to be heard" outer_says "newcomer worker-3 waits: this outer hears first who comes back to its run"
+    kill -KILL "${WORKER_PIDS[3]}"
+    unset "WORKER_PIDS[3]"
     worker 2
     wait_for 20 "the member" outer_says "worker worker-1 .* is known again by its certificate"
-    wait_for 60 "the newcomer" outer_says "worker worker-2 .slot 2. is ready"
+    wait_for 60 "the newcomer" outer_says "worker worker-2 .slot [0-9]+. is ready"
+    says "the slot of who hung up is left to it" "$OUTER_ERR" "worker worker-2 .slot 2. is ready"
+    equal "and its use of the token" 1 "$("$ATOLL" token list "$RUN" --json | jq '.tokens[0].used')"
+    says "who hung up is not let in" "$OUTER_ERR" "newcomer worker-3 hung up before it was let in"
     leads_again 60
     worker 0 # by its certificate
     counts_again 0 2 40
@@ -589,6 +597,17 @@ address() {
     no_version_twice
 }
 
+# Moved on its own directory, and nobody said what to dial: its token tells where it is now.
+moved() {
+    begin 1
+    kill -TERM "$OUTER_PID"
+    wait_exit "$OUTER_PID" 20 "the outer"
+    LISTEN=127.0.0.2:$((20000 + RANDOM % 12000)) outer
+    wait_for 20 "its token" test -s "$WORK/outer.2.out"
+    worker 0
+    ends
+}
+
 # A second one on the directory is refused. One on a copy of it, at an address that the workers know, does no harm while the first lives: nobody
 # comes, so it does not lead; and when the first is gone, it takes over what came later.
 two() {
@@ -602,8 +621,12 @@ two() {
     refused "a second outer" 75 "run/outer is in use by process $pid" second \
         "$ATOLL" outer "$CORPUS/run.yaml" --dir "$RUN/outer" --listen 127.0.0.1:0 "${OUTER_SETTINGS[@]}"
     cp -r "$RUN/outer" "$WORK/copy"
-    refused "a copy at the same address" 74 "in use" same \
-        "$ATOLL" outer "$CORPUS/run.yaml" --dir "$WORK/copy" --listen 127.0.0.1:0 "${OUTER_SETTINGS[@]}"
+    refused "a copy at the same port" 74 "in use" same \
+        "$ATOLL" outer "$CORPUS/run.yaml" --dir "$WORK/copy" --listen "127.0.0.1:$(control_port)" "${OUTER_SETTINGS[@]}"
+    start beside "$ATOLL" outer "$CORPUS/run.yaml" --dir "$WORK/copy" --listen 127.0.0.1:0 "${OUTER_SETTINGS[@]}"
+    wait_for 20 "a copy at any port" grep -q "in use.*; that was the port of the last start .*, this one takes another" "$WORK/beside.err"
+    kill -KILL "$PID"
+    wait_exit "$PID" 5 "the copy at any port"
     start copy "$ATOLL" outer "$CORPUS/run.yaml" --dir "$WORK/copy" --listen "127.0.0.2:$port" "${OUTER_SETTINGS[@]}"
     copy=$PID copy_err=$WORK/copy.err
     goes_on 4 30
@@ -839,6 +862,6 @@ if [ $# -gt 1 ]; then
 fi
 side_by_side force stopped kills told kills_lead begins_rename empty backup fork fork_passed
 side_by_side before_start untrained reread newcomer
-side_by_side begins_write new_run damaged address two errors memory full quorum
+side_by_side begins_write new_run damaged address moved two errors memory full quorum
 side_by_side wrong wrong_full wrong_first wrong_slowly wrong_late wrong_killed wrong_later wrong_always
 test_end

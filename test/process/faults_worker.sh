@@ -253,6 +253,35 @@ all_gone() {
     equal "all steps" 240 "$(events "$OUTER_LOG" commit .run_step | sort -n | tail -n 1)"
 }
 
+# Told to leave while no outer can be reached, one that stands still or one that is gone: with what is in flight, and without the 10 s that its
+# fate may take. It is in the checkpoint: nothing is lost, nothing twice.
+unreached() {
+    begin 2
+    worker 0
+    worker 1
+    wait_for_version 3
+    leaves() { # K
+        local step
+        step=$(step_of "$1")
+        kill -TERM "${WORKER_PIDS[$1]}"
+        wait_exit "${WORKER_PIDS[$1]}" 5 "worker-$1"
+        equal "worker-$1 leaves: exit code" 0 "$EXIT_CODE"
+        equal "worker-$1 leaves: its checkpoint is of its last step" "$step" "$(events "$(log_of "$1")" checkpoint .step | tail -n 1)"
+    }
+    kill -STOP "$OUTER_PID"
+    sleep 1.5 # the fault itself
+    leaves 0
+    outer_dies
+    sleep 1.5
+    leaves 1
+    outer_again
+    # Their commits are here before training goes on: the merge that was due is done before the next step all the same.
+    worker 0 ATOLL_FAILPOINT=worker.train.begin=sleep:1s
+    worker 1 ATOLL_FAILPOINT=worker.train.begin=sleep:1s
+    counts_again 0 2 20
+    ends_right calm
+}
+
 # ---- a damaged checkpoint ----
 
 flip_byte() { # FILE OFFSET
@@ -669,7 +698,7 @@ if [ $# -gt 2 ]; then
     exit
 fi
 calm_run
-side_by_side unlisted more_steps more_steps_at_the_end rate
+side_by_side unlisted more_steps more_steps_at_the_end rate unreached
 side_by_side snapshot torn torn_all lives stop_short upload held held_old copied
 side_by_side moved come_and_go all_gone enrolling clock text own cut shard selftest flipped flipping wrong_steps memory
 test_end

@@ -44,6 +44,9 @@ import json, sys
 train, report = (json.load(open(f"{sys.argv[1]}/{name}.out")) for name in ("train", "first"))
 assert train["runs"][0] == report["runs"][0]
 PYTHON
+run_command 20 hub "$ATOLL" report "$WORK/run/outer" --json
+equal "a hub's own directory: its commits tell of the workers' tokens and steps" "$(jq -c '.runs[0] | [.tokens, .steps]' "$WORK/first.out")" \
+    "$(jq -c '.runs[0] | [.tokens, .steps]' "$WORK/hub.out")"
 "$ATOLL" report --schema >"$WORK/schema.txt"
 check "every event and field of the logs is in report --schema" python3 "$HERE/report_schema.py" "$WORK/schema.txt" "$WORK"/{run,plain}/*/log.jsonl
 

@@ -29,6 +29,15 @@ static void pieces_are_aligned_zero_and_apart(void **state) {
     arena_close(&arena); /* harmless */
 }
 
+static void counting_tells_the_capacity(void **state) {
+    (void)state;
+    struct arena arena = arena_counting();
+    assert_null(arena_take(&arena, 65));
+    assert_null(arena_take(&arena, (size_t)1 << 40));
+    assert_int_equal(arena.used_bytes, 128 + ((size_t)1 << 40));
+    arena_close(&arena); /* harmless */
+}
+
 static void rounding(void **state) {
     (void)state;
     assert_int_equal(arena_round(0), 0);
@@ -51,6 +60,7 @@ static void too_much_is_said(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pieces_are_aligned_zero_and_apart),
+        cmocka_unit_test(counting_tells_the_capacity),
         cmocka_unit_test(rounding),
         cmocka_unit_test(too_much_is_said),
     };

@@ -73,6 +73,15 @@ static void durations(void **state) {
     CHECK_TABLE(units_parse_duration, rows);
 }
 
+static void counts(void **state) {
+    (void)state;
+    static const struct parse rows[] = {
+        {"0", true, 0}, {"1500", true, 1500}, {"1.5k", true, 1500}, {"200M", true, 200000000}, {"1G", true, 1000000000},
+        {"", false, 0}, {"12X", false, 0},    {"-1", false, 0},     {"0.2", false, 0},         {"1 000", false, 0},
+    };
+    CHECK_TABLE(units_parse_count, rows);
+}
+
 static void sizes(void **state) {
     (void)state;
     static const struct parse rows[] = {
@@ -121,11 +130,8 @@ static void exact_texts_read_back(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rates),
-        cmocka_unit_test(durations),
-        cmocka_unit_test(sizes),
-        cmocka_unit_test(short_texts),
-        cmocka_unit_test(exact_texts_read_back),
+        cmocka_unit_test(rates),  cmocka_unit_test(durations),   cmocka_unit_test(sizes),
+        cmocka_unit_test(counts), cmocka_unit_test(short_texts), cmocka_unit_test(exact_texts_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,8 +7,8 @@
 #include "experiments/bench_products.h"
 #include "experiments/bench_sizes.h"
 
-static void assert_complete(enum bench_size size) {
-    struct model_options options = bench_size_options(size, 1);
+static void assert_complete(enum bench_size size, int threads) {
+    struct model_options options = bench_size_options(size, threads);
     uint64_t tokens = (uint64_t)(options.inner.batch_per_worker * options.shape.context);
     struct bench_flops flops = bench_flops(&options.shape, tokens);
     struct bench_products products;
@@ -33,9 +33,10 @@ static void assert_complete(enum bench_size size) {
 
 static void products_are_the_step(void **state) {
     (void)state;
-    assert_complete(BENCH_SIZE_SMOKE);
-    assert_complete(BENCH_SIZE_TINY);
-    assert_complete(BENCH_SIZE_SMALL);
+    assert_complete(BENCH_SIZE_SMOKE, 1);
+    assert_complete(BENCH_SIZE_SMOKE, 3);
+    assert_complete(BENCH_SIZE_TINY, 2);
+    assert_complete(BENCH_SIZE_SMALL, 1);
 }
 
 /* tiny: groups of 2 windows of 128 tokens, 8 of them; C -> C is q, k, v and o of 4 layers. */
@@ -67,14 +68,18 @@ static void rate_is_weighted(void **state) {
     struct bench_products products = {.linears = {{.rows = 1, .inputs = 1, .outputs = 5, .per_step = 1},
                                                   {.rows = 1, .inputs = 1, .outputs = 10, .per_step = 3}},
                                       .linear_count = 2,
-                                      .count = 2};
-    products.list[0] = (struct bench_product){&products.linears[0], BENCH_PRODUCT_FORWARD};
-    products.list[1] = (struct bench_product){&products.linears[1], BENCH_PRODUCT_FORWARD};
+                                      .count = 2,
+                                      .threads = 1};
+    products.list[0] = (struct bench_product){&products, &products.linears[0], BENCH_PRODUCT_FORWARD};
+    products.list[1] = (struct bench_product){&products, &products.linears[1], BENCH_PRODUCT_FORWARD};
     struct bench_case cases[2] = {{.seconds = {4, 1}}, {.seconds = {2, 1}}};
     double rates[2];
     bench_products_rates(&products, cases, 2, rates);
     assert_float_equal(rates[0], 7, 1e-12);    /* (10 + 3 x 20) / (4 + 3 x 2) */
     assert_float_equal(rates[1], 17.5, 1e-12); /* 70 / 4 */
+    products.threads = 2;                      /* each does all of them */
+    bench_products_rates(&products, cases, 2, rates);
+    assert_float_equal(rates[0], 14, 1e-12);
 }
 
 int main(void) {

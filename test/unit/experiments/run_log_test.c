@@ -21,7 +21,7 @@ static const struct sample {
 } samples[] = {
     {RUN_LOG_HEADER, false, "header",
      "'schema': 1, 'run_id': 'ab12', 'role': 'worker', 'node': 'w-0', 'slot': 3, "
-     "'build': {'version': '0.1.0', 'compiler': 'gcc', 'cpu': 'Z80', 'cores': 2}, 'blas_core': 'Zen', 'blas_threads': "
+     "'build': {'version': '0.1.0', 'compiler': 'gcc', 'cpu': 'Z80', 'cores': 2}, 'blas_core': 'Zen', 'threads': "
      "4, "
      "'name': 'tiny', 'parameters': 26816, 'fragments': [{}, {}, {}], 'workers': 5, 'steps': 60, 'tokens_per_step': "
      "64, "
@@ -62,7 +62,8 @@ static const struct sample {
      "'wire_up': 6, 'wire_down': 7, 'control_up': 8, 'control_down': 9, 'reason': 'done', 'state_hash': '2c48'",
      "step tokens wait_us compute_us eval_us", ""},
     {RUN_LOG_OUTER_COMMIT, true, "commit",
-     "'fragment': 2, 'version': 6, 'run_step': 60, 'counted': [{}, {}], 'payload_bytes': 4177, 'state_hash': '8177', "
+     "'fragment': 2, 'version': 6, 'run_step': 60, 'counted': [{'slot': 1, 'tokens_from': 64, 'tokens_to': 192}, {}], "
+     "'payload_bytes': 4177, 'state_hash': '8177', "
      "'open_us': 10, 'close_us': 20",
      "fragment version counted", ""},
     {RUN_LOG_OUTER_END, true, "end",
@@ -166,7 +167,7 @@ static void header(void **state) {
     assert_string_equal(header.cpu, "Z80");
     assert_int_equal(header.cores, 2);
     assert_string_equal(header.blas_core, "Zen");
-    assert_int_equal(header.blas_threads, 4);
+    assert_int_equal(header.threads, 4);
     assert_string_equal(header.name, "tiny");
     assert_int_equal(header.parameters, 26816);
     assert_int_equal(header.fragments, 3);
@@ -270,6 +271,9 @@ static void outer_events(void **state) {
     assert_int_equal(commit.version, 6);
     assert_int_equal(commit.run_step, 60);
     assert_int_equal(commit.counted, 2);
+    assert_int_equal(commit.contributions[0].slot, 1);
+    assert_int_equal(commit.contributions[0].tokens_to, 192);
+    assert_int_equal(commit.contributions[1].tokens_to, 0);
     assert_int_equal(commit.payload_bytes, 4177);
     assert_string_equal(commit.state_hash, "8177");
     assert_int_equal(commit.open_us, 10);
@@ -466,6 +470,13 @@ static void wrong_types(void **state) {
     json_t *object = sample_object(&samples[RUN_LOG_HEADER]);
     json_object_set_new(json_object_get(object, "build"), "cores", json_integer(-2));
     assert_bad(object, false, "header: build.cores is not a count");
+    object = sample_object(&samples[RUN_LOG_OUTER_COMMIT]);
+    json_object_set_new(json_array_get(json_object_get(object, "counted"), 1), "tokens_to", json_integer(-1));
+    assert_bad(object, true, "commit: counted[1]: tokens_to is not a count");
+    object = sample_object(&samples[RUN_LOG_OUTER_COMMIT]);
+    for (int i = 2; i < MESSAGE_WORKERS_MAX + 1; i++)
+        json_array_append_new(json_object_get(object, "counted"), json_object());
+    assert_bad(object, true, "commit: counted has 65 entries, a run has at most 64 workers");
 }
 
 static void not_a_record(void **state) {

@@ -346,8 +346,42 @@ static void table_of_others(void **state) {
                                  "  held-out loss     not measured\n"
                                  "  bf16 data-par.    0 B up and down per worker for the same steps\n"));
     assert_non_null(strstr(text, "   reference        -  no end record\n\nhub: 1000 parameters, 0 workers, "));
-    assert_non_null(strstr(text, "  payload           0 B up and down per worker, - than bf16 data-parallel\n"));
+    assert_non_null(strstr(text, ", error feedback\n"
+                                 "  held-out loss     2.2600 nats per token, 3.2600 bits per byte (step 0, final "
+                                 "model)\n"
+                                 "  tokens            0, that commits count; no log of a worker is here\n"));
     free(text);
+}
+
+/* An outer's own directory: its commits tell how far each worker was. With a worker's log, that one's. */
+static void tokens_of_a_hub(void **state) {
+    (void)state;
+    static const char wall[] = "2026-01-02T12:00:00.000Z";
+    struct run_summary run;
+    hand_made_header("hub", wall, 0, "r1", "\"role\": \"outer\", \"node\": \"outer\", \"slot\": -1");
+    fixture_record("hub", wall, 1000000, "commit",
+                   ", \"fragment\": 0, \"version\": 1, \"run_step\": 2, \"counted\": [{\"slot\": 0, "
+                   "\"tokens_to\": 128}, {\"slot\": 1, \"tokens_to\": 64}]");
+    fixture_record("hub", wall, 2000000, "commit",
+                   ", \"fragment\": 1, \"version\": 1, \"run_step\": 3, \"counted\": [{\"slot\": 1, "
+                   "\"tokens_to\": 192}, {\"slot\": 64, \"tokens_to\": 1000}]");
+    fixture_record("hub", wall, 3000000, "commit",
+                   ", \"fragment\": 2, \"version\": 1, \"run_step\": 2, \"counted\": [{\"slot\": 1, "
+                   "\"tokens_to\": 100}]");
+    add("hub");
+    summary_of_run(&set.runs[0], &run);
+    assert_int_equal(run.tokens, 128 + 192);
+    assert_int_equal(run.steps, 3);
+    assert_int_equal(run.workers, 0);
+    char *text = printed();
+    assert_non_null(strstr(text, "  tokens            320, that commits count; no log of a worker is here\n"));
+    free(text);
+    hand_made_worker_0("w0", "r1");
+    add("w0");
+    assert_int_equal(set.count, 1);
+    summary_of_run(&set.runs[0], &run);
+    assert_int_equal(run.tokens, 256 + 192);
+    assert_int_equal(run.steps, 4);
 }
 
 static void schema(void **state) {
@@ -370,20 +404,10 @@ static void schema(void **state) {
 int main(void) {
 #define RUN_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, teardown)
     const struct CMUnitTest tests[] = {
-        RUN_TEST(worker_0),
-        RUN_TEST(worker_1),
-        RUN_TEST(whole_run),
-        RUN_TEST(loss_of_the_outer),
-        RUN_TEST(plain_run),
-        RUN_TEST(no_steps),
-        RUN_TEST(last_twenty_losses),
-        RUN_TEST(json),
-        RUN_TEST(table),
-        RUN_TEST(table_of_others),
-        RUN_TEST(schema),
-        RUN_TEST(recovery),
-        RUN_TEST(json_of_recovery),
-        RUN_TEST(table_of_recovery),
+        RUN_TEST(worker_0),  RUN_TEST(worker_1),         RUN_TEST(whole_run),          RUN_TEST(loss_of_the_outer),
+        RUN_TEST(plain_run), RUN_TEST(no_steps),         RUN_TEST(last_twenty_losses), RUN_TEST(json),
+        RUN_TEST(table),     RUN_TEST(table_of_others),  RUN_TEST(tokens_of_a_hub),    RUN_TEST(schema),
+        RUN_TEST(recovery),  RUN_TEST(json_of_recovery), RUN_TEST(table_of_recovery),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

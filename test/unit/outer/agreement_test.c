@@ -171,6 +171,29 @@ static void what_is_dropped_stays_so(void **state) {
     assert_false(agreement_is_dropped(&agreement, F, &head));
 }
 
+/* A disk that ends before its newest record has lost something, unless what was there was dropped: now, or at an earlier start. */
+static void what_is_dropped_is_not_lost(void **state) {
+    (void)state;
+    struct head head = {.epoch = 1, .version = 5};
+    new_one();
+    assert_false(agreement_knows_end(&agreement, F, 4)); /* of a process that has led nothing */
+    for (uint64_t version = 4; version <= 7; version++)
+        publish(version, 'a');
+    assert_true(agreement_knows_end(&agreement, F, 7));
+    assert_false(agreement_knows_end(&agreement, F, 6)); /* what was published is gone */
+    agreement_drop(&agreement, F, &head);                /* 5, 6 and 7 */
+    agreement_begin(&agreement);
+    assert_true(agreement_knows_end(&agreement, F, 4));
+    assert_false(agreement_knows_end(&agreement, F, 3));
+    publish(5, 'b'); /* made again; then another fragment is dropped, before 7 is reached */
+    agreement_drop(&agreement, F + 1, &(struct head){.epoch = 2, .version = 1});
+    agreement_begin(&agreement);
+    assert_true(agreement_knows_end(&agreement, F, 5));
+    assert_false(agreement_knows_end(&agreement, F, 4));
+    assert_true(agreement_knows_end(&agreement, F + 1, 0)); /* the first version of all */
+    assert_false(agreement_knows_end(&agreement, F + 2, 9));
+}
+
 /* In a row: until most agree on a version. */
 static void drops_are_counted(void **state) {
     (void)state;
@@ -200,6 +223,7 @@ int main(void) {
         cmocka_unit_test(open_for_a_while_only),
         cmocka_unit_test(versions_are_apart),
         cmocka_unit_test(what_is_dropped_stays_so),
+        cmocka_unit_test(what_is_dropped_is_not_lost),
         cmocka_unit_test(drops_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,11 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "base/files.h"
 #include "outer/outer_address.h"
 
 static void listens(const char *text, const char *host, int port) {
@@ -94,11 +98,35 @@ static void standby_addresses(void **state) {
     }
 }
 
+/* What --advertise said is there at the next start; a directory that was told nothing has nothing. */
+static void kept_addresses(void **state) {
+    (void)state;
+    char directory[] = "/tmp/atoll-address-XXXXXX", path[64], text[OUTER_ADDRESS_TEXT_BYTES];
+    struct option_list said = {.items = {"hub.example.org", "[2001:db8::7]:8000"}, .count = 2}, found;
+    struct error error;
+    assert_non_null(mkdtemp(directory));
+    assert_int_equal(outer_address_kept(directory, text, &found, &error), STATUS_OK);
+    assert_int_equal(found.count, 0);
+    assert_int_equal(outer_address_keep(directory, &said, &error), STATUS_OK);
+    assert_int_equal(outer_address_kept(directory, text, &found, &error), STATUS_OK);
+    assert_int_equal(found.count, 2);
+    assert_string_equal(found.items[0], said.items[0]);
+    assert_string_equal(found.items[1], said.items[1]);
+
+    snprintf(path, sizeof path, "%s/advertise", directory);
+    assert_int_equal(files_write_atomic(path, "a\nb\nc\nd\ne\n", 10, 0644, &error), STATUS_OK);
+    assert_int_equal(outer_address_kept(directory, text, &found, &error), STATUS_DATA);
+    assert_non_null(strstr(error.text, "more than 4 addresses; say --advertise again"));
+    unlink(path);
+    rmdir(directory);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(listen_addresses),
         cmocka_unit_test(advertised_addresses),
         cmocka_unit_test(standby_addresses),
+        cmocka_unit_test(kept_addresses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

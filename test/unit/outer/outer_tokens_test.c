@@ -176,33 +176,6 @@ static void test_join_token_of_many_starts(void **state) {
     assert_true(same_secret(&kept, &next));
 }
 
-/* An outer that is started again without --advertise is still dialled where it was, also when the token itself is of no use any more. */
-static void test_addresses_of_the_last_start(void **state) {
-    (void)state;
-    char path[128];
-    struct token_address found[TOKEN_ADDRESSES_MAX] = {{.host = "untouched"}};
-    uint8_t other_key[MESSAGE_KEY_BYTES] = {1};
-    snprintf(path, sizeof path, "%s/join.token", directory);
-    unlink(path);
-    assert_int_equal(outer_tokens_addresses(path, keys.curve.public_key, found), 0);
-    assert_int_equal(files_write_atomic(path, "atoll1.cut", 10, 0600, &error), STATUS_OK);
-    assert_int_equal(outer_tokens_addresses(path, keys.curve.public_key, found), 0);
-
-    struct token_address hub = {.host = "hub.example.org", .control_port = 7070, .bulk_port = 7071},
-                         standby = {.host = "standby.example.org", .control_port = 8080, .bulk_port = 8081};
-    blank.addresses[0] = hub;
-    blank.addresses[1] = standby;
-    blank.address_count = 2;
-    start_again(1, 0); /* long ago */
-    assert_int_equal(outer_tokens_addresses(path, other_key, found), 0);
-    assert_string_equal(found[0].host, "untouched");
-    assert_int_equal(outer_tokens_addresses(path, keys.curve.public_key, found), 2);
-    assert_string_equal(found[0].host, hub.host);
-    assert_int_equal(found[0].control_port, hub.control_port);
-    assert_string_equal(found[1].host, standby.host);
-    assert_int_equal(found[1].bulk_port, standby.bulk_port);
-}
-
 static void test_list_and_revoke(void **state) {
     (void)state;
     struct message_refuse refuse;
@@ -298,7 +271,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_create, setup, teardown),
         cmocka_unit_test_setup_teardown(test_join_token_of_many_starts, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_addresses_of_the_last_start, setup, teardown),
         cmocka_unit_test_setup_teardown(test_list_and_revoke, setup, teardown),
         cmocka_unit_test_setup_teardown(test_longest_list, setup, teardown),
         cmocka_unit_test_setup_teardown(test_drain, setup, teardown),

@@ -245,6 +245,16 @@ static void stale_and_drift_in_numbers(void **state) {
     }
 }
 
+static void what_expires_is_said(void **state) {
+    (void)state;
+    struct run_file run;
+    char text[256];
+    must_parse("sync: {overlap_steps: auto, stale: 7}", &run);
+    run_sync_say_expired(&run, 2, 5, text, sizeof text);
+    assert_string_equal(text, "contributions of fragment 2 expired 5 times in a row: uploads take longer than "
+                              "sync.stale rounds (7): raise sync.every_steps or sync.stale, or use a smaller codec");
+}
+
 /* The default of fragment_layers works for every model; a value that was written is taken at its word. */
 static void small_models(void **state) {
     (void)state;
@@ -513,10 +523,12 @@ static void overrides_of_a_worker(void **state) {
     (void)state;
     struct run_file run;
     struct error error = {0};
-    static const char *const own[] = {"inner.threads=8",     "inner.min_step_time=1s", "link.up=1Mbit/s",
-                                      "data.train=[/a.txt]", "checkpoint.every=0s",    "worker={selftest: 100}"};
-    assert_int_equal(parse(sample, own, 6, &run, &error), STATUS_OK);
+    static const char *const own[] = {"inner.threads=8",      "inner.min_step_time=1s", "link.up=1Mbit/s",
+                                      "data.train=[/a.txt]",  "checkpoint.every=0s",    "worker={selftest: 100}",
+                                      "model.recompute=block"};
+    assert_int_equal(parse(sample, own, 7, &run, &error), STATUS_OK);
     assert_int_equal(run.inner.threads, 8);
+    assert_int_equal(run.model.recompute, RECOMPUTE_BLOCK);
     assert_int_equal(run.inner.min_step_us, 1000000);
     assert_int_equal(run.checkpoint.every_us, 0);
     assert_int_equal(run.worker.selftest, 100);
@@ -638,6 +650,7 @@ static void keys_hash(void **state) {
         "name: x\nmodel: {kv_heads: 6, head_dim: 64}\n",        /* what would be derived */
         "name: x\nlink: {up: 1Mbit/s}\ninner: {threads: 8}\n",  /* node keys */
         "name: x\ndata: {train: [a], val: [b], dtype: uint32}", /* node keys */
+        "name: x\nmodel: {recompute: block}\n",                 /* a node key among the model's */
         "name: x\ndata: {parts: 4}\n",
         "name: x\ninner: {min_step_time: 1s}\nouter: {link: 1Gbit/s}\n",            /* node keys */
         "name: x\ncheckpoint: {every: 1s, full_every: 2}\nworker: {selftest: 9}\n", /* node keys */
@@ -744,6 +757,7 @@ int main(void) {
         cmocka_unit_test(recovery_keys),
         cmocka_unit_test(quorum_in_numbers),
         cmocka_unit_test(stale_and_drift_in_numbers),
+        cmocka_unit_test(what_expires_is_said),
         cmocka_unit_test(small_models),
         cmocka_unit_test(every_refusal),
         cmocka_unit_test(known_names),

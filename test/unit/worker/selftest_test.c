@@ -14,7 +14,6 @@
 #include "base/bytes.h"
 #include "base/failpoint.h"
 #include "base/rng.h"
-#include "model/gemm.h"
 #include "outer/state_hash.h"
 #include "quant/codec.h"
 #include "worker/selftest.h"
@@ -127,10 +126,10 @@ static void set_failpoint(const char *value) {
         fail_msg("%s", error.text);
 }
 
-static struct selftest *open_sound(void) {
+static struct selftest *open_sound(int threads) {
     struct selftest *selftest = NULL;
     struct error error;
-    if (selftest_open(&selftest, &error) != STATUS_OK)
+    if (selftest_open(threads, &selftest, &error) != STATUS_OK)
         fail_msg("%s", error.text);
     return selftest;
 }
@@ -141,12 +140,12 @@ static void check_text(const char *text) {
     char expected[33], found[33];
     int fields = sscanf(text,
                         "this machine's arithmetic gave two different results for the same step: %llu parameters, %d "
-                        "tokens, %d BLAS threads, expected %32[0-9a-f], found %32[0-9a-f]; memory or CPU is not sound "
+                        "tokens, %d threads, expected %32[0-9a-f], found %32[0-9a-f]; memory or CPU is not sound "
                         "(or overclocked): this worker stops%n",
                         &parameters, &tokens, &threads, expected, found, &end);
     if (fields != 5 || end == 0 || text[end] != 0)
         fail_msg("%s", text);
-    assert_int_equal(threads, gemm_threads());
+    assert_int_equal(threads, 1);
     assert_int_equal(strlen(expected), 32);
     assert_int_equal(strlen(found), 32);
     assert_string_not_equal(expected, found);
@@ -156,8 +155,7 @@ static void a_sound_machine_passes_again_and_again(void **state) {
     (void)state;
     struct error error;
     for (int threads = 1; threads <= 2; threads++) {
-        gemm_set_threads(threads);
-        struct selftest *selftest = open_sound();
+        struct selftest *selftest = open_sound(threads);
         for (int round = 0; round < 20; round++)
             if (selftest_run(selftest, &error) != STATUS_OK)
                 fail_msg("%s", error.text);
@@ -170,7 +168,7 @@ static void one_flipped_bit_is_found_once(void **state) {
     (void)state;
     struct error error;
     set_failpoint("worker.selftest.flip=EIO@4"); /* 1 and 2: selftest_open */
-    struct selftest *selftest = open_sound();
+    struct selftest *selftest = open_sound(1);
     assert_int_equal(selftest_run(selftest, &error), STATUS_OK);
     assert_int_equal(selftest_run(selftest, &error), STATUS_DATA);
     assert_int_equal(error.status, STATUS_DATA);
@@ -187,7 +185,7 @@ static void a_bit_flipped_while_recording_is_found(void **state) {
         struct selftest *selftest = NULL;
         struct error error;
         set_failpoint(when[i]);
-        assert_int_equal(selftest_open(&selftest, &error), STATUS_DATA);
+        assert_int_equal(selftest_open(1, &selftest, &error), STATUS_DATA);
         check_text(error.text);
         assert_null(selftest);
     }
@@ -199,7 +197,7 @@ static void one_flipped_bit_of_a_fixed_computation_is_found(void **state) {
     struct error error;
     char text[512];
     set_failpoint("worker.selftest.flip_fixed=EIO@18"); /* twelve computations at open; the sixth of the run */
-    struct selftest *selftest = open_sound();
+    struct selftest *selftest = open_sound(1);
     assert_int_equal(selftest_run(selftest, &error), STATUS_DATA);
     const char *pinned = selftest_fixed_hash("codec e3m0"), *found = strstr(error.text, "found ");
     assert_non_null(found);
@@ -217,29 +215,15 @@ static void one_flipped_bit_of_a_fixed_computation_is_found(void **state) {
 static void a_changed_float_environment_is_found(void **state) {
     (void)state;
     struct error error;
-    struct selftest *selftest = open_sound(), *other = NULL;
+    struct selftest *selftest = open_sound(1), *other = NULL;
     fesetround(FE_UPWARD);
-    enum status status = selftest_run(selftest, &error), opened = selftest_open(&other, &(struct error){0});
+    enum status status = selftest_run(selftest, &error), opened = selftest_open(1, &other, &(struct error){0});
     fesetround(FE_TONEAREST);
     assert_int_equal(status, STATUS_CONFIG);
     assert_int_equal(opened, STATUS_CONFIG);
     assert_non_null(strstr(error.text, "rounding to nearest"));
     assert_int_equal(selftest_run(selftest, &error), STATUS_OK);
     selftest_close(selftest);
-}
-
-static void threads_of_others_stay_and_do_not_matter(void **state) {
-    (void)state;
-    struct error error;
-    for (int threads = 1; threads <= 2; threads++) {
-        gemm_set_threads(threads);
-        struct selftest *selftest = open_sound();
-        assert_int_equal(gemm_threads(), threads);
-        gemm_set_threads(3 - threads);
-        assert_int_equal(selftest_run(selftest, &error), STATUS_OK);
-        assert_int_equal(gemm_threads(), 3 - threads);
-        selftest_close(selftest);
-    }
 }
 
 /* ---- the command ---- */
@@ -290,7 +274,6 @@ int main(void) {
         cmocka_unit_test(a_bit_flipped_while_recording_is_found),
         cmocka_unit_test(one_flipped_bit_of_a_fixed_computation_is_found),
         cmocka_unit_test(a_changed_float_environment_is_found),
-        cmocka_unit_test(threads_of_others_stay_and_do_not_matter),
         cmocka_unit_test(the_command_says_passed_or_what_differs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
