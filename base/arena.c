@@ -7,6 +7,8 @@
 #include "base/check.h"
 #include "base/units.h"
 
+enum { HUGE_FROM_BYTES = 4 << 20 };
+
 size_t arena_round(size_t bytes) {
     CHECK(bytes <= SIZE_MAX - ARENA_ALIGNMENT);
     return (bytes + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
@@ -24,6 +26,8 @@ enum status arena_open(struct arena *arena, size_t capacity_bytes, struct error 
                          "cannot reserve %s of memory: %s (a smaller model or batch, or a larger machine)",
                          units_format_bytes(capacity_bytes, text), strerror(errno));
     }
+    if (capacity_bytes >= HUGE_FROM_BYTES)
+        (void)madvise(base, capacity_bytes, MADV_HUGEPAGE); /* a refusal costs time only */
     *arena = (struct arena){.base = base, .capacity_bytes = capacity_bytes};
     return STATUS_OK;
 }

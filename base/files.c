@@ -8,9 +8,12 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/check.h"
 #include "base/failpoint.h"
+
+enum { LOCK_TRIES = 20, LOCK_AGAIN_NS = 10000000 };
 
 /* What a person can do about it; most reasons speak for themselves. */
 static const char *remedy(int reason) {
@@ -294,7 +297,14 @@ enum status files_lock(const char *directory, struct error *error) {
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (file < 0)
         return file_error(error, "open lock file", path);
-    if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+    /* Held for an instant: by who only looks whether it is held, or by who has not written its id yet. */
+    int busy = flock(file, LOCK_EX | LOCK_NB);
+    for (int i = 0; i < LOCK_TRIES && busy != 0 && errno == EWOULDBLOCK; i++) {
+        struct timespec pause = {.tv_nsec = LOCK_AGAIN_NS};
+        nanosleep(&pause, NULL);
+        busy = flock(file, LOCK_EX | LOCK_NB);
+    }
+    if (busy != 0) {
         enum status status;
         if (errno == EWOULDBLOCK) {
             char pid[24] = "";

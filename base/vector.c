@@ -2,7 +2,7 @@
 #include "base/vector.h"
 
 const char *vector_level(void) {
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(ATOLL_SANITIZED)
+#if VECTOR_LEVELS
     __builtin_cpu_init();
     if (__builtin_cpu_supports("x86-64-v4"))
         return "x86-64-v4";

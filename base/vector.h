@@ -5,8 +5,10 @@
 #define ATOLL_BASE_VECTOR_H
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(ATOLL_SANITIZED)
-#define HOT_LOOP __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#define VECTOR_LEVELS 1 /* there are several variants */
+#define HOT_LOOP      __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
+#define VECTOR_LEVELS 0
 #define HOT_LOOP
 #endif
 

@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 enum {
-    MESSAGE_PROTOCOL_VERSION = 2,
+    MESSAGE_PROTOCOL_VERSION = 3,
     MESSAGE_CONTROL_BYTES_MAX = 65536, /* one control message, encoded */
     MESSAGE_WORKERS_MAX = 64,
     MESSAGE_FRAGMENTS_MAX = 128,

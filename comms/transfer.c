@@ -1,8 +1,7 @@
 /* transfer: see the header. Invariants: sender next <= limit unless told to go back; receiver received <= bytes, granted - received <=
- * window, hash_state covers exactly [0, received). */
+ * window, hash covers all whole stripes of [0, received) but the payload's last. */
 #include "comms/transfer.h"
 
-#include <sodium.h>
 #include <string.h>
 #include "base/check.h"
 
@@ -57,27 +56,16 @@ bool transfer_sender_next(struct transfer_sender *sender, uint32_t chunk_bytes, 
 
 /* ---- receiver ---- */
 
-/* libsodium wants its state aligned to 64 bytes; ours is kept as plain bytes, so that a receiver may lie anywhere and be copied. */
-_Static_assert(sizeof(crypto_generichash_state) == TRANSFER_HASH_STATE_BYTES, "libsodium's BLAKE2b state");
-
-static void hash_restart(struct transfer_receiver *receiver) {
-    crypto_generichash_state state;
-    CHECK(crypto_generichash_init(&state, NULL, 0, MESSAGE_HASH_BYTES) == 0);
-    memcpy(receiver->hash_state, &state, sizeof state);
-}
-
-static void hash_add(struct transfer_receiver *receiver, const uint8_t *bytes, uint64_t count) {
-    crypto_generichash_state state;
-    memcpy(&state, receiver->hash_state, sizeof state);
-    CHECK(crypto_generichash_update(&state, bytes, count) == 0);
-    memcpy(receiver->hash_state, &state, sizeof state);
+/* All that may be hashed of what is here, while the newest chunk is in cache. */
+static void hash_more(struct transfer_receiver *receiver) {
+    size_t ready = payload_hash_ready(&receiver->hash, receiver->received, receiver->bytes);
+    payload_hash_add(&receiver->hash, receiver->buffer + receiver->hash.hashed, ready);
 }
 
 static bool hash_is_right(const struct transfer_receiver *receiver) {
-    crypto_generichash_state state;
+    struct payload_hash end = receiver->hash;
     uint8_t hash[MESSAGE_HASH_BYTES];
-    memcpy(&state, receiver->hash_state, sizeof state);
-    CHECK(crypto_generichash_final(&state, hash, sizeof hash) == 0);
+    payload_hash_end(&end, receiver->buffer + end.hashed, (size_t)(receiver->bytes - end.hashed), hash);
     return memcmp(hash, receiver->expected_hash, sizeof hash) == 0;
 }
 
@@ -86,7 +74,7 @@ void transfer_receiver_open(struct transfer_receiver *receiver, struct transfer_
     CHECK(bytes >= 1 && window >= 1);
     *receiver = (struct transfer_receiver){.key = key, .buffer = buffer, .bytes = bytes, .window = window};
     memcpy(receiver->expected_hash, expected_hash, MESSAGE_HASH_BYTES);
-    hash_restart(receiver);
+    payload_hash_begin(&receiver->hash);
 }
 
 void transfer_receiver_reset_credit(struct transfer_receiver *receiver) {
@@ -121,18 +109,14 @@ enum transfer_verdict transfer_receiver_chunk(struct transfer_receiver *receiver
     uint64_t known = receiver->received - chunk->offset;
     uint64_t fresh = end - receiver->received;
     memcpy(receiver->buffer + receiver->received, payload + known, fresh);
-    hash_add(receiver, payload + known, fresh);
     receiver->received = end;
+    hash_more(receiver);
     if (end < receiver->bytes)
         return TRANSFER_TAKEN;
     if (hash_is_right(receiver))
         return TRANSFER_COMPLETE;
     receiver->received = 0;
     receiver->granted = 0;
-    hash_restart(receiver);
+    payload_hash_begin(&receiver->hash);
     return TRANSFER_BAD_HASH;
-}
-
-void transfer_payload_hash(const uint8_t *payload, uint64_t bytes, uint8_t hash[MESSAGE_HASH_BYTES]) {
-    CHECK(crypto_generichash(hash, MESSAGE_HASH_BYTES, payload, bytes, NULL, 0) == 0);
 }

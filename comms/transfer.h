@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "comms/message.h"
+#include "comms/payload_hash.h"
 
 /* transfer_chunk_bytes: min(256 KiB, 100 ms of the cap), at least 4 KiB; cap 0 = none. */
 uint32_t transfer_chunk_bytes(uint64_t cap_bytes_per_s);
@@ -45,7 +46,6 @@ bool transfer_sender_grant(struct transfer_sender *sender, uint64_t offset, uint
  * sender->next = chunk->offset undoes the step. */
 bool transfer_sender_next(struct transfer_sender *sender, uint32_t chunk_bytes, struct chunk *chunk);
 
-enum { TRANSFER_HASH_STATE_BYTES = 384 };
 struct transfer_receiver {
     struct transfer_key key;
     uint8_t *buffer; /* bytes long, borrowed */
@@ -55,8 +55,7 @@ struct transfer_receiver {
     uint64_t granted_most; /* the largest limit ever granted: chunks up to there may still be under way */
     uint64_t window;       /* credit that may be outstanding */
     uint8_t expected_hash[MESSAGE_HASH_BYTES];
-    uint8_t
-        hash_state[TRANSFER_HASH_STATE_BYTES]; /* BLAKE2b of [0, received), so that no long pass is left for the end */
+    struct payload_hash hash; /* of what is here, in whole stripes, so that no long pass is left for the end */
 };
 /* CHECKs bytes >= 1 and window >= 1. The struct may be moved and copied; it holds no pointer into itself. */
 void transfer_receiver_open(struct transfer_receiver *receiver, struct transfer_key key, uint8_t *buffer,
@@ -76,8 +75,5 @@ enum transfer_verdict {
 /* payload: chunk->bytes bytes. A chunk that starts before `received` and ends behind it gives its new part. */
 enum transfer_verdict transfer_receiver_chunk(struct transfer_receiver *receiver, const struct chunk *chunk,
                                               const uint8_t *payload);
-
-/* BLAKE2b-256 of a payload. */
-void transfer_payload_hash(const uint8_t *payload, uint64_t bytes, uint8_t hash[MESSAGE_HASH_BYTES]);
 
 #endif

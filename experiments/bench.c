@@ -20,9 +20,14 @@ static const uint64_t SLICE_NS = 30000000, SLICE_SMOKE_NS = 300000;
 static const char *const size_names[] = {"tiny", "small", "large", "smoke", "all", NULL};
 enum { SIZE_ALL = BENCH_SIZE_COUNT };
 
+static const char *const precision_names[] = {[BENCH_PRECISION_F32] = "f32",
+                                              [BENCH_PRECISION_BF16] = "bf16",
+                                              [BENCH_PRECISION_BOTH] = "both",
+                                              [BENCH_PRECISION_BOTH + 1] = NULL};
+
 struct bench_values {
     const char *name;
-    int64_t size, threads, repeats;
+    int64_t size, threads, repeats, precision;
     const char *json;
     int64_t workers, codec; /* these and below: of sync alone */
     const char *parameters;
@@ -32,13 +37,15 @@ struct bench_values {
 static const char *const codec_names[] = {"f32",  "bf16", "int8",
                                           "int4", "e3m0", NULL}; /* in the order of enum codec_id */
 static const struct option_row bench_rows[] = {
-    OPTION_POSITIONAL(struct bench_values, name, "NAME", "gemm, ops, step, codec, outer, sync, or all of them"),
+    OPTION_POSITIONAL(struct bench_values, name, "NAME", "memory, gemm, ops, step, codec, outer, sync, or all of them"),
     OPTION_CHOICE(struct bench_values, size, "size", 0, "SIZE", size_names,
                   "of the model (default all: tiny, small, large)"),
     OPTION_INTEGER(struct bench_values, threads, "threads", 0, "N", 1, BENCH_THREADS_MAX,
                    "measure one thread and N (default: the cores)"),
     OPTION_INTEGER(struct bench_values, repeats, "repeats", 0, "N", 1, BENCH_REPEATS_MAX,
                    "rounds of which medians are taken (default 7)"),
+    OPTION_CHOICE(struct bench_values, precision, "precision", 0, "P", precision_names,
+                  "gemm and step: f32, bf16 or both (default f32)"),
     OPTION_TEXT(struct bench_values, json, "json", 0, "FILE",
                 "write the same numbers as JSON (-: to stdout, no tables)"),
     OPTION_INTEGER(struct bench_values, workers, "workers", 0, "N", 1, RUN_WORKERS_MAX,
@@ -52,6 +59,7 @@ static const struct option_row bench_rows[] = {
 };
 static const struct option_command bench_options = {
     "bench", "measure this machine, each figure beside its limit", bench_rows,
+    "memory a training step's memory beside its prediction, for each model.recompute\n"
     "gemm   the matrix products of a training step, alone and warm\n"
     "ops    the passes between them, beside memory; attention beside the products\n"
     "step   a training step: tokens/s, share of the products' rate, time per part\n"
@@ -59,7 +67,7 @@ static const struct option_command bench_options = {
     "outer  the outer step and the state hash, beside memory\n"
     "sync   CPU time of a sync over CURVE, no training, beside a bare transfer of the same bytes (all: tiny and "
     "small)\n"
-    "Rates are medians (minimum..maximum). Sizes: tiny 0.8, small 10.7, large 124 M parameters; large takes 5 GB of "
+    "Rates are medians (minimum..maximum). Sizes: tiny 0.8, small 10.7, large 124 M parameters; large takes 8 GB of "
     "memory."};
 
 static const struct part {
@@ -68,6 +76,7 @@ static const struct part {
     enum status (*measure)(const struct bench_plan *plan, json_t **result, struct error *error);
     void (*print)(const json_t *result, FILE *to);
 } parts[] = {
+    {"memory", BENCH_SIZE_LARGE, bench_memory, bench_memory_print}, /* before any product: see there */
     {"gemm", BENCH_SIZE_LARGE, bench_gemm, bench_gemm_print},
     {"ops", BENCH_SIZE_LARGE, bench_ops, bench_ops_print},
     {"step", BENCH_SIZE_LARGE, bench_step, bench_step_print},
@@ -83,6 +92,19 @@ int bench_thread_counts(const struct bench_plan *plan, int counts[BENCH_THREAD_C
     counts[0] = 1;
     counts[1] = plan->threads;
     return plan->threads > 1 ? 2 : 1;
+}
+
+int bench_precisions(const struct bench_plan *plan, enum inner_precision precisions[BENCH_PRECISIONS]) {
+    int count = 0;
+    if (plan->precision != BENCH_PRECISION_BF16)
+        precisions[count++] = INNER_PRECISION_F32;
+    if (plan->precision != BENCH_PRECISION_F32)
+        precisions[count++] = INNER_PRECISION_BF16;
+    return count;
+}
+
+const char *bench_precision_name(enum inner_precision precision) {
+    return precision_names[precision == INNER_PRECISION_BF16 ? BENCH_PRECISION_BF16 : BENCH_PRECISION_F32];
 }
 
 double bench_median(const json_t *summary, double scale) {
@@ -153,6 +175,7 @@ static enum status measure_part(const struct part *part, const struct bench_valu
             continue;
         struct bench_plan plan = {.size = (enum bench_size)size,
                                   .threads = (int)values->threads,
+                                  .precision = (enum bench_precision)values->precision,
                                   .effort = {.repeats = (int)values->repeats,
                                              .slice_ns = size == BENCH_SIZE_SMOKE ? SLICE_SMOKE_NS : SLICE_NS},
                                   .sync = values->sync};
@@ -208,8 +231,8 @@ static enum status check_name(const char *name, struct error *error) {
     suggest_consider(&meant, "all");
     if (meant.nearest != NULL)
         return error_set(error, STATUS_USAGE, "'%s' is no benchmark (did you mean '%s'?)", name, meant.nearest);
-    return error_set(error, STATUS_USAGE, "'%s' is no benchmark; expected gemm, ops, step, codec, outer, sync or all",
-                     name);
+    return error_set(error, STATUS_USAGE,
+                     "'%s' is no benchmark; expected memory, gemm, ops, step, codec, outer, sync or all", name);
 }
 
 /* What only sync reads. */

@@ -2,10 +2,13 @@
  *
  *   encode   floats -> payload                                        limit: a copy
  *   decode   payload -> floats                                        limit: a copy
- *   send     x = (g - theta) + residual, payload = Q(x), residual = x - decode(payload), as a worker sends
+ *   send     x = (g - theta) + residual, payload = Q(x), residual = x - decode(payload), in one pass
  *                                                                     limit: 3 reads, 1 write
+ *   worker   the same in two, as a worker does it: g - theta by the compute thread, the rest by the sync thread, which keeps the old residual
+ *            until it knows what became of the send                   limit: 2 reads, 1 write elsewhere
  *   sum      sum += tokens * decode(payload), as the outer takes it   limit: 1 read, 1 write
  *
+ * An exact codec leaves nothing out: it has no residual.
  * GB/s count 4 bytes per parameter, whatever an operation reads and writes; shares compare the bytes that it must read and write, payload
  * included, with those of the stream. */
 #include <string.h>
@@ -17,28 +20,28 @@
 #include "outer/fragments.h"
 #include "outer/mean.h"
 #include "quant/codec.h"
-#include "quant/residual.h"
 
 enum { GUARD_BYTES = 64, SUM_TOKENS = 1000 };
-enum operation { OPERATION_ENCODE, OPERATION_DECODE, OPERATION_SEND, OPERATION_SUM, OPERATION_COUNT };
+enum operation { OPERATION_ENCODE, OPERATION_DECODE, OPERATION_SEND, OPERATION_WORKER, OPERATION_SUM, OPERATION_COUNT };
 
 static const struct {
     const char *name;
     enum bench_stream_kind limit;
-    int arrays; /* of f32 that it must read or write, beside the payload */
+    int arrays;       /* of f32 that it must read or write, beside the payload */
+    int arrays_exact; /* the same for an exact codec */
 } operations[OPERATION_COUNT] = {
-    [OPERATION_ENCODE] = {"encode", BENCH_STREAM_COPY, 1},
-    [OPERATION_DECODE] = {"decode", BENCH_STREAM_COPY, 1},
-    [OPERATION_SEND] = {"send", BENCH_STREAM_3R1W, 4},
-    [OPERATION_SUM] = {"sum", BENCH_STREAM_1R1W, 2},
+    [OPERATION_ENCODE] = {"encode", BENCH_STREAM_COPY, 1, 1}, [OPERATION_DECODE] = {"decode", BENCH_STREAM_COPY, 1, 1},
+    [OPERATION_SEND] = {"send", BENCH_STREAM_3R1W, 4, 2},     [OPERATION_WORKER] = {"worker", BENCH_STREAM_TRIAD, 6, 4},
+    [OPERATION_SUM] = {"sum", BENCH_STREAM_1R1W, 2, 2},
 };
 
 struct operands {
     const struct codec *codec;
     const struct fragment *fragment;
-    size_t bytes;                                    /* of the payload */
-    float *theta, *g, *residual, *x, *decoded, *sum; /* (fragment->count,) packed */
-    uint8_t *payload, *second;                       /* (bytes + GUARD_BYTES,) for f32, the largest */
+    size_t bytes; /* of the payload */
+    float *theta, *g, *residual, *x, *decoded,
+        *sum;                  /* (fragment->count,) packed; decoded is also the pending residual */
+    uint8_t *payload, *second; /* (bytes + GUARD_BYTES,) for f32, the largest */
     struct arena arena;
 };
 
@@ -66,30 +69,62 @@ static void run_decode(void *context, uint64_t calls) {
         decode(context);
 }
 
+/* The sync thread's part of a send, of a whole fragment or one piece. */
+static void feed(const struct codec *codec, const float *difference, const float *residual, size_t count,
+                 uint8_t *payload, float *left_out) {
+    CHECK((codec->exact ? codec->encode(difference, count, payload)
+                        : codec->encode_fed(difference, residual, count, payload, left_out)) == STATUS_OK);
+}
+
+static void send_once(struct operands *o) {
+    float difference[CODEC_PIECE_FLOATS];
+    struct codec_piece piece = {0};
+    uint8_t *payload = o->payload;
+    for (; codec_next_piece(o->fragment->spans, o->fragment->span_count, &piece);
+         payload += o->codec->bytes(piece.count)) {
+        float *residual = o->residual + piece.at;
+        subtract(o->g + piece.at, o->theta + piece.at, difference, piece.count);
+        feed(o->codec, difference, residual, piece.count, payload, residual);
+    }
+}
+
 static void run_send(void *context, uint64_t calls) {
+    for (uint64_t i = 0; i < calls; i++)
+        send_once(context);
+}
+
+static void run_worker(void *context, uint64_t calls) {
     struct operands *o = context;
     for (uint64_t i = 0; i < calls; i++) {
         subtract(o->g, o->theta, o->x, o->fragment->count);
-        residual_add(o->x, o->residual, o->fragment->count);
-        encode(o);
-        decode(o);
-        residual_left_out(o->x, o->decoded, o->residual, o->fragment->count);
+        size_t at = 0;
+        uint8_t *payload = o->payload;
+        for (int s = 0; s < o->fragment->span_count; s++) {
+            size_t count = o->fragment->spans[s].count;
+            feed(o->codec, o->x + at, o->residual + at, count, payload, o->decoded + at);
+            at += count;
+            payload += o->codec->bytes(count);
+        }
     }
 }
 
 static void run_sum(void *context, uint64_t calls) {
     struct operands *o = context;
     for (uint64_t i = 0; i < calls; i++) {
-        decode(o);
-        mean_add(o->sum, o->decoded, SUM_TOKENS, 1, o->fragment->count);
+        float *sum = o->sum;
+        const uint8_t *payload = o->payload;
+        for (int s = 0; s < o->fragment->span_count; s++) {
+            size_t count = o->fragment->spans[s].count;
+            CHECK(o->codec->decode_add(payload, count, mean_weight(SUM_TOKENS, 1), sum) == STATUS_OK);
+            sum += count;
+            payload += o->codec->bytes(count);
+        }
     }
 }
 
 static void (*const runs[OPERATION_COUNT])(void *, uint64_t) = {
-    [OPERATION_ENCODE] = run_encode,
-    [OPERATION_DECODE] = run_decode,
-    [OPERATION_SEND] = run_send,
-    [OPERATION_SUM] = run_sum,
+    [OPERATION_ENCODE] = run_encode, [OPERATION_DECODE] = run_decode, [OPERATION_SEND] = run_send,
+    [OPERATION_WORKER] = run_worker, [OPERATION_SUM] = run_sum,
 };
 
 /* ---- results first ---- */
@@ -153,6 +188,25 @@ static bool decodes_as_ref(struct operands *o) {
     return memcmp(o->sum, o->decoded, o->fragment->count * sizeof *o->sum) == 0;
 }
 
+/* Behind decodes_as_ref: theta and g give x, the payload and the residual; the payload adds itself to the sum. */
+static bool passes_as_ref(struct operands *o) {
+    size_t count = o->fragment->count;
+    subtract(o->g, o->theta, o->x, count);
+    encode(o);
+    memcpy(o->second, o->payload, o->bytes);
+    decode(o);
+    memset(o->residual, 0, count * sizeof *o->residual);
+    memset(o->sum, 0, count * sizeof *o->sum);
+    send_once(o);
+    run_sum(o, 1);
+    if (memcmp(o->payload, o->second, o->bytes) != 0)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (o->residual[i] != o->x[i] - o->decoded[i] || o->sum[i] != SUM_TOKENS * o->decoded[i])
+            return false;
+    return true;
+}
+
 static enum status check_codec(struct operands *o, struct error *error) {
     size_t formula = formula_bytes_of_fragment(o->codec->id, o->fragment);
     if (o->bytes != formula)
@@ -164,7 +218,11 @@ static enum status check_codec(struct operands *o, struct error *error) {
     if (!decodes_as_ref(o))
         return error_set(error, STATUS_DATA, "codec %s: decode differs from its reference (tests quant.*)",
                          o->codec->name);
+    if (!passes_as_ref(o))
+        return error_set(error, STATUS_DATA, "codec %s: a send or a sum in one pass differs from one in several",
+                         o->codec->name);
     memset(o->sum, 0, o->fragment->count * sizeof *o->sum);
+    memset(o->residual, 0, o->fragment->count * sizeof *o->residual);
     return STATUS_OK;
 }
 
@@ -191,7 +249,8 @@ static enum status operands_open(const struct fragment *fragment, struct operand
 static json_t *operation_json(const struct operands *o, enum operation operation, const struct bench_case *timed,
                               const struct bench_case *limit, int repeats) {
     double parameter_bytes = 4.0 * (double)o->fragment->count;
-    double bytes = parameter_bytes * operations[operation].arrays + (double)o->bytes;
+    int arrays = o->codec->exact ? operations[operation].arrays_exact : operations[operation].arrays;
+    double bytes = parameter_bytes * arrays + (double)o->bytes;
     double limit_bytes = bench_stream_bytes(operations[operation].limit, o->fragment->count);
     return json_pack("{s:s, s:o, s:s, s:o, s:o}", "operation", operations[operation].name, "gb_per_s",
                      bench_summary_json(bench_rate(timed, repeats, parameter_bytes * 1e-9)), "limit",
@@ -234,7 +293,6 @@ static enum status measure_all(const struct bench_plan *plan, const struct fragm
         for (int id = 0; id < CODEC_COUNT && status == STATUS_OK; id++) {
             operands.codec = codec_get((enum codec_id)id);
             operands.bytes = codec_payload_bytes(operands.codec, fragment->spans, fragment->span_count);
-            memset(operands.residual, 0, fragment->count * sizeof(float));
             bench_say("codec %s, %s, 1 thread", bench_size_name(plan->size), operands.codec->name);
             status = check_codec(&operands, error);
             if (status == STATUS_OK)
@@ -253,8 +311,8 @@ enum status bench_codec(const struct bench_plan *plan, json_t **result, struct e
     enum status status = tensors_table_create(&options.shape, &table, error);
     if (status != STATUS_OK)
         return status;
-    status = fragments_create(&table, options.shape.layers, FRAGMENT_LAYERS_ALL, FRAGMENT_PATTERN_STRIDED, &fragments,
-                              error);
+    status = fragments_create(&table, options.shape.layers, FRAGMENT_LAYERS_ALL, FRAGMENT_PATTERN_STRIDED,
+                              FRAGMENT_BALANCE_LAYERS, &fragments, error);
     if (status == STATUS_OK) {
         json_t *codecs = json_array();
         status = measure_all(plan, &fragments.list[0], codecs, error);

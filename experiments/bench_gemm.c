@@ -11,13 +11,15 @@ static json_t *product_json(const struct bench_product *product) {
 }
 
 /* The rates of one thread count, appended to each product's "gflops" and to "total"; the first call makes the rows. */
-static enum status measure(const struct bench_plan *plan, int threads, json_t *rows, json_t *total,
-                           struct error *error) {
+static enum status measure(const struct bench_plan *plan, enum inner_precision precision, int threads, json_t *rows,
+                           json_t *total, struct error *error) {
     static struct bench_case cases[BENCH_PRODUCTS_MAX];
     struct bench_products products;
     struct model_options options = bench_size_options(plan->size, threads);
     double rates[BENCH_REPEATS_MAX];
-    bench_say("gemm %s, %d thread%s", bench_size_name(plan->size), threads, threads == 1 ? "" : "s");
+    options.inner.precision = precision;
+    bench_say("gemm %s, %s, %d thread%s", bench_size_name(plan->size), bench_precision_name(precision), threads,
+              threads == 1 ? "" : "s");
     enum status status = bench_products_open(&products, &options, error);
     if (status != STATUS_OK)
         return status;
@@ -38,13 +40,14 @@ static enum status measure(const struct bench_plan *plan, int threads, json_t *r
     return STATUS_OK;
 }
 
-enum status bench_gemm(const struct bench_plan *plan, json_t **result, struct error *error) {
+static enum status measure_precision(const struct bench_plan *plan, enum inner_precision precision, json_t *list,
+                                     struct error *error) {
     int threads[BENCH_THREAD_COUNTS], thread_counts = bench_thread_counts(plan, threads);
     json_t *rows = json_array(), *total = json_array(), *used = json_array();
     enum status status = STATUS_OK;
     for (int i = 0; i < thread_counts && status == STATUS_OK; i++) {
         json_array_append_new(used, json_integer(threads[i]));
-        status = measure(plan, threads[i], rows, total, error);
+        status = measure(plan, precision, threads[i], rows, total, error);
     }
     if (status != STATUS_OK) {
         json_decref(rows);
@@ -54,9 +57,25 @@ enum status bench_gemm(const struct bench_plan *plan, json_t **result, struct er
     }
     double scaling =
         bench_median(json_array_get(total, (size_t)thread_counts - 1), 1) / bench_median(json_array_get(total, 0), 1);
-    *result = json_pack("{s:s, s:o, s:o, s:o, s:f}", "size", bench_size_name(plan->size), "threads", used, "products",
-                        rows, "gflops", total, "scaling", scaling);
-    CHECK(*result != NULL);
+    json_t *json = json_pack("{s:s, s:s, s:o, s:o, s:o, s:f}", "size", bench_size_name(plan->size), "precision",
+                             bench_precision_name(precision), "threads", used, "products", rows, "gflops", total,
+                             "scaling", scaling);
+    CHECK(json != NULL && json_array_append_new(list, json) == 0);
+    return STATUS_OK;
+}
+
+enum status bench_gemm(const struct bench_plan *plan, json_t **result, struct error *error) {
+    enum inner_precision precisions[BENCH_PRECISIONS];
+    int count = bench_precisions(plan, precisions);
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) {
+        enum status status = measure_precision(plan, precisions[i], list, error);
+        if (status != STATUS_OK) {
+            json_decref(list);
+            return status;
+        }
+    }
+    *result = list;
     return STATUS_OK;
 }
 
@@ -68,11 +87,12 @@ static void print_rates(const json_t *gflops, FILE *to) {
     fputc('\n', to);
 }
 
-void bench_gemm_print(const json_t *result, FILE *to) {
+static void print_precision(const json_t *result, FILE *to) {
     size_t index;
     const json_t *row, *threads = json_object_get(result, "threads");
-    fprintf(to, "\ngemm %s: products of one step, alone and warm, GFLOP/s\n",
-            json_string_value(json_object_get(result, "size")));
+    fprintf(to, "\ngemm %s, %s: products of one step, alone and warm, GFLOP/s\n",
+            json_string_value(json_object_get(result, "size")),
+            json_string_value(json_object_get(result, "precision")));
     fprintf(to, "  %-8s %6s %6s %7s %8s", "product", "rows", "inputs", "outputs", "per step");
     json_array_foreach(threads, index, row)
         fprintf(to, "  %15lld thread%s", (long long)json_integer_value(row), json_integer_value(row) == 1 ? " " : "s");
@@ -89,4 +109,10 @@ void bench_gemm_print(const json_t *result, FILE *to) {
     print_rates(json_object_get(result, "gflops"), to);
     if (json_array_size(threads) > 1)
         fprintf(to, "  scaling %.2f\n", json_number_value(json_object_get(result, "scaling")));
+}
+
+void bench_gemm_print(const json_t *result, FILE *to) {
+    size_t index;
+    const json_t *precision;
+    json_array_foreach(result, index, precision) print_precision(precision, to);
 }

@@ -40,8 +40,7 @@ static enum status open_state(struct bench_island *b, struct error *error) {
     if (status == STATUS_OK)
         status = tensors_table_create(&run->model, &b->table, error);
     if (status == STATUS_OK)
-        status = fragments_create(&b->table, run->model.layers, run->sync.fragment_layers,
-                                  (enum fragment_pattern)run->sync.pattern, &island->fragments, error);
+        status = run_sync_fragments(run, &b->table, &island->fragments, error);
     if (status != STATUS_OK)
         return status;
     b->theta = aligned_alloc(ARENA_ALIGNMENT, b->table.block_floats * sizeof(float));

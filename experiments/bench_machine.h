@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-/* {"cpu", "cores", "version", "compiler", "vector_level", "blas_core", "blas_config", "t_wall", "load"}: the last is the load average
+/* {"cpu", "cores", "version", "compiler", "vector_level", "blas_core", "blas_config", "bf16" (what makes bf16 products, or why nothing does), "t_wall", "load"}: the last is the load average
  * of the last minute, now. New reference. */
 json_t *bench_machine_json(void);
 

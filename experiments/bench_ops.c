@@ -125,7 +125,7 @@ static size_t lay_out(struct operands *o) {
     const struct attention_sizes *a = &o->attention;
     size_t bytes = 0, stream = (size_t)o->N * (size_t)o->C, hidden = (size_t)o->N * (size_t)o->F;
     size_t q = (size_t)o->N * (size_t)(a->H * a->D), kv = (size_t)o->N * (size_t)(a->K * a->D);
-    size_t scratch = attention_scratch_floats(o->T);
+    size_t scratch = attention_scratch_floats(o->attention);
     struct {
         float **array;
         size_t count;

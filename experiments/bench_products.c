@@ -53,23 +53,33 @@ static size_t floats(int rows, int columns) {
     return (size_t)rows * (size_t)columns;
 }
 
+/* Room for an operand's factor: none in f32. */
+static uint16_t *take_room(const struct bench_products *products, struct arena *arena, size_t count) {
+    return products->bf16 ? arena_take(arena, count * sizeof(uint16_t)) : NULL;
+}
+
 /* From `arena`, which may be counting. */
 static void lay_out(struct bench_products *products, struct arena *arena) {
     size_t largest = 0;
+    products->linear = arena_take(arena, (size_t)products->threads * sizeof *products->linear);
     for (int i = 0; i < products->linear_count; i++) {
         struct bench_linear *l = &products->linears[i];
         size_t sizes[] = {floats(l->rows, l->inputs), floats(l->outputs, l->inputs), floats(l->rows, l->outputs)};
         for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++)
             largest = sizes[j] > largest ? sizes[j] : largest;
         l->w = arena_take(arena, sizes[1] * sizeof(float));
+        l->w_factor.bf16 = take_room(products, arena, sizes[1]);
         l->each = arena_take(arena, (size_t)products->threads * sizeof *l->each);
     }
     for (int thread = 0; thread < products->threads; thread++) {
         float *result = arena_take(arena, largest * sizeof(float));
         for (int i = 0; i < products->linear_count; i++) {
             struct bench_linear *l = &products->linears[i];
-            struct bench_operands operands = {.x = arena_take(arena, floats(l->rows, l->inputs) * sizeof(float)),
-                                              .out = arena_take(arena, floats(l->rows, l->outputs) * sizeof(float)),
+            size_t x = floats(l->rows, l->inputs), out = floats(l->rows, l->outputs);
+            struct bench_operands operands = {.x = arena_take(arena, x * sizeof(float)),
+                                              .out = arena_take(arena, out * sizeof(float)),
+                                              .x_factor.bf16 = take_room(products, arena, x),
+                                              .out_factor.bf16 = take_room(products, arena, out),
                                               .result = result};
             if (l->each != NULL)
                 l->each[thread] = operands;
@@ -77,22 +87,35 @@ static void lay_out(struct bench_products *products, struct arena *arena) {
     }
 }
 
+/* Values, and their factor into the room that it has. */
+static void fill(const struct bench_products *products, float *values, int rows, int columns, uint64_t stream,
+                 float scale, struct factor *factor) {
+    size_t count = floats(rows, columns);
+    bench_fill(values, count, stream, scale);
+    *factor = linear_factor(products->linear[0], count, values, (void *)(uintptr_t)factor->bf16);
+}
+
 static enum status take_operands(struct bench_products *products, struct error *error) {
     struct arena counting = arena_counting();
     lay_out(products, &counting);
     enum status status = arena_open(&products->arena, counting.used_bytes, error);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK) {
+        products->linear = NULL;
         return error_prefix(error, "operands of the products");
+    }
     lay_out(products, &products->arena);
-    for (int i = 0; i < products->linear_count; i++) {
-        const struct bench_linear *l = &products->linears[i];
-        bench_fill(l->w, floats(l->outputs, l->inputs), 2, 0.1f);
+    for (int thread = 0; thread < products->threads && status == STATUS_OK; thread++)
+        status = linear_open(products->bf16, &products->linear[thread], error);
+    for (int i = 0; i < products->linear_count && status == STATUS_OK; i++) {
+        struct bench_linear *l = &products->linears[i];
+        fill(products, l->w, l->outputs, l->inputs, 2, 0.1f, &l->w_factor);
         for (int thread = 0; thread < products->threads; thread++) {
-            bench_fill(l->each[thread].x, floats(l->rows, l->inputs), 1, 1);
-            bench_fill(l->each[thread].out, floats(l->rows, l->outputs), 3, 0.1f);
+            struct bench_operands *o = &l->each[thread];
+            fill(products, o->x, l->rows, l->inputs, 1, 1, &o->x_factor);
+            fill(products, o->out, l->rows, l->outputs, 3, 0.1f, &o->out_factor);
         }
     }
-    return STATUS_OK;
+    return status;
 }
 
 struct run {
@@ -104,16 +127,17 @@ static void run_thread(void *context, int thread) {
     const struct run *run = context;
     const struct bench_linear *l = run->product->linear;
     const struct bench_operands *o = &l->each[thread];
+    struct linear *linear = run->product->of->linear[thread];
     for (uint64_t i = 0; i < run->calls; i++)
         switch (run->product->kind) {
         case BENCH_PRODUCT_FORWARD:
-            linear_forward(l->rows, l->inputs, l->outputs, o->x, l->w, o->result);
+            linear_forward(linear, l->rows, l->inputs, l->outputs, o->x_factor, l->w_factor, o->result);
             break;
         case BENCH_PRODUCT_INPUT:
-            linear_backward_input(l->rows, l->inputs, l->outputs, o->out, l->w, o->result, false);
+            linear_backward_input(linear, l->rows, l->inputs, l->outputs, o->out_factor, l->w_factor, o->result, false);
             break;
         case BENCH_PRODUCT_WEIGHT:
-            linear_backward_weight(l->rows, l->inputs, l->outputs, o->out, o->x, o->result);
+            linear_backward_weight(linear, l->rows, l->inputs, l->outputs, o->out_factor, o->x_factor, o->result);
             break;
         case BENCH_PRODUCT_KINDS:
             CHECK(!"bench_product_kind");
@@ -150,13 +174,20 @@ static enum status check_product(struct bench_product *product, struct error *er
                    : product->kind == BENCH_PRODUCT_INPUT ? floats(l->rows, l->inputs)
                                                           : floats(l->outputs, l->inputs);
     double magnitude, expected = last_element(product, &magnitude), found = expected;
+    double bound = (product->of->bf16 ? 0x1.01p-7 : 1e-5) * magnitude; /* a bf16 factor is off by 2^-8 of itself */
     for (int thread = 0; thread < product->of->threads; thread++)
         l->each[thread].result[count - 1] = 0; /* dW is added */
     run_product(product, 1);
-    for (int thread = 0; thread < product->of->threads && fabs(found - expected) <= 1e-5 * magnitude; thread++)
+    for (int thread = 0; thread < product->of->threads && fabs(found - expected) <= bound; thread++)
         found = (double)l->each[thread].result[count - 1];
-    if (fabs(found - expected) <= 1e-5 * magnitude)
+    if (fabs(found - expected) <= bound)
         return STATUS_OK;
+    if (product->of->bf16)
+        return error_set(error, STATUS_DATA,
+                         "%s product of %d rows, %d inputs, %d outputs: expected %g, %s gives %g; --precision f32 may "
+                         "be right",
+                         bench_product_name(product->kind), l->rows, l->inputs, l->outputs, expected, linear_text(true),
+                         found);
     return error_set(error, STATUS_DATA,
                      "%s product of %d rows, %d inputs, %d outputs: expected %g, BLAS (core %s) gives %g; another "
                      "OPENBLAS_CORETYPE may be right",
@@ -169,7 +200,9 @@ enum status bench_products_open(struct bench_products *products, const struct mo
     *products = (struct bench_products){.threads = (int)options->inner.threads};
     gemm_use_one_thread();
     list_products(products, options);
-    enum status status = take_operands(products, error);
+    enum status status = linear_resolve((enum inner_precision)options->inner.precision, &products->bf16, error);
+    if (status == STATUS_OK)
+        status = take_operands(products, error);
     if (status == STATUS_OK)
         status = crew_create(products->threads, &products->crew, error);
     for (int i = 0; i < products->count && status == STATUS_OK; i++)
@@ -181,8 +214,11 @@ enum status bench_products_open(struct bench_products *products, const struct mo
 
 void bench_products_close(struct bench_products *products) {
     crew_destroy(products->crew);
+    for (int thread = 0; products->linear != NULL && thread < products->threads; thread++)
+        linear_close(products->linear[thread]);
     arena_close(&products->arena);
     products->crew = NULL;
+    products->linear = NULL;
 }
 
 void bench_products_cases(struct bench_products *products, struct bench_case *cases) {

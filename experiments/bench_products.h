@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "experiments/bench_measure.h"
+#include "model/linear.h"
 #include "model/model.h"
 
 enum bench_product_kind { BENCH_PRODUCT_FORWARD, BENCH_PRODUCT_INPUT, BENCH_PRODUCT_WEIGHT, BENCH_PRODUCT_KINDS };
@@ -15,15 +16,17 @@ const char *bench_product_name(enum bench_product_kind kind);
 
 /* What one thread has of a linear layer. */
 struct bench_operands {
-    float *x, *out; /* (rows,inputs) (rows,outputs) */
-    float *result;  /* of the products, room for the largest; the thread's linears share it */
+    float *x, *out;                     /* (rows,inputs) (rows,outputs) */
+    struct factor x_factor, out_factor; /* the same, rounded beforehand in bf16 */
+    float *result;                      /* of the products, room for the largest; the thread's linears share it */
 };
 
 /* A linear layer's shape, and how often a step has it. */
 struct bench_linear {
     int rows, inputs, outputs;
     uint64_t per_step;
-    float *w;                    /* (outputs,inputs), of all threads */
+    float *w; /* (outputs,inputs), of all threads */
+    struct factor w_factor;
     struct bench_operands *each; /* (threads,) */
 };
 
@@ -42,13 +45,15 @@ struct bench_products {
     struct bench_product list[BENCH_PRODUCTS_MAX];
     int count;
     int threads;
+    bool bf16;
+    struct linear **linear; /* (threads,) */
     struct crew *crew;
     struct arena arena;
 };
 
-/* bench_products_open: the products of one step on options->inner.threads threads, their operands filled; checks each product against sums in double.
- * STATUS_NO_MEMORY;
- * STATUS_DATA: BLAS gives wrong numbers on this machine, the text says in which product. The products must not move afterwards. */
+/* bench_products_open: the products of one step on options->inner.threads threads in options->inner.precision, their operands filled; checks each
+ * product against sums in double. STATUS_NO_MEMORY; STATUS_CONFIG: no bf16 products here;
+ * STATUS_DATA: the library gives wrong numbers on this machine, the text says in which product. The products must not move afterwards. */
 MUST_USE enum status bench_products_open(struct bench_products *products, const struct model_options *options,
                                          struct error *error);
 void bench_products_close(struct bench_products *products);

@@ -55,11 +55,13 @@ static void run_close(struct run *run) {
     free(run);
 }
 
-static enum status run_open(enum bench_size size, int threads, struct run **opened, struct error *error) {
+static enum status run_open(enum bench_size size, enum inner_precision precision, int threads, struct run **opened,
+                            struct error *error) {
     struct run *run = calloc(1, sizeof *run);
     if (run == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for a benchmark");
     run->options = bench_size_options(size, threads);
+    run->options.inner.precision = precision;
     run->options.profile = &run->profile;
     size_t tokens = (size_t)(run->options.inner.batch_per_worker * (run->options.shape.context + 1));
     run->flops =
@@ -119,6 +121,7 @@ static double flops_of_part(const struct bench_flops *flops, enum step_part part
     case STEP_PART_GATE:
     case STEP_PART_LOSS:
     case STEP_PART_GRADIENT_NORM:
+    case STEP_PART_ROUNDING:
     case STEP_PART_ADAMW:
     case STEP_PART_WAIT:
     case STEP_PART_COUNT:
@@ -196,7 +199,8 @@ static json_t *run_json(const struct run *run, enum bench_size size, int threads
     bench_products_rates(&run->products, run->cases + 1, repeats, rates);
     json_t *parts = json_array();
     for (int part = 0; part < STEP_PART_COUNT; part++)
-        json_array_append_new(parts, part_json(run, (enum step_part)part, rates, repeats));
+        if (part != STEP_PART_ROUNDING || run->options.inner.precision != INNER_PRECISION_F32)
+            json_array_append_new(parts, part_json(run, (enum step_part)part, rates, repeats));
     for (int i = 0; i < repeats; i++) {
         ones[i] = 1;
         ideal[i] = (double)run->flops.total / rates[i];
@@ -205,7 +209,8 @@ static json_t *run_json(const struct run *run, enum bench_size size, int threads
             sums[i] += run->part_seconds[part][i];
     }
     json_t *json = json_pack(
-        "{s:s, s:i, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:n}", "size", bench_size_name(size),
+        "{s:s, s:s, s:i, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:n, s:n}", "size",
+        bench_size_name(size), "precision", bench_precision_name((enum inner_precision)run->options.inner.precision),
         "threads", threads, "parameters", (json_int_t)model_tensors(run->model)->parameter_count, "tokens_per_step",
         (json_int_t)tokens, "flops_per_step", (json_int_t)run->flops.total, "ms",
         quotients_json(seconds, 1e3, ones, repeats), "tokens_per_s", quotients_json(ones, tokens, seconds, repeats),
@@ -213,7 +218,7 @@ static json_t *run_json(const struct run *run, enum bench_size size, int threads
         quotients_json(rates, 1e-9, ones, repeats), "share", quotients_json(ideal, 1, seconds, repeats), "parts", parts,
         "parts_sum_share", quotients_json(sums, 1, seconds, repeats), "clock_share",
         log_real(run->marks_per_step * clock_seconds() * bench_rate(&run->cases[0], repeats, 1).median),
-        "scaling_share");
+        "scaling_share", "speedup");
     CHECK(json != NULL);
     return json;
 }
@@ -224,22 +229,45 @@ static void add_scaling(const json_t *one, json_t *many) {
     json_object_set_new(many, "scaling_share", log_real(share));
 }
 
+static void add_speedup(const json_t *f32, json_t *bf16) {
+    double speedup =
+        bench_median(json_object_get(bf16, "tokens_per_s"), 1) / bench_median(json_object_get(f32, "tokens_per_s"), 1);
+    json_object_set_new(bf16, "speedup", log_real(speedup));
+}
+
+static enum status measure(const struct bench_plan *plan, enum inner_precision precision, int threads, json_t **made,
+                           struct error *error) {
+    struct run *run = NULL;
+    bench_say("step %s, %s, %d thread%s", bench_size_name(plan->size), bench_precision_name(precision), threads,
+              threads == 1 ? "" : "s");
+    enum status status = run_open(plan->size, precision, threads, &run, error);
+    if (status != STATUS_OK)
+        return status;
+    run_rounds(run, &plan->effort);
+    *made = run_json(run, plan->size, threads, plan->effort.repeats);
+    run_close(run);
+    return STATUS_OK;
+}
+
+/* All thread counts in one precision, then in the other. */
 enum status bench_step(const struct bench_plan *plan, json_t **result, struct error *error) {
+    enum inner_precision precisions[BENCH_PRECISIONS];
     int threads[BENCH_THREAD_COUNTS], thread_counts = bench_thread_counts(plan, threads);
+    int count = thread_counts * bench_precisions(plan, precisions);
     json_t *list = json_array();
-    for (int i = 0; i < thread_counts; i++) {
-        struct run *run = NULL;
-        bench_say("step %s, %d thread%s", bench_size_name(plan->size), threads[i], threads[i] == 1 ? "" : "s");
-        enum status status = run_open(plan->size, threads[i], &run, error);
+    for (int i = 0; i < count; i++) {
+        json_t *made = NULL;
+        int thread = i % thread_counts;
+        enum status status = measure(plan, precisions[i / thread_counts], threads[thread], &made, error);
         if (status != STATUS_OK) {
             json_decref(list);
             return status;
         }
-        run_rounds(run, &plan->effort);
-        json_array_append_new(list, run_json(run, plan->size, threads[i], plan->effort.repeats));
-        run_close(run);
-        if (i > 0)
-            add_scaling(json_array_get(list, 0), json_array_get(list, (size_t)i));
+        json_array_append_new(list, made);
+        if (thread > 0)
+            add_scaling(json_array_get(list, (size_t)(i - thread)), made);
+        if (i >= thread_counts)
+            add_speedup(json_array_get(list, (size_t)thread), made);
     }
     *result = list;
     return STATUS_OK;
@@ -250,12 +278,14 @@ static void print_run(const json_t *run, FILE *to) {
     size_t index;
     const json_t *part;
     long long threads = (long long)json_integer_value(json_object_get(run, "threads"));
-    fprintf(to, "\nstep %s, %lld thread%s: %lld parameters, %lld tokens, %.2f GFLOP a step\n",
-            json_string_value(json_object_get(run, "size")), threads, threads == 1 ? "" : "s",
-            (long long)json_integer_value(json_object_get(run, "parameters")),
+    fprintf(to, "\nstep %s, %s, %lld thread%s: %lld parameters, %lld tokens, %.2f GFLOP a step\n",
+            json_string_value(json_object_get(run, "size")), json_string_value(json_object_get(run, "precision")),
+            threads, threads == 1 ? "" : "s", (long long)json_integer_value(json_object_get(run, "parameters")),
             (long long)json_integer_value(json_object_get(run, "tokens_per_step")),
             (double)json_integer_value(json_object_get(run, "flops_per_step")) * 1e-9);
     fprintf(to, "  tokens/s            %s\n", bench_spread_text(json_object_get(run, "tokens_per_s"), 1, text));
+    if (json_is_number(json_object_get(run, "speedup")))
+        fprintf(to, "  of f32's            %.2f x\n", json_number_value(json_object_get(run, "speedup")));
     fprintf(to, "  GFLOP/s             %s\n", bench_spread_text(json_object_get(run, "gflops"), 1, text));
     fprintf(to, "  products' GFLOP/s   %s\n", bench_spread_text(json_object_get(run, "product_gflops"), 1, text));
     fprintf(to, "  share of products   %s %%\n", bench_spread_text(json_object_get(run, "share"), 100, text));

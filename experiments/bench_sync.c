@@ -91,8 +91,7 @@ static enum status read_run_file(struct sync_bench *b, const char *const *overri
     status = tensors_table_create(&b->run.model, &b->table, error);
     if (status != STATUS_OK)
         return status;
-    return fragments_create(&b->table, b->run.model.layers, b->run.sync.fragment_layers,
-                            (enum fragment_pattern)b->run.sync.pattern, &b->fragments, error);
+    return run_sync_fragments(&b->run, &b->table, &b->fragments, error);
 }
 
 static size_t payload(const struct sync_bench *b, int fragment, int64_t codec) {
@@ -200,13 +199,12 @@ static enum status island_round(const struct sync_bench *b, double *seconds, str
 
 /* CPU nanoseconds per parameter of a state hash. */
 static double hash_once(const struct sync_bench *b) {
-    struct codec_span span = {0, b->hash_floats};
     struct timespec from, to;
     struct state_hash hash;
     size_t times = (HASH_FLOATS_MAX + b->hash_floats - 1) / b->hash_floats;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
     for (size_t i = 0; i < times; i++)
-        state_hash_fragment(b->hashed, b->hashed + b->hash_floats, &span, 1, &hash);
+        state_hash_fragment(b->hashed, b->hashed + b->hash_floats, b->hash_floats, &hash);
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
     return ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) /
            (double)(times * b->hash_floats);

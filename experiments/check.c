@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "base/options.h"
 #include "base/units.h"
-#include "model/tensors.h"
+#include "model/model.h"
 #include "outer/fragments.h"
 #include "outer/outer_memory.h"
 #include "outer/run_file.h"
@@ -44,8 +44,7 @@ static enum status plan_create(const struct run_file *run, struct plan *plan, st
     enum status status = tensors_table_create(&run->model, &plan->table, error);
     if (status != STATUS_OK || run->sync.off)
         return status;
-    status = fragments_create(&plan->table, run->model.layers, run->sync.fragment_layers,
-                              (enum fragment_pattern)run->sync.pattern, &plan->fragments, error);
+    status = run_sync_fragments(run, &plan->table, &plan->fragments, error);
     if (status != STATUS_OK)
         tensors_table_destroy(&plan->table);
     return status;
@@ -102,6 +101,25 @@ static void print_memory(const struct run_file *run, const struct plan *plan) {
            units_format_bytes(memory.staging_bytes, staging), units_format_bytes(memory.snapshots_bytes, snapshots));
 }
 
+static struct model_options training_options(const struct run_file *run) {
+    return (struct model_options){.shape = run->model, .inner = run->inner};
+}
+
+/* What a training step takes on this machine, and whether all of its threads find work. */
+static void print_training_memory(const struct run_file *run, const struct plan *plan) {
+    char peak[UNITS_TEXT_BYTES], state[UNITS_TEXT_BYTES], activations[UNITS_TEXT_BYTES], products[UNITS_TEXT_BYTES];
+    struct model_options options = training_options(run);
+    struct model_memory memory = model_memory_plan(&options, &plan->table);
+    int passes = model_pass_count(&options);
+    printf("step       memory %s: parameters, gradients and moments %s, activations %s, products %s\n",
+           units_format_bytes(memory.peak_bytes, peak), units_format_bytes(memory.state_bytes, state),
+           units_format_bytes(memory.activation_bytes, activations),
+           units_format_bytes(memory.product_bytes, products));
+    if (run->inner.threads > passes)
+        printf("threads    %d of %" PRId64 " have work: a micro-batch of %" PRId64 " windows is %d pass%s\n", passes,
+               run->inner.threads, run->inner.batch_per_worker, passes, passes == 1 ? "" : "es");
+}
+
 static void print_people(const struct run_file *run, const struct plan *plan, const char *path) {
     char up[UNITS_TEXT_BYTES];
     char down[UNITS_TEXT_BYTES];
@@ -111,6 +129,7 @@ static void print_people(const struct run_file *run, const struct plan *plan, co
     printf("training   %" PRId64 " steps, %" PRId64 " tokens a step on each of %" PRId64 " worker%s\n",
            run->inner.steps, run->inner.batch_per_worker * run->inner.accumulate * run->model.context, run->workers,
            run->workers == 1 ? "" : "s");
+    print_training_memory(run, plan);
     if (run->inner.min_step_us > 0)
         printf("pace       a step takes at least %s\n", units_format_duration(run->inner.min_step_us, up));
     if (run->inner.pace == INNER_PACE_TIME)
@@ -161,6 +180,14 @@ static json_t *memory_json(const struct run_file *run, const struct plan *plan) 
                      "snapshots_bytes", (json_int_t)memory.snapshots_bytes);
 }
 
+static json_t *step_memory_json(const struct run_file *run, const struct plan *plan) {
+    struct model_options options = training_options(run);
+    struct model_memory memory = model_memory_plan(&options, &plan->table);
+    return json_pack("{s:I, s:I, s:I, s:I, s:i}", "peak_bytes", (json_int_t)memory.peak_bytes, "state_bytes",
+                     (json_int_t)memory.state_bytes, "activation_bytes", (json_int_t)memory.activation_bytes,
+                     "product_bytes", (json_int_t)memory.product_bytes, "passes", model_pass_count(&options));
+}
+
 static void print_json(const struct run_file *run, const struct plan *plan, const char *path) {
     uint8_t hash[RUN_KEYS_HASH_BYTES];
     char hash_text[2 * RUN_KEYS_HASH_BYTES + 1];
@@ -188,6 +215,7 @@ static void print_json(const struct run_file *run, const struct plan *plan, cons
                   (json_int_t)(run->sync.off ? 0 : run->sync.every_steps), "payload_up_bytes", all_up,
                   "payload_down_bytes", all_down, "fragments", list);
     CHECK(summary != NULL);
+    CHECK(json_object_set_new(summary, "step_memory", step_memory_json(run, plan)) == 0);
     if (!run->sync.off) {
         CHECK(json_object_set_new(summary, "rounds", rounds_json(run)) == 0);
         CHECK(json_object_set_new(summary, "outer_memory", memory_json(run, plan)) == 0);

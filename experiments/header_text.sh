@@ -1,4 +1,4 @@
-# The text that the example runs train on: the C headers of this machine. Sourced by quickstart.sh, chaos.sh and saturated.sh.
+# The text that the example runs train on: the C headers of this machine. Sourced by quickstart.sh and the scripts that run many processes.
 
 # make_header_text DIR: DIR/train.txt and DIR/held-out.txt, unless they are there. Every 16th header is held out. Plain ASCII lines only, at most
 # 6 MB and 400 kB; the same headers give the same text.

@@ -196,6 +196,7 @@ static const struct field_row header_rows[] = {
     IN(run_log_header, "build.cpu", cpu, FIELD_TEXT, "model name"),
     IN(run_log_header, "build.cores", cores, FIELD_COUNT, "cores online"),
     MAY(run_log_header, blas_core, FIELD_TEXT, "kernel that OpenBLAS chose"),
+    MAY(run_log_header, precision, FIELD_TEXT, "f32, or bf16 and what makes its products"),
     MAY(run_log_header, threads, FIELD_COUNT, "of the training (inner.threads)"),
     MAY(run_log_header, name, FIELD_TEXT, "of the run"),
     NEED(run_log_header, parameters, FIELD_COUNT, "of the model"),
@@ -286,12 +287,15 @@ static const struct field_row checkpoint_rows[] = {
 };
 static const struct field_row recover_rows[] = {
     NEED(run_log_recover, what, FIELD_TEXT,
-         "restart, run clock, snapshot, gave snapshot, state hash, reset, listed again, checkpoint failed, run file"),
+         "restart, run clock, snapshot, gave snapshot, state hash, reset, listed again, checkpoint failed, run file, "
+         "set aside"),
     MAY(run_log_recover, generation, FIELD_COUNT, "restart: of the checkpoint, 0 = none"),
     MAY(run_log_recover, step, FIELD_COUNT,
-        "restart, run clock: training goes on from here; reset, checkpoint failed, run file: at it"),
+        "restart, run clock: training goes on from here; reset, checkpoint failed, run file: at it; set aside: of the "
+        "run"),
     MAY(run_log_recover, steps, FIELD_COUNT, "run file: inner.steps from here on, as an outer started again says"),
-    MAY(run_log_recover, from_step, FIELD_COUNT, "run clock: the worker's own step"),
+    MAY(run_log_recover, from_step, FIELD_COUNT,
+        "run clock: the worker's own step; set aside: the run's, as it is held here"),
     MAY(run_log_recover, tokens, FIELD_COUNT, "restart: highest ever counted; reset: dropped"),
     MAY(run_log_recover, fragment, FIELD_COUNT, "snapshot, gave snapshot, state hash, reset: index"),
     MAY(run_log_recover, version, FIELD_COUNT, "snapshot, gave snapshot, state hash: of the fragment"),
@@ -304,6 +308,7 @@ static const struct field_row recover_rows[] = {
     MAY(run_log_recover, here, FIELD_TEXT, "state hash: hex, as it came out here"),
     MAY(run_log_recover, outer, FIELD_TEXT, "state hash: hex, that the outer signed"),
     MAY(run_log_recover, reason, FIELD_TEXT, "checkpoint failed: why"),
+    MAY(run_log_recover, directory, FIELD_TEXT, "set aside: where the checkpoints of before are"),
 };
 static const struct field_row end_rows[] = {
     NEED(run_log_end, step, FIELD_COUNT, "last step"),

@@ -93,6 +93,7 @@ struct run_log_header {
     char cpu[128];
     int64_t cores;
     char blas_core[RUN_LOG_WORD_BYTES];
+    char precision[RUN_LOG_NAME_BYTES];
     int64_t threads;
     char name[RUN_LOG_NAME_BYTES];
     int64_t parameters;
@@ -207,6 +208,7 @@ struct run_log_recover {
     char here[RUN_LOG_HASH_BYTES];
     char outer[RUN_LOG_HASH_BYTES];
     char reason[RUN_LOG_REASON_BYTES];
+    char directory[RUN_LOG_WORD_BYTES];
 };
 
 struct run_log_end {

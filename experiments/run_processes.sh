@@ -1,5 +1,6 @@
-# What the scripts that run many processes and hurt them share. Sourced by chaos.sh and saturated.sh, which set HERE (this directory), ATOLL (or
-# nothing), DIRECTORY (or nothing), and for each run RUN and FAULTS, the file that says what was done to it and when.
+# What the scripts that run many processes share: chaos.sh and saturated.sh, which hurt them, and sync_cost.sh, slow_links.sh and many_workers.sh,
+# which time them. They set HERE (this directory), ATOLL (or nothing), DIRECTORY (or nothing), and for each run RUN and FAULTS, the file that says
+# what was done to it and when.
 
 complain() { echo "${0##*/}: $*" >&2; }
 wrong() { complain "$*"; exit 64; }
@@ -40,6 +41,9 @@ choose_directory() {
     DIRECTORY=$(realpath "$DIRECTORY")
 }
 
+# The cores that this shell may use, one per line.
+own_cores() { taskset -cp $$ | sed 's/.*: //;s/,/\n/g' | awk -F- '{ for (core = $1; core <= $NF; core++) print core }'; }
+
 declare -A PIDS=() # node -> pid of what runs now
 end_processes() {
     local pid
@@ -63,26 +67,30 @@ wait_until() { # SECONDS TEXT COMMAND...
     done
 }
 
-all_ended() {
+all_ended() { # [PATTERN]
     local node
     for node in "${!PIDS[@]}"; do
-        kill -0 "${PIDS[$node]}" 2> /dev/null && return 1
+        # shellcheck disable=SC2053 # a pattern
+        [[ $node == ${1:-*} ]] && kill -0 "${PIDS[$node]}" 2> /dev/null && return 1
     done
     return 0
 }
 
-# wait_for_end SECONDS: of all processes; notes how each ended. Those that do not are killed, which the report sees.
+# wait_for_end SECONDS [PATTERN]: of all processes, or of the nodes so called; notes how each ended. Those that do not are killed, which the
+# report sees.
 wait_for_end() {
     local until=$((SECONDS + $1)) node code
-    until all_ended || [ "$SECONDS" -ge "$until" ]; do sleep 0.1; done
+    until all_ended "${2:-*}" || [ "$SECONDS" -ge "$until" ]; do sleep 0.1; done
     for node in "${!PIDS[@]}"; do
+        # shellcheck disable=SC2053 # a pattern
+        [[ $node == ${2:-*} ]] || continue
         if kill -0 "${PIDS[$node]}" 2> /dev/null; then
             complain "$node did not end within $1 s; see $RUN"
             kill -KILL "${PIDS[$node]}"
         fi
         code=0
         wait "${PIDS[$node]}" 2> /dev/null || code=$?
-        note ended "$node" "\"exit_code\":$code"
+        note ended "${node##*/}" "\"exit_code\":$code"
         unset "PIDS[$node]"
     done
 }

@@ -14,10 +14,7 @@
 #   --dir D            where the run goes (default: a new runs/saturated-N)
 #   --keep             keep the checkpoints; else only the logs stay
 #
-# Root only: outer and workers live in network namespaces of their own, on a switch (a bridge) in one more; all are removed at the end.
-#
-#     worker-K eth0 10.78.0.2+K  --tbf-->  p-K \
-#                                <--tbf--       bridge -- p-outer  --  eth0 10.78.0.1 outer (not shaped)
+# Root only: outer and workers live in network namespaces of their own (namespaces.sh); all are removed at the end.
 #
 # Cut and heal are written to D/faults.jsonl, and what went through each worker's interface. ATOLL names the program; without it,
 # build/release/atoll is built. Exit code 77: this machine allows no namespaces, veth or tbf.
@@ -26,6 +23,7 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 export LC_ALL=C
 source "$HERE/run_processes.sh"
 source "$HERE/header_text.sh"
+source "$HERE/namespaces.sh"
 
 MINUTES=5 PARTITION=60 TAIL=30 RATE=10mbit WORKERS=4 DIRECTORY= KEEP= JSON=
 VICTIM=worker-1
@@ -51,7 +49,6 @@ done
 SETTINGS=(--set "workers=$WORKERS" ${SETTINGS[@]+"${SETTINGS[@]}"})
 [ "$WORKERS" -ge 2 ] && [ "$WORKERS" -le 64 ] || wrong "--workers $WORKERS: 2 to 64"
 
-not_here() { complain "$*: this needs root, and a kernel with network namespaces, bridge, veth and tbf"; exit 77; }
 need_tools ip tc bridge python3
 find_atoll
 make_header_text runs/saturated-text
@@ -65,43 +62,11 @@ NS=atoll-$$-
 cleanup() {
     trap - EXIT
     set +e
-    local node
     end_processes
-    for node in $(nodes) lan; do ip netns del "$NS$node" 2> /dev/null; done
+    remove_network
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
-
-workers() { seq -f 'worker-%.0f' 0 $((WORKERS - 1)); }
-nodes() { echo outer; workers; }
-port() { echo "p-${1#worker-}"; } # of the switch
-address() { if [ "$1" = outer ]; then echo 10.78.0.1; else echo "10.78.0.$((2 + ${1#worker-}))"; fi; }
-mac() { printf '02:00:0a:4e:00:%02x' "${1##*.}"; } # of an address
-
-plug_in() { # NODE
-    local at
-    at=$(address "$1")
-    ip netns add "$NS$1" &&
-        ip -n "${NS}lan" link add "$(port "$1")" type veth peer name eth0 address "$(mac "$at")" netns "$NS$1" &&
-        ip -n "${NS}lan" link set "$(port "$1")" master lan up &&
-        ip -n "$NS$1" address add "$at/24" dev eth0 && ip -n "$NS$1" link set lo up && ip -n "$NS$1" link set eth0 up
-}
-
-# Known for good: a machine behind a cut line hears nothing, not even that nobody answers for an address.
-introduce() { # NODE NODE
-    ip -n "$NS$1" neighbour replace "$(address "$2")" lladdr "$(mac "$(address "$2")")" nud permanent dev eth0
-}
-
-build_network() {
-    local node
-    ip netns add "${NS}lan" && ip -n "${NS}lan" link add lan type bridge && ip -n "${NS}lan" link set lan up || return
-    for node in $(nodes); do plug_in "$node" || return; done
-    for node in $(workers); do
-        introduce "$node" outer && introduce outer "$node" &&
-            tc -n "${NS}lan" qdisc add dev "$(port "$node")" root tbf rate "$RATE" burst 4kb latency 400ms &&
-            tc -n "$NS$node" qdisc add dev eth0 root tbf rate "$RATE" burst 4kb latency 400ms || return
-    done
-}
 
 # The port's state, as of the spanning tree: disabled, or forwarding.
 cut() { bridge -n "${NS}lan" link set dev "$(port "$1")" state 0 && note cut "$1"; }
@@ -123,7 +88,7 @@ launch() { # NODE
     local command=("$ATOLL" worker --join "$RUN/outer/join.token" --dir "$RUN/$1")
     [ "$1" != outer ] ||
         command=("$ATOLL" outer "$HERE/saturated.yaml" --dir "$RUN/outer" --stop-workers --listen "$(address outer):0" ${SETTINGS[@]+"${SETTINGS[@]}"})
-    ip netns exec "$NS$1" "${command[@]}" >> "$RUN/$1.out" 2>> "$RUN/$1.err" < /dev/null & # becomes the command: its pid
+    in_node "$1" "${command[@]}" >> "$RUN/$1.out" 2>> "$RUN/$1.err" < /dev/null & # becomes the command: its pid
     PIDS[$1]=$!
 }
 

@@ -190,7 +190,9 @@ static const struct option_row drain_rows[] = {
     OPTION_POSITIONAL(struct drain_values, worker, "WORKER",
                       "its name or slot, as atoll status shows them, or its key"),
     OPTION_POSITIONAL(struct drain_values, directory, "DIR", directory_doc),
-    OPTION_FLAG(struct drain_values, revoke, "revoke", 0, "its key may not come back"),
+    OPTION_FLAG(
+        struct drain_values, revoke, "revoke", 0,
+        "its key may not come back; only DIR/keys/workers.json knows: after it was lost or put back, revoke again"),
     OPTION_FLAG(struct drain_values, json, "json", 0, "print the answer as JSON"),
     OPTION_END,
 };

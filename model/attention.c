@@ -1,121 +1,150 @@
-/* attention: see attention.h. A head of q, k or v is a (T,D) matrix with rows H*D or K*D floats apart, so that the products run on
- * it where it lies. Keys to the right of a tile's last query are never touched. */
+/* attention: see attention.h. The kernels are in attention_kernels.h; here is what does not depend on the instruction set, and the
+ * choice between the sets. */
 #include "model/attention.h"
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
 #include "base/vector.h"
-#include "model/gemm.h"
-#include "model/lanes.h"
 
-enum { ATTENTION_TILE = 64 }; /* queries of one tile */
+#define INLINE inline __attribute__((always_inline))
 
-/* Rows of a tile of scores start LANES-aligned, so that a row can be walked in whole lanes. */
-static int score_stride(int T) {
-    return (T + LANES - 1) / LANES * LANES;
+enum { TILE = 64, LANES_MAX = 16, ROWS_MAX = 8 };
+static const float LOG2_E = 1.44269504F;
+
+/* Of one pass: padded_T whole register tiles, padded_D whole vectors of any set; floats from one position to the next. */
+struct layout {
+    int T, D, padded_T, padded_D;
+    int group; /* query heads of a key head */
+    size_t query_stride, key_stride;
+    float scale;
+};
+
+/* Tiles of one head and their sums. */
+struct scratch {
+    float *k, *v, *dk, *dv;                                      /* (padded_T,padded_D) */
+    float *q, *q_transposed, *out, *dout, *dout_transposed, *dq; /* (TILE,padded_D), (padded_D,TILE) */
+    float *scores, *dscores;                                     /* (TILE,TILE): keys, queries */
+    float *largest, *sum, *factor, *lse, *delta;                 /* (TILE,) */
+};
+
+/* How a product begins, and what it leaves out in a tile on the diagonal: of a row, the columns before it, the depth before it, or
+ * the depth after it. */
+enum start { START_ZERO, START_SUM, START_SCALED };
+enum skip { SKIP_NOTHING, SKIP_LEFT_COLUMNS, SKIP_EARLIER_DEPTH, SKIP_LATER_DEPTH };
+
+static int round_up(int count, int to) {
+    return (count + to - 1) / to * to;
 }
 
-size_t attention_scratch_floats(int T) {
-    return 2 * (size_t)ATTENTION_TILE * (size_t)score_stride(T);
+static struct layout layout_of(struct attention_sizes sizes) {
+    return (struct layout){.T = sizes.T,
+                           .D = sizes.D,
+                           .padded_T = round_up(sizes.T, ROWS_MAX),
+                           .padded_D = round_up(sizes.D, LANES_MAX),
+                           .group = sizes.H / sizes.K,
+                           .query_stride = (size_t)sizes.H * (size_t)sizes.D,
+                           .key_stride = (size_t)sizes.K * (size_t)sizes.D,
+                           .scale = 1.0F / sqrtf((float)sizes.D)};
 }
 
-/* scores (rows, stride): row r keeps keys 0..first+r and becomes its softmax without the division; zero up to `width` keys.
- * inverse_sum (rows,), lse (rows,) set. */
-static HOT_LOOP void softmax_tile(int rows, int first, int width, int stride, float *scores, float *inverse_sum,
-                                  float *lse) {
-    for (int r = 0; r < rows; r++) {
-        float *s = scores + (size_t)r * (size_t)stride;
-        int keys = first + r + 1;
-        int padded = (keys + LANES - 1) / LANES * LANES;
-        for (int i = keys; i < padded; i++)
-            s[i] = -INFINITY;
-        float largest = lanes_max(padded, s);
-        float lane[LANES] = {0};
-        for (int i = 0; i < padded; i += LANES)
-            for (int j = 0; j < LANES; j++) {
-                float e = lanes_exp(s[i + j] - largest);
-                s[i + j] = e;
-                lane[j] += e;
-            }
-        for (int i = padded; i < width; i++)
-            s[i] = 0;
-        float sum = lanes_fold(lane);
-        inverse_sum[r] = 1.0f / sum;
-        lse[r] = largest + logf(sum);
-    }
+static size_t query_at(const struct layout *l, struct attention_sizes sizes, int b, int h) {
+    return ((size_t)b * (size_t)l->T * (size_t)sizes.H + (size_t)h) * (size_t)l->D;
 }
 
-static HOT_LOOP void scale_rows(int rows, int columns, int stride, const float *factor, float *x) {
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < columns; c++)
-            x[(size_t)r * (size_t)stride + (size_t)c] *= factor[r];
+static size_t key_at(const struct layout *l, struct attention_sizes sizes, int b, int h) {
+    return ((size_t)b * (size_t)l->T * (size_t)sizes.K + (size_t)(h / l->group)) * (size_t)l->D;
 }
+
+/* Of lse (B,H,T). */
+static size_t rows_at(const struct layout *l, struct attention_sizes sizes, int b, int h) {
+    return ((size_t)b * (size_t)sizes.H + (size_t)h) * (size_t)l->T;
+}
+
+static int rows_of_tile(int T, int first) {
+    return T - first < TILE ? T - first : TILE;
+}
+
+static float *take(float **next, size_t count) {
+    float *taken = *next;
+    *next += count;
+    return taken;
+}
+
+size_t attention_scratch_floats(struct attention_sizes sizes) {
+    const struct layout l = layout_of(sizes);
+    return (size_t)l.padded_D * (4 * (size_t)l.padded_T + 6 * TILE) + 2 * TILE * TILE + 5 * TILE;
+}
+
+static struct scratch scratch_of(const struct layout *l, float *memory) {
+    size_t head = (size_t)l->padded_T * (size_t)l->padded_D, tile = TILE * (size_t)l->padded_D;
+    float *next = memory;
+    return (struct scratch){.k = take(&next, head),
+                            .v = take(&next, head),
+                            .dk = take(&next, head),
+                            .dv = take(&next, head),
+                            .q = take(&next, tile),
+                            .q_transposed = take(&next, tile),
+                            .out = take(&next, tile),
+                            .dout = take(&next, tile),
+                            .dout_transposed = take(&next, tile),
+                            .dq = take(&next, tile),
+                            .scores = take(&next, TILE * TILE),
+                            .dscores = take(&next, TILE * TILE),
+                            .largest = take(&next, TILE),
+                            .sum = take(&next, TILE),
+                            .factor = take(&next, TILE),
+                            .lse = take(&next, TILE),
+                            .delta = take(&next, TILE)};
+}
+
+#if VECTOR_LEVELS
+#pragma GCC push_options
+#pragma GCC target("arch=x86-64-v4")
+#define KERNEL(name) name##_v4
+#define KERNEL_LANES 16
+#define KERNEL_ROWS  8
+#include "model/attention_kernels.h"
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("arch=x86-64-v3")
+#define KERNEL(name) name##_v3
+#define KERNEL_LANES 8
+#define KERNEL_ROWS  4
+#include "model/attention_kernels.h"
+#pragma GCC pop_options
+#endif
+#define KERNEL(name) name##_plain
+#define KERNEL_LANES 4
+#define KERNEL_ROWS  4
+#include "model/attention_kernels.h"
 
 void attention_forward(struct attention_sizes sizes, const float *q, const float *k, const float *v, float *out,
                        float *lse, float *scratch) {
-    const int T = sizes.T, H = sizes.H, K = sizes.K, D = sizes.D, stride = score_stride(T);
-    const float scale = 1.0f / sqrtf((float)D);
-    for (int b = 0; b < sizes.B; b++)
-        for (int h = 0; h < H; h++) {
-            size_t kv = ((size_t)b * (size_t)T * (size_t)K + (size_t)(h / (H / K))) * (size_t)D;
-            for (int first = 0; first < T; first += ATTENTION_TILE) {
-                int rows = T - first < ATTENTION_TILE ? T - first : ATTENTION_TILE, keys = first + rows;
-                size_t at = (((size_t)b * (size_t)T + (size_t)first) * (size_t)H + (size_t)h) * (size_t)D;
-                float inverse_sum[ATTENTION_TILE];
-                gemm(false, true, rows, keys, D, scale, q + at, H * D, k + kv, K * D, 0, scratch, stride);
-                softmax_tile(rows, first, keys, stride, scratch, inverse_sum,
-                             lse + ((size_t)b * (size_t)H + (size_t)h) * (size_t)T + (size_t)first);
-                gemm(false, false, rows, D, keys, 1, scratch, stride, v + kv, K * D, 0, out + at, H * D);
-                scale_rows(rows, D, H * D, inverse_sum, out + at);
-            }
-        }
-}
-
-/* scores -> probabilities p = exp(score - lse), masked; dp -> ds = p * (dp - delta) * scale, with delta = sum of dout * out of a row. */
-static HOT_LOOP void softmax_tile_backward(int rows, int first, int width, int stride, float scale, const float *lse,
-                                           const float *delta, float *restrict scores, float *restrict dp) {
-    for (int r = 0; r < rows; r++) {
-        float *restrict s = scores + (size_t)r * (size_t)stride;
-        float *restrict d = dp + (size_t)r * (size_t)stride;
-        int keys = first + r + 1;
-        for (int i = 0; i < keys; i++) {
-            float p = lanes_exp(s[i] - lse[r]);
-            s[i] = p;
-            d[i] = p * (d[i] - delta[r]) * scale;
-        }
-        for (int i = keys; i < width; i++) {
-            s[i] = 0;
-            d[i] = 0;
-        }
+#if VECTOR_LEVELS
+    if (__builtin_cpu_supports("x86-64-v4")) {
+        forward_v4(sizes, q, k, v, out, lse, scratch);
+        return;
     }
-}
-
-static HOT_LOOP void dot_rows(int rows, int columns, int stride, const float *a, const float *b, float *dots) {
-    for (int r = 0; r < rows; r++)
-        dots[r] = lanes_dot(columns, a + (size_t)r * (size_t)stride, b + (size_t)r * (size_t)stride);
+    if (__builtin_cpu_supports("x86-64-v3")) {
+        forward_v3(sizes, q, k, v, out, lse, scratch);
+        return;
+    }
+#endif
+    forward_plain(sizes, q, k, v, out, lse, scratch);
 }
 
 void attention_backward(struct attention_sizes sizes, const float *q, const float *k, const float *v, const float *out,
                         const float *lse, const float *dout, float *dq, float *dk, float *dv, float *scratch) {
-    const int T = sizes.T, H = sizes.H, K = sizes.K, D = sizes.D, stride = score_stride(T);
-    const float scale = 1.0f / sqrtf((float)D);
-    float *scores = scratch, *dscores = scratch + (size_t)ATTENTION_TILE * (size_t)stride;
-    size_t kv_floats = (size_t)sizes.B * (size_t)T * (size_t)K * (size_t)D;
-    memset(dk, 0, kv_floats * sizeof *dk);
-    memset(dv, 0, kv_floats * sizeof *dv);
-    for (int b = 0; b < sizes.B; b++)
-        for (int h = 0; h < H; h++) {
-            size_t kv = ((size_t)b * (size_t)T * (size_t)K + (size_t)(h / (H / K))) * (size_t)D;
-            for (int first = 0; first < T; first += ATTENTION_TILE) {
-                int rows = T - first < ATTENTION_TILE ? T - first : ATTENTION_TILE, keys = first + rows;
-                size_t at = (((size_t)b * (size_t)T + (size_t)first) * (size_t)H + (size_t)h) * (size_t)D;
-                float delta[ATTENTION_TILE];
-                dot_rows(rows, D, H * D, out + at, dout + at, delta);
-                gemm(false, true, rows, keys, D, scale, q + at, H * D, k + kv, K * D, 0, scores, stride);
-                gemm(false, true, rows, keys, D, 1, dout + at, H * D, v + kv, K * D, 0, dscores, stride);
-                softmax_tile_backward(rows, first, keys, stride, scale,
-                                      lse + ((size_t)b * (size_t)H + (size_t)h) * (size_t)T + (size_t)first, delta,
-                                      scores, dscores);
-                gemm(true, false, keys, D, rows, 1, scores, stride, dout + at, H * D, 1, dv + kv, K * D);
-                gemm(false, false, rows, D, keys, 1, dscores, stride, k + kv, K * D, 0, dq + at, H * D);
-                gemm(true, false, keys, D, rows, 1, dscores, stride, q + at, H * D, 1, dk + kv, K * D);
-            }
-        }
+#if VECTOR_LEVELS
+    if (__builtin_cpu_supports("x86-64-v4")) {
+        backward_v4(sizes, q, k, v, out, lse, dout, dq, dk, dv, scratch);
+        return;
+    }
+    if (__builtin_cpu_supports("x86-64-v3")) {
+        backward_v3(sizes, q, k, v, out, lse, dout, dq, dk, dv, scratch);
+        return;
+    }
+#endif
+    backward_plain(sizes, q, k, v, out, lse, dout, dq, dk, dv, scratch);
 }

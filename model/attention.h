@@ -1,6 +1,7 @@
 /* attention: causal grouped-query softmax attention, scores scaled by 1/sqrt(D). Query head h reads key/value head h / (H/K).
- * Scores exist for one tile of queries of one head at a time; what stays for the backward pass is the logsumexp of each row.
- * As in FlashAttention (arXiv 2205.14135), with plain matrix products for the tiles. */
+ * Scores exist for one tile of one head at a time, with a running softmax; what stays for the backward pass is the logsumexp of each
+ * row. As in FlashAttention (arXiv 2205.14135). On one machine equal inputs give equal bits; machines with other instruction sets
+ * give others, since multiplication and addition are fused where there is an instruction for that. */
 #ifndef ATOLL_MODEL_ATTENTION_H
 #define ATOLL_MODEL_ATTENTION_H
 
@@ -10,10 +11,11 @@ struct attention_sizes {
     int B, T, H, K, D; /* K divides H */
 };
 
-/* Floats of scratch that both passes need for windows of at most T positions. */
-size_t attention_scratch_floats(int T);
+/* Floats of scratch that both passes need, the same for any B. Fastest when aligned to 64 bytes. */
+size_t attention_scratch_floats(struct attention_sizes sizes);
 
-/* q (B,T,H,D), k (B,T,K,D), v (B,T,K,D) -> out (B,T,H,D) SET, lse (B,H,T) SET: log of the sum of exp of the scaled scores. */
+/* q (B,T,H,D), k (B,T,K,D), v (B,T,K,D) -> out (B,T,H,D) SET, lse (B,H,T) SET: log2 of the sum of exp of the scaled
+ * scores. */
 void attention_forward(struct attention_sizes sizes, const float *q, const float *k, const float *v, float *out,
                        float *lse, float *scratch);
 

@@ -2,6 +2,7 @@
 #include "model/gemm.h"
 #include <cblas.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/resource.h>
 #include "base/units.h"
 
@@ -14,20 +15,51 @@ void gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, 
                 K, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
-void linear_forward(int rows, int inputs, int outputs, const float *x, const float *w, float *out) {
-    gemm(false, true, rows, outputs, inputs, 1, x, inputs, w, inputs, 0, out, outputs);
+/* SGEMM_DEFAULT_P and _Q of param.h: a panel of A is at most P x Q, one of B at most Q high. A dimension between one and two panels is cut in half. */
+struct panel_sizes {
+    const char *core;
+    size_t p, q;
+};
+
+static struct panel_sizes panel_sizes(void) {
+    static const struct panel_sizes known[] = {{"SkylakeX", 448, 448},
+                                               {"Cooperlake", 448, 448},
+                                               {"SapphireRapids", 640, 320},
+                                               {"Haswell", 320, 320},
+                                               {"Zen", 320, 320}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i].core, gemm_core_name()) == 0)
+            return known[i];
+    return known[0];
 }
 
-void linear_forward_add(int rows, int inputs, int outputs, const float *x, const float *w, float *out) {
-    gemm(false, true, rows, outputs, inputs, 1, x, inputs, w, inputs, 1, out, outputs);
+static size_t panel_of(size_t length, size_t most) {
+    enum { UNROLL = 16 };
+    if (length >= 2 * most)
+        return most;
+    return length > most ? (length / 2 + UNROLL - 1) / UNROLL * UNROLL : length;
 }
 
-void linear_backward_input(int rows, int inputs, int outputs, const float *dout, const float *w, float *dx, bool add) {
-    gemm(false, false, rows, inputs, outputs, 1, dout, outputs, w, inputs, add ? 1 : 0, dx, inputs);
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
 }
 
-void linear_backward_weight(int rows, int inputs, int outputs, const float *dout, const float *x, float *dw) {
-    gemm(true, false, outputs, inputs, rows, 1, dout, outputs, x, inputs, 1, dw, inputs);
+/* Of c (M,N) = op(a) (M,K) op(b) (K,N), row-major: for BLAS, which thinks in columns, N is the side of its A. When that is one panel, B goes through
+ * piece by piece; else its panel is kept whole. */
+static void widen(struct gemm_panels *panels, int M, int N, int K) {
+    enum { PIECE = 3 * 16 };
+    struct panel_sizes sizes = panel_sizes();
+    size_t n = (size_t)N, height = panel_of((size_t)K, sizes.q), width = n > sizes.p ? (size_t)M : PIECE;
+    size_t most = THREAD_BYTES - sizes.p * sizes.q * sizeof(float);
+    size_t b_bytes = height * width * sizeof(float);
+    panels->a_bytes = larger(panels->a_bytes, panel_of(n, sizes.p) * height * sizeof(float));
+    panels->b_bytes = larger(panels->b_bytes, b_bytes < most ? b_bytes : most);
+}
+
+void gemm_panels_widen(struct gemm_panels *panels, int rows, int inputs, int outputs) {
+    widen(panels, rows, outputs, inputs);
+    widen(panels, rows, inputs, outputs);
+    widen(panels, outputs, inputs, rows);
 }
 
 enum status gemm_check_memory(struct error *error) {

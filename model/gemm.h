@@ -12,15 +12,13 @@
 void gemm(bool transpose_a, bool transpose_b, int M, int N, int K, float alpha, const float *a, int lda, const float *b,
           int ldb, float beta, float *c, int ldc);
 
-/* The three products of a linear layer with weight w (outputs,inputs), as PyTorch stores it; x (rows,inputs), out
- * (rows,outputs). */
-/* out (rows,outputs) = x w^T, set; += by linear_forward_add. */
-void linear_forward(int rows, int inputs, int outputs, const float *x, const float *w, float *out);
-void linear_forward_add(int rows, int inputs, int outputs, const float *x, const float *w, float *out);
-/* dx (rows,inputs) = dout w, set; or added when `add`. */
-void linear_backward_input(int rows, int inputs, int outputs, const float *dout, const float *w, float *dx, bool add);
-/* dw (outputs,inputs) += dout^T x, added. */
-void linear_backward_weight(int rows, int inputs, int outputs, const float *dout, const float *x, float *dw);
+/* What a thread's products touch of the 128 MiB that OpenBLAS maps for it: room for both operands' packed panels. */
+struct gemm_panels {
+    size_t a_bytes, b_bytes; /* each the most of all products */
+};
+/* gemm_panels_widen: the three products of a linear layer of this shape. Follows driver/level3/level3.c of OpenBLAS 0.3.21 with the panel sizes of its
+ * param.h for the core in use; those of SkylakeX and Haswell were checked against RssAnon, for other cores it is an estimate. */
+void gemm_panels_widen(struct gemm_panels *panels, int rows, int inputs, int outputs);
 
 /* gemm_check_memory: OpenBLAS takes 128 MiB of address space a thread, when it is loaded and at the first product; when it gets none it
  * tries again for ever, without a word. STATUS_NO_MEMORY: a limit on this process (ulimit -v) leaves less. Its threads may hang by then, and

@@ -1,5 +1,5 @@
-/* lanes: sums and maxima over long rows in 16 explicit lanes, so that they vectorize without -ffast-math and give the same bits
- * on every instruction set; and an exp that vectorizes. For use inside HOT_LOOP functions, which inline these. */
+/* lanes: sums over long rows in 16 explicit lanes, so that they vectorize without -ffast-math; a maximum and an exp that vectorize.
+ * Where contraction is off they give the same bits on every instruction set. For use inside HOT_LOOP functions, which inline these. */
 #ifndef ATOLL_MODEL_LANES_H
 #define ATOLL_MODEL_LANES_H
 
@@ -42,25 +42,24 @@ static inline float lanes_dot3(int count, const float *a, const float *b, const 
     return lanes_fold(lane);
 }
 
-/* Largest of count >= 1 values; NaNs are passed over. */
+/* Largest of count >= 1 values; a NaN is the largest or the smallest, by its sign. The maximum of integers in the same order as the
+ * floats vectorizes; that of floats does not without -ffast-math. */
 static inline float lanes_max(int count, const float *a) {
-    float lane[LANES];
-    int i = 0;
-    for (int j = 0; j < LANES; j++)
-        lane[j] = -INFINITY;
-    for (; i + LANES <= count; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] = a[i + j] > lane[j] ? a[i + j] : lane[j];
-    for (int j = 0; i + j < count; j++)
-        lane[j] = a[i + j] > lane[j] ? a[i + j] : lane[j];
-    float largest = lane[0];
-    for (int j = 1; j < LANES; j++)
-        largest = lane[j] > largest ? lane[j] : largest;
-    return largest;
+    int32_t largest = INT32_MIN;
+    for (int i = 0; i < count; i++) {
+        int32_t bits;
+        memcpy(&bits, a + i, sizeof bits);
+        bits ^= (bits >> 31) & INT32_MAX; /* negative floats: the larger the bits, the smaller the value */
+        largest = bits > largest ? bits : largest;
+    }
+    largest ^= (largest >> 31) & INT32_MAX;
+    float value;
+    memcpy(&value, &largest, sizeof value);
+    return value;
 }
 
 /* exp(x), relative error below 1.5e-7 (test/unit/model/lanes_test.c) for x in [-87.33, 88.37]; below 0, above infinity; NaN stays.
- * Cody-Waite reduction to |r| <= ln2/2 and the degree-6 polynomial of Cephes' expf. Plain + - * only: the same bits everywhere. */
+ * Cody-Waite reduction to |r| <= ln2/2 and the degree-6 polynomial of Cephes' expf. Plain + - * only. */
 static inline float lanes_exp(float x) {
     const float shifter = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, kept in the low mantissa bits */
     float shifted = x * 1.44269504088896341f + shifter;

@@ -31,6 +31,10 @@ struct model {
     struct crew *crew;
     struct turns turns;
     uint64_t update_count;
+    bool bf16;         /* products of bf16 factors */
+    uint16_t *rounded; /* bf16: (block_floats,) the factors of the passes at hand; else NULL */
+    bool rounded_live; /* those of the live parameters, which have not changed since: `live` */
+    struct parameters live;
     float *parameters, *gradients, *moment1, *moment2; /* (block_floats,) each */
     struct pass *passes;                               /* (pass_threads,) */
     float *dx;                                         /* (rows of a wave, C) */
@@ -54,6 +58,8 @@ enum { LOGIT_CHUNK_FLOATS = 1 << 18, LOGIT_ROWS_MIN = 512 };
 enum { MODEL_ROWS_MAX = 1 << 21 };
 
 enum { UPDATE_BLOCK_FLOATS = 1 << 16 };
+
+enum { STATE_BLOCKS = 4 }; /* parameters, gradients, two moments */
 
 static int min_int(int a, int b) {
     return a < b ? a : b;
@@ -95,6 +101,10 @@ static int count_blocks(const struct tensor_table *table) {
     return (int)count;
 }
 
+static size_t rounded_bytes(const struct model *m) {
+    return m->bf16 ? arena_round(m->transformer.table.block_floats * sizeof *m->rounded) : 0;
+}
+
 /* Takes everything from `arena`, which may be counting. */
 static void lay_out(struct model *m, struct arena *arena) {
     const struct shape *s = &m->options.shape;
@@ -103,9 +113,11 @@ static void lay_out(struct model *m, struct arena *arena) {
     t->shape = *s;
     t->pass_windows = windows_of_pass(&m->options);
     t->logit_rows = rows.head;
-    float **blocks[] = {&m->parameters, &m->gradients, &m->moment1, &m->moment2};
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+    float **blocks[STATE_BLOCKS] = {&m->parameters, &m->gradients, &m->moment1, &m->moment2};
+    for (size_t i = 0; i < STATE_BLOCKS; i++)
         *blocks[i] = arena_take(arena, t->table.block_floats * sizeof(float));
+    if (m->bf16)
+        m->rounded = arena_take(arena, rounded_bytes(m));
     size_t angles = (size_t)(s->context * (s->head_dim / 2)) * sizeof(float);
     t->cosine = arena_take(arena, angles);
     t->sine = arena_take(arena, angles);
@@ -127,21 +139,25 @@ static void lay_out(struct model *m, struct arena *arena) {
         turns_open(&m->turns, added, turns);
 }
 
-static size_t bytes_needed(const struct model_options *options, const struct tensor_table *table) {
-    struct model counted = {.options = *options, .transformer = {.table = *table}};
+static size_t bytes_needed(struct model *counted) {
     struct arena counting = arena_counting();
-    lay_out(&counted, &counting);
+    lay_out(counted, &counting);
     return counting.used_bytes;
 }
 
-size_t model_memory_bytes(const struct model_options *options) {
-    struct tensor_table table;
+struct model_memory model_memory_plan(const struct model_options *options, const struct tensor_table *table) {
+    struct model counted = {.options = *options, .transformer = {.table = *table}};
     struct error error;
-    if (tensors_table_create(&options->shape, &table, &error) != STATUS_OK)
-        return SIZE_MAX;
-    size_t bytes = bytes_needed(options, &table);
-    tensors_table_destroy(&table);
-    return bytes;
+    if (linear_resolve((enum inner_precision)options->inner.precision, &counted.bf16, &error) != STATUS_OK)
+        counted.bf16 = true; /* not here: what a machine takes that can */
+    size_t bytes = bytes_needed(&counted), factors = rounded_bytes(&counted);
+    struct gemm_panels panels = transformer_panels(&counted.transformer);
+    size_t packed = (panels.a_bytes + panels.b_bytes) * (size_t)counted.pass_threads;
+    struct model_memory memory = {.state_bytes = STATE_BLOCKS * table->block_floats * sizeof(float),
+                                  .product_bytes = counted.bf16 ? factors : packed};
+    memory.activation_bytes = bytes - memory.state_bytes - factors;
+    memory.peak_bytes = memory.state_bytes + memory.activation_bytes + memory.product_bytes;
+    return memory;
 }
 
 static void fill_blocks(struct model *m) {
@@ -157,10 +173,27 @@ static void fill_blocks(struct model *m) {
     CHECK(n == m->block_count);
 }
 
+static void close_linears(struct model *m) {
+    for (int i = 0; i < m->pass_threads; i++)
+        linear_close(m->passes[i].linear);
+}
+
+static enum status open_linears(struct model *m, struct error *error) {
+    for (int i = 0; i < m->pass_threads; i++) {
+        enum status status = linear_open(m->bf16, &m->passes[i].linear, error);
+        if (status != STATUS_OK) {
+            close_linears(m);
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
 /* Everything of a model whose table exists. */
 static enum status fill(struct model *m, struct error *error) {
     const struct shape *s = &m->options.shape;
-    enum status status = arena_open(&m->arena, bytes_needed(&m->options, &m->transformer.table), error);
+    struct model counted = *m;
+    enum status status = arena_open(&m->arena, bytes_needed(&counted), error);
     if (status != STATUS_OK)
         return error_prefix(error, "the model and the activations of %d windows",
                             (int)m->options.inner.batch_per_worker);
@@ -170,6 +203,13 @@ static enum status fill(struct model *m, struct error *error) {
         return error_prefix(error, "inner.threads");
     }
     lay_out(m, &m->arena);
+    status = open_linears(m, error);
+    if (status != STATUS_OK) {
+        crew_destroy(m->crew);
+        turns_close(&m->turns);
+        arena_close(&m->arena);
+        return status;
+    }
     fill_blocks(m);
     if (m->options.profile != NULL)
         for (int i = 0; i < m->pass_threads; i++)
@@ -191,7 +231,9 @@ enum status model_create(const struct model_options *options, struct model **mod
     if (!m)
         return error_set(error, STATUS_NO_MEMORY, "no memory for a model");
     m->options = *options;
-    enum status status = tensors_table_create(&options->shape, &m->transformer.table, error);
+    enum status status = linear_resolve((enum inner_precision)inner->precision, &m->bf16, error);
+    if (status == STATUS_OK)
+        status = tensors_table_create(&options->shape, &m->transformer.table, error);
     if (status == STATUS_OK) {
         status = fill(m, error);
         if (status != STATUS_OK)
@@ -209,6 +251,7 @@ void model_destroy(struct model *model) {
     if (!model)
         return;
     crew_destroy(model->crew);
+    close_linears(model);
     turns_close(&model->turns);
     arena_close(&model->arena);
     tensors_table_destroy(&model->transformer.table);
@@ -223,8 +266,8 @@ struct task {
     void (*run)(struct task *task, int thread);
     int count; /* of passes or blocks */
     atomic_int next;
-    /* passes */
-    const float *parameters;
+    /* passes, rounding */
+    struct parameters parameters;
     const int32_t *windows;
     int B, T;
     float scale;
@@ -310,8 +353,8 @@ static void run_look_up(struct task *task, int thread) {
 }
 
 /* B windows of `windows`, in waves; returns the sum of cross-entropy. */
-static double run_waves(struct model *m, const float *parameters, const int32_t *windows, int B, int T, float scale,
-                        bool gradients) {
+static double run_waves(struct model *m, struct parameters parameters, const int32_t *windows, int B, int T,
+                        float scale, bool gradients) {
     double total = 0;
     CHECK(B >= 1 && B <= m->options.inner.batch_per_worker && T >= 1 && T <= m->options.shape.context);
     for (int first = 0; first < B; first += wave_windows(m)) {
@@ -335,18 +378,50 @@ static double run_waves(struct model *m, const float *parameters, const int32_t 
     return total;
 }
 
+/* Each thread rounds blocks; what lies between tensors stays zero. */
+static void run_rounding(struct task *task, int thread) {
+    struct model *m = task->model;
+    for (int i; (i = atomic_fetch_add(&task->next, 1)) < task->count;) {
+        const struct block *block = &m->blocks[i];
+        (void)linear_factor(m->passes[0].linear, block->count, task->parameters.values + block->offset,
+                            m->rounded + block->offset);
+    }
+    mark(m, thread, STEP_PART_ROUNDING);
+}
+
+/* A block of parameters for passes. In bf16 there is room for one block's factors at a time. */
+static struct parameters round_for_passes(struct model *m, const float *values) {
+    struct parameters parameters = {.values = values, .factors = {.f32 = values}};
+    if (m->bf16) {
+        struct task task = {.model = m, .run = run_rounding, .count = m->block_count, .parameters = parameters};
+        run_together(&task);
+        parameters.factors = (struct factor){.bf16 = m->rounded};
+    }
+    m->rounded_live = false;
+    return parameters;
+}
+
+/* The live parameters': rounded by the first micro-batch of an update, which comes after the merges, for all of them. */
+static struct parameters live_parameters(struct model *m) {
+    if (!m->rounded_live)
+        m->live = round_for_passes(m, m->parameters);
+    m->rounded_live = true;
+    return m->live;
+}
+
 double model_add_gradients(struct model *m, const int32_t *windows, int B, int T, float scale) {
     double tokens = (double)B * (double)T;
-    return run_waves(m, m->parameters, windows, B, T, (float)((double)scale / tokens), true) / tokens;
+    return run_waves(m, live_parameters(m), windows, B, T, (float)((double)scale / tokens), true) / tokens;
 }
 
 double model_evaluate(struct model *m, const float *parameters, const int32_t *windows, int B, int T) {
-    return run_waves(m, parameters, windows, B, T, 0, false);
+    return run_waves(m, round_for_passes(m, parameters), windows, B, T, 0, false);
 }
 
 void model_logits(struct model *m, const float *parameters, const int32_t *tokens, int T, float *logits) {
+    struct parameters rounded = round_for_passes(m, parameters);
     step_profile_begin(m->passes[0].profile);
-    pass_logits(&m->passes[0], parameters, tokens, T, logits);
+    pass_logits(&m->passes[0], rounded, tokens, T, logits);
 }
 
 /* ---- update ---- */
@@ -374,6 +449,7 @@ struct update_result model_apply_update(struct model *m, float lr, bool loss_fin
     const struct inner_options *inner = &m->options.inner;
     struct task task = {.model = m, .run = run_squares, .count = m->block_count};
     double square = 0;
+    m->rounded_live = false; /* the update changes them, and a merge may follow in any case */
     run_together(&task);
     for (int i = 0; i < m->block_count; i++)
         square += m->squares[i];

@@ -24,8 +24,14 @@ struct model_options {
     struct step_profile *profile; /* NULL = none; borrowed for the model's life */
 };
 
-/* model_memory_bytes: what model_create will take for `options`. */
-size_t model_memory_bytes(const struct model_options *options);
+/* What a model takes of a machine's memory: a process grows by peak_bytes with its first step. */
+struct model_memory {
+    size_t state_bytes;      /* parameters, gradients, two moments */
+    size_t activation_bytes; /* of all threads that have passes, and small tables */
+    size_t product_bytes;    /* what BLAS packs operands into, of these threads; in bf16 the parameters, rounded */
+    size_t peak_bytes;       /* the sum */
+};
+struct model_memory model_memory_plan(const struct model_options *options, const struct tensor_table *table);
 
 /* Passes of a whole micro-batch: threads beyond them find no pass. */
 int model_pass_count(const struct model_options *options);

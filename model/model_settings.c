@@ -55,6 +55,11 @@ static const char *const schedule_names[] = {[LR_SCHEDULE_COSINE] = "cosine",
                                              [LR_SCHEDULE_WSD] = "wsd",
                                              [LR_SCHEDULE_WSD + 1] = NULL};
 
+static const char *const precision_names[] = {[INNER_PRECISION_F32] = "f32",
+                                              [INNER_PRECISION_BF16] = "bf16",
+                                              [INNER_PRECISION_AUTO] = "auto",
+                                              [INNER_PRECISION_AUTO + 1] = NULL};
+
 const struct setting_row model_settings_inner[MODEL_SETTINGS_INNER_ROWS] = {
     {SETTING_FIXED("optimizer", optimizer_names, "adamw", "the inner optimizer")},
     {SETTING_REAL_ABOVE(struct inner_options, lr, 0, 10, "0.001", "", "peak learning rate")},
@@ -82,5 +87,8 @@ const struct setting_row model_settings_inner[MODEL_SETTINGS_INNER_ROWS] = {
                       "a step takes at least this long: paces experiments"),
      .scope = SETTING_SCOPE_NODE},
     {SETTING_INTEGER(struct inner_options, threads, 1, 1024, "1", "threads", "of the training on this machine"),
+     .scope = SETTING_SCOPE_NODE},
+    {SETTING_CHOICE(struct inner_options, precision, precision_names, "f32",
+                    "of the factors of products; auto = bf16 where this machine's CPU and build multiply it"),
      .scope = SETTING_SCOPE_NODE},
 };

@@ -32,6 +32,9 @@ enum recompute { RECOMPUTE_NONE, RECOMPUTE_ATTENTION, RECOMPUTE_BLOCK };
 /* What the workers of a run have equal between two sends: the steps, or the time. */
 enum inner_pace { INNER_PACE_STEPS, INNER_PACE_TIME };
 
+/* What the factors of a layer's products are rounded to; sums are f32, and so is all else. Auto: bf16 where the machine multiplies it. */
+enum inner_precision { INNER_PRECISION_F32, INNER_PRECISION_BF16, INNER_PRECISION_AUTO };
+
 enum lr_schedule { LR_SCHEDULE_COSINE, LR_SCHEDULE_CONSTANT, LR_SCHEDULE_WSD };
 
 /* inner: the run file's section of the inner optimizer. */
@@ -51,6 +54,7 @@ struct inner_options {
     int64_t pace;         /* enum inner_pace; time needs quorum mode */
     uint64_t min_step_us; /* a step is drawn out to this; 0 = off. Node key */
     int64_t threads;      /* that train on this machine; node key, free to differ: it changes no bit */
+    int64_t precision;    /* enum inner_precision; node key */
 };
 
 /* data: the run file's section of the corpus. */

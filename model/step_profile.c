@@ -6,6 +6,7 @@ static const char *const names[STEP_PART_COUNT] = {
     [STEP_PART_COPY] = "residual copies",
     [STEP_PART_NORM] = "norms",
     [STEP_PART_ROTATION] = "rotation",
+    [STEP_PART_ROUNDING] = "rounding to bf16",
     [STEP_PART_PROJECTION_FORWARD] = "projections forward",
     [STEP_PART_PROJECTION_INPUT] = "projections dX",
     [STEP_PART_PROJECTION_WEIGHT] = "projections dW",

@@ -14,6 +14,7 @@ enum step_part {
     STEP_PART_COPY,      /* of the residual stream */
     STEP_PART_NORM,
     STEP_PART_ROTATION,
+    STEP_PART_ROUNDING,           /* to bf16, of weights and of activations */
     STEP_PART_PROJECTION_FORWARD, /* the seven products of the layers, */
     STEP_PART_PROJECTION_INPUT,   /* gradients of their inputs, */
     STEP_PART_PROJECTION_WEIGHT,  /* and of their weights */

@@ -3,7 +3,6 @@
 #include "base/check.h"
 #include "base/vector.h"
 #include "model/attention.h"
-#include "model/gemm.h"
 #include "model/loss.h"
 #include "model/mlp.h"
 #include "model/norm.h"
@@ -26,8 +25,33 @@ static struct extent extent_of(const struct shape *s, int B, int T) {
                            .V = (int)s->vocab};
 }
 
+static struct attention_sizes sizes_of_attention(struct extent e) {
+    return (struct attention_sizes){.B = e.B, .T = e.T, .H = e.H, .K = e.K, .D = e.D};
+}
+
 static inline void mark(const struct pass *pass, enum step_part part) {
     step_profile_mark(pass->profile, part);
+}
+
+/* A matrix of a layer, as a factor. */
+static struct factor matrix_of_layer(const struct pass *pass, struct parameters p, int layer, enum layer_tensor which) {
+    return factor_at(p.factors, tensors_offset_of_layer(&pass->transformer->table, layer, which));
+}
+
+static struct factor head_matrix(const struct pass *pass, struct parameters p) {
+    return factor_at(p.factors, tensors_offset_of_head(&pass->transformer->table));
+}
+
+/* (rows,columns) values as a factor; room as linear_factor wants it. */
+static struct factor factor_of(const struct pass *pass, int rows, int columns, const float *values, float *room) {
+    struct factor factor = linear_factor(pass->linear, (size_t)rows * (size_t)columns, values, room);
+    if (factor.bf16 != NULL)
+        mark(pass, STEP_PART_ROUNDING);
+    return factor;
+}
+
+static struct factor factor_in_place(const struct pass *pass, int rows, int columns, float *values) {
+    return factor_of(pass, rows, columns, values, values);
 }
 
 static int min_int(int a, int b) {
@@ -98,7 +122,7 @@ void pass_lay_out(struct pass *pass, const struct transformer *transformer, stru
     pass->q_rstd = take(arena, e.N, e.H);
     pass->k_rstd = take(arena, e.N, e.K);
     pass->targets = arena_take(arena, (size_t)e.N * sizeof *pass->targets);
-    size_t scratch = attention_scratch_floats(e.T), columns = (size_t)(e.C > e.D ? e.C : e.D);
+    size_t scratch = attention_scratch_floats(sizes_of_attention(e)), columns = (size_t)(e.C > e.D ? e.C : e.D);
     pass->scratch = arena_take(arena, (scratch > columns ? scratch : columns) * sizeof(float));
 
     struct arena layer = *arena, head = *arena;
@@ -107,6 +131,19 @@ void pass_lay_out(struct pass *pass, const struct transformer *transformer, stru
     pass->logits = take(&head, transformer->logit_rows, e.V);
     arena->used_bytes = layer.used_bytes > head.used_bytes ? layer.used_bytes : head.used_bytes;
     take_kept(pass, e, arena, &shared);
+}
+
+struct gemm_panels transformer_panels(const struct transformer *transformer) {
+    const struct shape *s = &transformer->shape;
+    struct extent e = extent_of(s, transformer->pass_windows, (int)s->context);
+    struct gemm_panels panels = {0};
+    gemm_panels_widen(&panels, e.N, e.C, e.H * e.D);
+    gemm_panels_widen(&panels, e.N, e.C, e.K * e.D);
+    gemm_panels_widen(&panels, e.N, e.H * e.D, e.C);
+    gemm_panels_widen(&panels, e.N, e.C, e.F);
+    gemm_panels_widen(&panels, e.N, e.F, e.C);
+    gemm_panels_widen(&panels, transformer->logit_rows, e.C, min_int(e.V, LINEAR_OUTPUTS_BLOCK));
+    return panels;
 }
 
 /* ---- turns ---- */
@@ -135,11 +172,11 @@ static void wait_turn(const struct pass *pass, int turn) {
 
 /* Gradient of a layer's matrix (outputs,inputs), in turn. */
 static void add_weight(const struct pass *pass, int layer, enum layer_tensor which, int rows, int inputs, int outputs,
-                       const float *dout, const float *x) {
+                       struct factor dout, struct factor x) {
     const struct pass_work *work = pass->work;
     float *dw = work->gradients + tensors_offset_of_layer(&pass->transformer->table, layer, which);
     wait_turn(pass, turn_of_layer(layer, which));
-    linear_backward_weight(rows, inputs, outputs, dout, x, dw);
+    linear_backward_weight(pass->linear, rows, inputs, outputs, dout, x, dw);
     turns_pass_on(work->turns, turn_of_layer(layer, which));
     mark(pass, STEP_PART_PROJECTION_WEIGHT);
 }
@@ -158,13 +195,13 @@ static void embed_forward(struct extent e, const float *embedding, const int32_t
 }
 
 /* kept q, k -> pass->q, pass->k: normalized per head and rotated; their rstd for the backward pass. */
-static void qk_forward(struct pass *pass, struct extent e, const float *p, int layer) {
+static void qk_forward(struct pass *pass, struct extent e, struct parameters p, int layer) {
     const struct transformer *t = pass->transformer;
     const struct kept *a = &pass->kept[layer];
     float eps = (float)t->shape.norm_eps;
-    norm_forward(e.N * e.H, e.D, eps, a->q, p + tensors_offset_of_layer(&t->table, layer, LAYER_Q_NORM), pass->q,
+    norm_forward(e.N * e.H, e.D, eps, a->q, p.values + tensors_offset_of_layer(&t->table, layer, LAYER_Q_NORM), pass->q,
                  pass->q_rstd);
-    norm_forward(e.N * e.K, e.D, eps, a->k, p + tensors_offset_of_layer(&t->table, layer, LAYER_K_NORM), pass->k,
+    norm_forward(e.N * e.K, e.D, eps, a->k, p.values + tensors_offset_of_layer(&t->table, layer, LAYER_K_NORM), pass->k,
                  pass->k_rstd);
     mark(pass, STEP_PART_NORM);
     rope_forward(e.B, e.T, e.H, e.D, t->cosine, t->sine, pass->q);
@@ -175,60 +212,70 @@ static void qk_forward(struct pass *pass, struct extent e, const float *p, int l
 /* pass->q, pass->k, kept v -> attended, lse. */
 static void attend(struct pass *pass, struct extent e, int layer) {
     const struct kept *a = &pass->kept[layer];
-    struct attention_sizes sizes = {.B = e.B, .T = e.T, .H = e.H, .K = e.K, .D = e.D};
-    attention_forward(sizes, pass->q, pass->k, a->v, a->attended, a->lse, pass->scratch);
+    attention_forward(sizes_of_attention(e), pass->q, pass->k, a->v, a->attended, a->lse, pass->scratch);
     mark(pass, STEP_PART_ATTENTION_FORWARD);
 }
 
+/* Attention's backward pass needs the values too: the factor lies in dq, which that pass sets only then. */
+static struct factor factor_of_attended(struct pass *pass, struct extent e, int layer) {
+    return factor_of(pass, e.N, e.H * e.D, pass->kept[layer].attended, pass->dq);
+}
+
 /* x -> everything else that a layer keeps. */
-static void layer_forward_kept(struct pass *pass, struct extent e, const float *p, int layer) {
+static void layer_forward_kept(struct pass *pass, struct extent e, struct parameters p, int layer) {
     const struct kept *a = &pass->kept[layer];
     const struct tensor_table *t = &pass->transformer->table;
+    struct linear *linear = pass->linear;
     float eps = (float)pass->transformer->shape.norm_eps;
 
-    norm_forward(e.N, e.C, eps, a->x, p + tensors_offset_of_layer(t, layer, LAYER_INPUT_NORM), pass->normed, NULL);
+    norm_forward(e.N, e.C, eps, a->x, p.values + tensors_offset_of_layer(t, layer, LAYER_INPUT_NORM), pass->normed,
+                 NULL);
     mark(pass, STEP_PART_NORM);
-    linear_forward(e.N, e.C, e.H * e.D, pass->normed, p + tensors_offset_of_layer(t, layer, LAYER_Q), a->q);
-    linear_forward(e.N, e.C, e.K * e.D, pass->normed, p + tensors_offset_of_layer(t, layer, LAYER_K), a->k);
-    linear_forward(e.N, e.C, e.K * e.D, pass->normed, p + tensors_offset_of_layer(t, layer, LAYER_V), a->v);
+    struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed);
+    linear_forward(linear, e.N, e.C, e.H * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_Q), a->q);
+    linear_forward(linear, e.N, e.C, e.K * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_K), a->k);
+    linear_forward(linear, e.N, e.C, e.K * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_V), a->v);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
     qk_forward(pass, e, p, layer);
     attend(pass, e, layer);
     memcpy(a->middle, a->x, (size_t)e.N * (size_t)e.C * sizeof(float));
     mark(pass, STEP_PART_COPY);
-    linear_forward_add(e.N, e.H * e.D, e.C, a->attended, p + tensors_offset_of_layer(t, layer, LAYER_O), a->middle);
+    struct factor attended = factor_of_attended(pass, e, layer);
+    linear_forward_add(linear, e.N, e.H * e.D, e.C, attended, matrix_of_layer(pass, p, layer, LAYER_O), a->middle);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
 
-    norm_forward(e.N, e.C, eps, a->middle, p + tensors_offset_of_layer(t, layer, LAYER_POST_NORM), pass->normed, NULL);
+    norm_forward(e.N, e.C, eps, a->middle, p.values + tensors_offset_of_layer(t, layer, LAYER_POST_NORM), pass->normed,
+                 NULL);
     mark(pass, STEP_PART_NORM);
-    linear_forward(e.N, e.C, e.F, pass->normed, p + tensors_offset_of_layer(t, layer, LAYER_GATE), a->gate);
-    linear_forward(e.N, e.C, e.F, pass->normed, p + tensors_offset_of_layer(t, layer, LAYER_UP), a->up);
+    normed = factor_in_place(pass, e.N, e.C, pass->normed);
+    linear_forward(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_GATE), a->gate);
+    linear_forward(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_UP), a->up);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
 }
 
-static void layer_forward(struct pass *pass, struct extent e, const float *p, int layer, float *next_x) {
+static void layer_forward(struct pass *pass, struct extent e, struct parameters p, int layer, float *next_x) {
     const struct kept *a = &pass->kept[layer];
     layer_forward_kept(pass, e, p, layer);
     mlp_gate_forward((size_t)e.N * (size_t)e.F, a->gate, a->up, pass->hidden);
     mark(pass, STEP_PART_GATE);
     memcpy(next_x, a->middle, (size_t)e.N * (size_t)e.C * sizeof(float));
     mark(pass, STEP_PART_COPY);
-    linear_forward_add(e.N, e.F, e.C, pass->hidden,
-                       p + tensors_offset_of_layer(&pass->transformer->table, layer, LAYER_DOWN), next_x);
+    struct factor hidden = factor_in_place(pass, e.N, e.F, pass->hidden);
+    linear_forward_add(pass->linear, e.N, e.F, e.C, hidden, matrix_of_layer(pass, p, layer, LAYER_DOWN), next_x);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
 }
 
 /* Everything up to the final norm: fills kept, x, normed (N,C) and rstd. */
-static void trunk_forward(struct pass *pass, struct extent e, const float *p, const int32_t *tokens, int stride) {
+static void trunk_forward(struct pass *pass, struct extent e, struct parameters p, const int32_t *tokens, int stride) {
     const struct transformer *t = pass->transformer;
     int layers = (int)t->shape.layers;
     CHECK(e.B >= 1 && e.B <= t->pass_windows && e.T >= 1 && e.T <= t->shape.context);
-    embed_forward(e, p + tensors_offset_of_embedding(&t->table), tokens, stride, pass->kept[0].x);
+    embed_forward(e, p.values + tensors_offset_of_embedding(&t->table), tokens, stride, pass->kept[0].x);
     mark(pass, STEP_PART_EMBEDDING);
     for (int l = 0; l < layers; l++)
         layer_forward(pass, e, p, l, l + 1 < layers ? pass->kept[l + 1].x : pass->x);
-    norm_forward(e.N, e.C, (float)t->shape.norm_eps, pass->x, p + tensors_offset_of_final_norm(&t->table), pass->normed,
-                 pass->rstd);
+    norm_forward(e.N, e.C, (float)t->shape.norm_eps, pass->x, p.values + tensors_offset_of_final_norm(&t->table),
+                 pass->normed, pass->rstd);
     mark(pass, STEP_PART_NORM);
 }
 
@@ -242,16 +289,17 @@ static void copy_targets(struct pass *pass, struct extent e, const int32_t *wind
     mark(pass, STEP_PART_EMBEDDING);
 }
 
-double pass_evaluate(struct pass *pass, const float *parameters, const int32_t *windows, int B, int T) {
+double pass_evaluate(struct pass *pass, struct parameters p, const int32_t *windows, int B, int T) {
     const struct transformer *t = pass->transformer;
-    const float *head = parameters + tensors_offset_of_head(&t->table);
     struct extent e = extent_of(&t->shape, B, T);
     double total = 0;
-    trunk_forward(pass, e, parameters, windows, e.T + 1);
+    trunk_forward(pass, e, p, windows, e.T + 1);
     copy_targets(pass, e, windows);
+    struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed), head = head_matrix(pass, p);
     for (int first = 0; first < e.N; first += t->logit_rows) {
         int rows = min_int(e.N - first, t->logit_rows);
-        linear_forward(rows, e.C, e.V, pass->normed + (size_t)first * (size_t)e.C, head, pass->logits);
+        linear_forward(pass->linear, rows, e.C, e.V, factor_at(normed, (size_t)first * (size_t)e.C), head,
+                       pass->logits);
         mark(pass, STEP_PART_HEAD);
         total += loss_forward(rows, e.V, pass->logits, pass->targets + first);
         mark(pass, STEP_PART_LOSS);
@@ -259,11 +307,12 @@ double pass_evaluate(struct pass *pass, const float *parameters, const int32_t *
     return total;
 }
 
-void pass_logits(struct pass *pass, const float *parameters, const int32_t *tokens, int T, float *logits) {
+void pass_logits(struct pass *pass, struct parameters p, const int32_t *tokens, int T, float *logits) {
     const struct transformer *t = pass->transformer;
     struct extent e = extent_of(&t->shape, 1, T);
-    trunk_forward(pass, e, parameters, tokens, T);
-    linear_forward(T, e.C, e.V, pass->normed, parameters + tensors_offset_of_head(&t->table), logits);
+    trunk_forward(pass, e, p, tokens, T);
+    struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed);
+    linear_forward(pass->linear, T, e.C, e.V, normed, head_matrix(pass, p), logits);
 }
 
 /* ---- backward ---- */
@@ -273,25 +322,30 @@ static void mlp_backward(struct pass *pass, struct extent e, int layer) {
     const struct pass_work *work = pass->work;
     const struct kept *a = &pass->kept[layer];
     const struct transformer *t = pass->transformer;
-    const float *p = work->parameters, *gate = p + tensors_offset_of_layer(&t->table, layer, LAYER_GATE),
-                *up = p + tensors_offset_of_layer(&t->table, layer, LAYER_UP),
-                *down = p + tensors_offset_of_layer(&t->table, layer, LAYER_DOWN);
+    struct linear *linear = pass->linear;
+    struct parameters p = work->parameters;
     size_t norm = tensors_offset_of_layer(&t->table, layer, LAYER_POST_NORM);
 
-    linear_backward_input(e.N, e.F, e.C, work->dx, down, pass->hidden, false);
+    struct factor dout = factor_of(pass, e.N, e.C, work->dx, pass->normed); /* in normed's room until the norm */
+    linear_backward_input(linear, e.N, e.F, e.C, dout, matrix_of_layer(pass, p, layer, LAYER_DOWN), pass->hidden,
+                          false);
     mark(pass, STEP_PART_PROJECTION_INPUT);
     mlp_gate_backward((size_t)e.N * (size_t)e.F, a->gate, a->up, pass->hidden);
     mark(pass, STEP_PART_GATE);
-    add_weight(pass, layer, LAYER_DOWN, e.N, e.F, e.C, work->dx, pass->hidden);
-    norm_forward(e.N, e.C, (float)t->shape.norm_eps, a->middle, p + norm, pass->normed, pass->rstd);
+    struct factor hidden = factor_in_place(pass, e.N, e.F, pass->hidden);
+    add_weight(pass, layer, LAYER_DOWN, e.N, e.F, e.C, dout, hidden);
+    norm_forward(e.N, e.C, (float)t->shape.norm_eps, a->middle, p.values + norm, pass->normed, pass->rstd);
     mark(pass, STEP_PART_NORM);
-    add_weight(pass, layer, LAYER_GATE, e.N, e.C, e.F, a->gate, pass->normed);
-    add_weight(pass, layer, LAYER_UP, e.N, e.C, e.F, a->up, pass->normed);
-    linear_backward_input(e.N, e.C, e.F, a->gate, gate, pass->normed, false);
-    linear_backward_input(e.N, e.C, e.F, a->up, up, pass->normed, true);
+    struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed),
+                  dgate = factor_in_place(pass, e.N, e.F, a->gate), dup = factor_in_place(pass, e.N, e.F, a->up);
+    add_weight(pass, layer, LAYER_GATE, e.N, e.C, e.F, dgate, normed);
+    add_weight(pass, layer, LAYER_UP, e.N, e.C, e.F, dup, normed);
+    linear_backward_input(linear, e.N, e.C, e.F, dgate, matrix_of_layer(pass, p, layer, LAYER_GATE), pass->normed,
+                          false);
+    linear_backward_input(linear, e.N, e.C, e.F, dup, matrix_of_layer(pass, p, layer, LAYER_UP), pass->normed, true);
     mark(pass, STEP_PART_PROJECTION_INPUT);
     wait_turn(pass, turn_of_layer(layer, LAYER_POST_NORM));
-    norm_backward_add(e.N, e.C, a->middle, p + norm, pass->rstd, pass->normed, work->dx, work->gradients + norm,
+    norm_backward_add(e.N, e.C, a->middle, p.values + norm, pass->rstd, pass->normed, work->dx, work->gradients + norm,
                       pass->scratch);
     turns_pass_on(work->turns, turn_of_layer(layer, LAYER_POST_NORM));
     mark(pass, STEP_PART_NORM);
@@ -308,11 +362,11 @@ static void qk_backward(struct pass *pass, struct extent e, int layer) {
     rope_backward(e.B, e.T, e.K, e.D, t->cosine, t->sine, pass->dk);
     mark(pass, STEP_PART_ROTATION);
     wait_turn(pass, turn_of_layer(layer, LAYER_Q_NORM));
-    norm_backward(e.N * e.H, e.D, a->q, work->parameters + q_norm, pass->q_rstd, pass->dq, pass->dq,
+    norm_backward(e.N * e.H, e.D, a->q, work->parameters.values + q_norm, pass->q_rstd, pass->dq, pass->dq,
                   work->gradients + q_norm, pass->scratch);
     turns_pass_on(work->turns, turn_of_layer(layer, LAYER_Q_NORM));
     wait_turn(pass, turn_of_layer(layer, LAYER_K_NORM));
-    norm_backward(e.N * e.K, e.D, a->k, work->parameters + k_norm, pass->k_rstd, pass->dk, pass->dk,
+    norm_backward(e.N * e.K, e.D, a->k, work->parameters.values + k_norm, pass->k_rstd, pass->dk, pass->dk,
                   work->gradients + k_norm, pass->scratch);
     turns_pass_on(work->turns, turn_of_layer(layer, LAYER_K_NORM));
     mark(pass, STEP_PART_NORM);
@@ -322,35 +376,41 @@ static void attention_block_backward(struct pass *pass, struct extent e, int lay
     const struct pass_work *work = pass->work;
     const struct kept *a = &pass->kept[layer];
     const struct transformer *t = pass->transformer;
-    const float *p = work->parameters, *q = p + tensors_offset_of_layer(&t->table, layer, LAYER_Q),
-                *k = p + tensors_offset_of_layer(&t->table, layer, LAYER_K),
-                *v = p + tensors_offset_of_layer(&t->table, layer, LAYER_V),
-                *o = p + tensors_offset_of_layer(&t->table, layer, LAYER_O);
+    struct linear *linear = pass->linear;
+    struct parameters p = work->parameters;
     size_t norm = tensors_offset_of_layer(&t->table, layer, LAYER_INPUT_NORM);
 
     if (t->shape.recompute != RECOMPUTE_BLOCK) /* else layer_forward_kept has left them */
         qk_forward(pass, e, p, layer);
     if (t->shape.recompute == RECOMPUTE_ATTENTION)
         attend(pass, e, layer);
-    add_weight(pass, layer, LAYER_O, e.N, e.H * e.D, e.C, work->dx, a->attended);
-    linear_backward_input(e.N, e.H * e.D, e.C, work->dx, o, pass->dattended, false);
+    struct factor dout = factor_of(pass, e.N, e.C, work->dx, pass->normed); /* in normed's room until the norm */
+    add_weight(pass, layer, LAYER_O, e.N, e.H * e.D, e.C, dout, factor_of_attended(pass, e, layer));
+    linear_backward_input(linear, e.N, e.H * e.D, e.C, dout, matrix_of_layer(pass, p, layer, LAYER_O), pass->dattended,
+                          false);
     mark(pass, STEP_PART_PROJECTION_INPUT);
-    struct attention_sizes sizes = {.B = e.B, .T = e.T, .H = e.H, .K = e.K, .D = e.D};
-    attention_backward(sizes, pass->q, pass->k, a->v, a->attended, a->lse, pass->dattended, pass->dq, pass->dk,
-                       pass->dv, pass->scratch);
+    attention_backward(sizes_of_attention(e), pass->q, pass->k, a->v, a->attended, a->lse, pass->dattended, pass->dq,
+                       pass->dk, pass->dv, pass->scratch);
     mark(pass, STEP_PART_ATTENTION_BACKWARD);
     qk_backward(pass, e, layer);
-    norm_forward(e.N, e.C, (float)t->shape.norm_eps, a->x, p + norm, pass->normed, pass->rstd);
+    norm_forward(e.N, e.C, (float)t->shape.norm_eps, a->x, p.values + norm, pass->normed, pass->rstd);
     mark(pass, STEP_PART_NORM);
-    add_weight(pass, layer, LAYER_Q, e.N, e.C, e.H * e.D, pass->dq, pass->normed);
-    add_weight(pass, layer, LAYER_K, e.N, e.C, e.K * e.D, pass->dk, pass->normed);
-    add_weight(pass, layer, LAYER_V, e.N, e.C, e.K * e.D, pass->dv, pass->normed);
-    linear_backward_input(e.N, e.C, e.H * e.D, pass->dq, q, pass->normed, false);
-    linear_backward_input(e.N, e.C, e.K * e.D, pass->dk, k, pass->normed, true);
-    linear_backward_input(e.N, e.C, e.K * e.D, pass->dv, v, pass->normed, true);
+    struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed),
+                  dq = factor_in_place(pass, e.N, e.H * e.D, pass->dq),
+                  dk = factor_in_place(pass, e.N, e.K * e.D, pass->dk),
+                  dv = factor_in_place(pass, e.N, e.K * e.D, pass->dv);
+    add_weight(pass, layer, LAYER_Q, e.N, e.C, e.H * e.D, dq, normed);
+    add_weight(pass, layer, LAYER_K, e.N, e.C, e.K * e.D, dk, normed);
+    add_weight(pass, layer, LAYER_V, e.N, e.C, e.K * e.D, dv, normed);
+    linear_backward_input(linear, e.N, e.C, e.H * e.D, dq, matrix_of_layer(pass, p, layer, LAYER_Q), pass->normed,
+                          false);
+    linear_backward_input(linear, e.N, e.C, e.K * e.D, dk, matrix_of_layer(pass, p, layer, LAYER_K), pass->normed,
+                          true);
+    linear_backward_input(linear, e.N, e.C, e.K * e.D, dv, matrix_of_layer(pass, p, layer, LAYER_V), pass->normed,
+                          true);
     mark(pass, STEP_PART_PROJECTION_INPUT);
     wait_turn(pass, turn_of_layer(layer, LAYER_INPUT_NORM));
-    norm_backward_add(e.N, e.C, a->x, p + norm, pass->rstd, pass->normed, work->dx, work->gradients + norm,
+    norm_backward_add(e.N, e.C, a->x, p.values + norm, pass->rstd, pass->normed, work->dx, work->gradients + norm,
                       pass->scratch);
     turns_pass_on(work->turns, turn_of_layer(layer, LAYER_INPUT_NORM));
     mark(pass, STEP_PART_NORM);
@@ -358,21 +418,25 @@ static void attention_block_backward(struct pass *pass, struct extent e, int lay
 
 /* The gradients of one chunk of logits. The head is the largest product, and the first that passes take turns on: who is not next does the other one
  * before, and so loses no time. */
-static void head_backward(struct pass *pass, struct extent e, int first, int rows) {
+static void head_backward(struct pass *pass, struct extent e, struct factor normed, int first, int rows) {
     const struct pass_work *work = pass->work;
     const struct transformer *t = pass->transformer;
-    size_t head = tensors_offset_of_head(&t->table), at = (size_t)first * (size_t)e.C;
+    struct linear *linear = pass->linear;
+    struct factor matrix = head_matrix(pass, work->parameters),
+                  dlogits = factor_in_place(pass, rows, e.V, pass->logits);
+    float *dx = work->dx + (size_t)first * (size_t)e.C;
     bool is_next = turns_is_next(work->turns, turn_of_head(t), work->index);
     if (!is_next) {
-        linear_backward_input(rows, e.C, e.V, pass->logits, work->parameters + head, work->dx + at, false);
+        linear_backward_input(linear, rows, e.C, e.V, dlogits, matrix, dx, false);
         mark(pass, STEP_PART_HEAD);
         wait_turn(pass, turn_of_head(t));
     }
-    linear_backward_weight(rows, e.C, e.V, pass->logits, pass->normed + at, work->gradients + head);
+    linear_backward_weight(linear, rows, e.C, e.V, dlogits, normed,
+                           work->gradients + tensors_offset_of_head(&t->table));
     if (first + rows == e.N)
         turns_pass_on(work->turns, turn_of_head(t));
     if (is_next)
-        linear_backward_input(rows, e.C, e.V, pass->logits, work->parameters + head, work->dx + at, false);
+        linear_backward_input(linear, rows, e.C, e.V, dlogits, matrix, dx, false);
     mark(pass, STEP_PART_HEAD);
 }
 
@@ -380,16 +444,17 @@ static void head_backward(struct pass *pass, struct extent e, int first, int row
 static double head_forward_backward(struct pass *pass, struct extent e) {
     const struct pass_work *work = pass->work;
     const struct transformer *t = pass->transformer;
-    const float *head = work->parameters + tensors_offset_of_head(&t->table);
+    struct factor all = factor_in_place(pass, e.N, e.C, pass->normed), matrix = head_matrix(pass, work->parameters);
     double total = 0;
     for (int first = 0; first < e.N; first += t->logit_rows) {
         int rows = min_int(e.N - first, t->logit_rows);
-        linear_forward(rows, e.C, e.V, pass->normed + (size_t)first * (size_t)e.C, head, pass->logits);
+        struct factor normed = factor_at(all, (size_t)first * (size_t)e.C);
+        linear_forward(pass->linear, rows, e.C, e.V, normed, matrix, pass->logits);
         mark(pass, STEP_PART_HEAD);
         total += loss_forward_backward(rows, e.V, pass->logits, pass->targets + first, work->scale,
                                        (float)t->shape.z_loss, NULL);
         mark(pass, STEP_PART_LOSS);
-        head_backward(pass, e, first, rows);
+        head_backward(pass, e, normed, first, rows);
     }
     return total;
 }
@@ -403,8 +468,8 @@ double pass_add_gradients(struct pass *pass, const struct pass_work *work) {
     double total = head_forward_backward(pass, e);
     size_t norm = tensors_offset_of_final_norm(&t->table);
     wait_turn(pass, turn_of_final_norm(t));
-    norm_backward(e.N, e.C, pass->x, work->parameters + norm, pass->rstd, work->dx, work->dx, work->gradients + norm,
-                  pass->scratch);
+    norm_backward(e.N, e.C, pass->x, work->parameters.values + norm, pass->rstd, work->dx, work->dx,
+                  work->gradients + norm, pass->scratch);
     turns_pass_on(work->turns, turn_of_final_norm(t));
     mark(pass, STEP_PART_NORM);
     for (int l = (int)t->shape.layers - 1; l >= 0; l--) {

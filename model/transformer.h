@@ -13,6 +13,8 @@
 
 #include <stdint.h>
 #include "base/arena.h"
+#include "model/gemm.h"
+#include "model/linear.h"
 #include "model/shape.h"
 #include "model/step_profile.h"
 #include "model/tensors.h"
@@ -37,9 +39,15 @@ struct kept {
     float *gate, *up; /* (N,F); the backward pass turns them into their gradients */
 };
 
+/* A block of parameters: their values, and all of it again as factors of products (the values themselves in f32). */
+struct parameters {
+    const float *values;
+    struct factor factors;
+};
+
 /* One pass's windows, and where its gradients go. */
 struct pass_work {
-    const float *parameters;
+    struct parameters parameters;
     float *gradients;       /* the block that all passes add to */
     const int32_t *windows; /* (B,T+1) */
     int B, T;               /* B <= pass_windows, T <= context */
@@ -49,10 +57,11 @@ struct pass_work {
     int index;              /* among the passes of these turns */
 };
 
-/* Activations, from one arena. */
+/* Activations, from one arena. What is a factor of products and nothing else is rounded in place. */
 struct pass {
     const struct transformer *transformer;
     struct step_profile *profile;  /* NULL = none */
+    struct linear *linear;         /* its thread's */
     const struct pass_work *work;  /* while pass_add_gradients runs */
     struct kept *kept;             /* (L,) */
     float *x;                      /* (N,C) residual stream after the last layer */
@@ -68,8 +77,11 @@ struct pass {
     float *logits;       /* (logit_rows, V) then their gradient */
 };
 
-/* pass_lay_out: takes the activations of transformer->pass_windows windows from `arena`, which may be counting. */
+/* pass_lay_out: sets all but profile and linear; takes the activations of transformer->pass_windows windows from `arena`, which may be counting. */
 void pass_lay_out(struct pass *pass, const struct transformer *transformer, struct arena *arena);
+
+/* transformer_panels: what the products of a pass touch of BLAS's memory, on each thread that has passes. */
+struct gemm_panels transformer_panels(const struct transformer *transformer);
 
 /* How many tensors a pass takes turns on. */
 int transformer_turns(const struct transformer *transformer);
@@ -85,9 +97,9 @@ void transformer_add_embedding(const struct transformer *transformer, const int3
                                const float *dx, float *gradients, int first, int count);
 
 /* pass_evaluate: the sum of cross-entropy over all targets of windows (B,T+1), in nats. */
-double pass_evaluate(struct pass *pass, const float *parameters, const int32_t *windows, int B, int T);
+double pass_evaluate(struct pass *pass, struct parameters parameters, const int32_t *windows, int B, int T);
 
 /* pass_logits: logits (T,V) of tokens (T,), set. */
-void pass_logits(struct pass *pass, const float *parameters, const int32_t *tokens, int T, float *logits);
+void pass_logits(struct pass *pass, struct parameters parameters, const int32_t *tokens, int T, float *logits);
 
 #endif

@@ -11,17 +11,14 @@
 struct commit_maker {
     struct outer_copy *copy; /* borrowed, written by commit_maker_make */
     enum outer_aggregate aggregate;
-    bool error_feedback;
-    float *residual;        /* (packed_floats,) of the way down */
-    float *sum;             /* (largest_count,) */
-    float *decoded;         /* (largest_count,) */
+    bool error_feedback;    /* and the codec leaves something out */
+    float *residual;        /* (packed_floats,) of the way down; never touched without error_feedback */
     struct mean_trim *trim; /* NULL unless the rule is OUTER_TRIMMED */
     struct arena arena;
 };
 
-/* commit_maker_bytes: the memory that commit_maker_open takes: residual of all fragments, twice the largest fragment, and for
- * OUTER_TRIMMED 128 KiB more, whatever the model and the number of workers. No rule holds decoded contributions beside each other: they
- * are decoded one after another (clipped: twice), or in pieces of MEAN_PIECE coordinates (trimmed). */
+/* commit_maker_bytes: the memory that commit_maker_open takes: residual of all fragments, and for OUTER_TRIMMED 128 KiB more, whatever the
+ * model and the number of workers. No rule holds decoded contributions: a commit is made in pieces that stay in the L1 cache. */
 size_t commit_maker_bytes(const struct fragments *fragments, enum outer_aggregate aggregate);
 
 MUST_USE enum status commit_maker_open(struct commit_maker *maker, struct outer_copy *copy,
@@ -31,8 +28,8 @@ void commit_maker_close(struct commit_maker *maker);
 /* commit_maker_check: does this payload decode, to finite values of at most 2^60? Larger ones could overflow the sum of 64 workers with
  * 2^48 tokens each. STATUS_OK and *norm, the L2 norm of what it decodes to (mean_norm), for update_guard; STATUS_DATA or
  * STATUS_NOT_FINITE, *norm untouched: refuse the contribution. */
-MUST_USE enum status commit_maker_check(struct commit_maker *maker, int fragment, const uint8_t *payload, size_t bytes,
-                                        double *norm);
+MUST_USE enum status commit_maker_check(const struct commit_maker *maker, int fragment, const uint8_t *payload,
+                                        size_t bytes, double *norm);
 
 struct commit_part {
     const uint8_t *payload; /* checked */

@@ -108,6 +108,8 @@ static enum status write_file(const char *path, struct iovec *pieces, int count,
         status = io_error(error, "write", path);
     else if (failpoint_fails("outer.commit.fsync") || fsync(file) != 0)
         status = io_error(error, "fsync", path);
+    (void)posix_fadvise(
+        file, 0, 0, POSIX_FADV_DONTNEED); /* nobody reads it before the next start: its pages serve the next record */
     if (close(file) != 0 && status == STATUS_OK)
         status = io_error(error, "close", path);
     if (status != STATUS_OK)

@@ -6,11 +6,14 @@
 #include <string.h>
 #include "base/check.h"
 
+enum { NO_LAYER_YET = TENSOR_LAYER_NONE - 1 };
+
 struct plan {
     int64_t layers;
     int64_t fragment_layers; /* 1 .. layers, or FRAGMENT_LAYERS_ALL */
     int64_t layer_fragments; /* n; 0 when all is one */
     enum fragment_pattern pattern;
+    enum fragment_balance balance;
 };
 
 static int fragment_of_layer(const struct plan *plan, int layer) {
@@ -23,84 +26,120 @@ static int fragment_of_layer(const struct plan *plan, int layer) {
                                                            : layer / plan->fragment_layers);
 }
 
-/* "layers 0,2,4", as many as fit, then "..". */
-static void name_layers(const struct plan *plan, int index, char name[FRAGMENT_NAME_BYTES]) {
-    size_t used = (size_t)snprintf(name, FRAGMENT_NAME_BYTES, "layers");
-    char separator = ' ';
-    for (int layer = 0; layer < plan->layers; layer++) {
-        char text[16];
-        if (fragment_of_layer(plan, layer) != index)
-            continue;
-        size_t length = (size_t)snprintf(text, sizeof text, "%c%d", separator, layer);
-        if (used + length + sizeof ",.." > FRAGMENT_NAME_BYTES) {
-            memcpy(name + used, ",..", sizeof ",..");
-            return;
-        }
+/* What is not of a layer is told behind them; by layers there is no such fragment. */
+static const char AND_THE_REST[] = " and the rest";
+
+/* "layers 0,2,4", as many as fit, then "..". The name so far says "layers", or "rows of layers", and maybe some. */
+static void add_layer(const struct plan *plan, char name[FRAGMENT_NAME_BYTES], int layer) {
+    char text[16];
+    size_t used = strlen(name), room = FRAGMENT_NAME_BYTES;
+    if (plan->balance == FRAGMENT_BALANCE_BYTES)
+        room -= sizeof AND_THE_REST - 1;
+    if (name[used - 1] == '.')
+        return;
+    size_t length = (size_t)snprintf(text, sizeof text, "%c%d", name[used - 1] == 's' ? ' ' : ',', layer);
+    if (used + length + sizeof ",.." > room)
+        memcpy(name + used, ",..", sizeof ",..");
+    else
         memcpy(name + used, text, length + 1);
-        used += length;
-        separator = ',';
+}
+
+/* After the layers of all that came before it. */
+static void add_to_name(const struct plan *plan, char name[FRAGMENT_NAME_BYTES], int layer, int layer_before) {
+    const char *rows = plan->balance == FRAGMENT_BALANCE_BYTES ? "rows of " : "";
+    if (plan->fragment_layers == FRAGMENT_LAYERS_ALL)
+        snprintf(name, FRAGMENT_NAME_BYTES, "all");
+    else if (name[0] == 0 && layer == TENSOR_LAYER_NONE)
+        snprintf(name, FRAGMENT_NAME_BYTES, "%sembedding and norm", rows);
+    else if (name[0] == 0)
+        snprintf(name, FRAGMENT_NAME_BYTES, "%slayers", rows);
+    if (plan->fragment_layers == FRAGMENT_LAYERS_ALL || layer == layer_before)
+        return;
+    if (layer != TENSOR_LAYER_NONE)
+        add_layer(plan, name, layer);
+    else if (layer_before != NO_LAYER_YET)
+        strcat(name, AND_THE_REST); /* add_layer left the room */
+}
+
+/* The walk over all tensors, group after group as by layers, that deals their rows out. */
+struct dealing {
+    const struct plan *plan;
+    struct fragments *fragments;
+    struct codec_span *next;
+    size_t total, position; /* floats */
+    int layer_before;       /* of the span before, in the same fragment */
+};
+
+/* How many of the tensor's rows from `row` on are of one fragment: which one, and up to where. */
+static int rows_of_one(const struct dealing *deal, const struct tensor *tensor, int row, int *index) {
+    if (deal->plan->balance == FRAGMENT_BALANCE_LAYERS) {
+        *index = fragment_of_layer(deal->plan, tensor->layer);
+        return tensor->rows - row;
+    }
+    size_t parts = (size_t)deal->fragments->count, columns = (size_t)tensor->columns;
+    *index = (int)(deal->position * parts / deal->total);
+    size_t end = (((size_t)*index + 1) * deal->total + parts - 1) / parts; /* the first position of the next one */
+    size_t rows = (end - deal->position + columns - 1) / columns, left = (size_t)(tensor->rows - row);
+    return (int)(rows < left ? rows : left);
+}
+
+static void deal_tensor(struct dealing *deal, const struct tensor *tensor) {
+    for (int row = 0, rows; row < tensor->rows; row += rows) {
+        int index;
+        rows = rows_of_one(deal, tensor, row, &index);
+        struct fragment *fragment = &deal->fragments->list[index];
+        size_t columns = (size_t)tensor->columns, count = (size_t)rows * columns;
+        if (fragment->span_count == 0) {
+            fragment->spans = deal->next;
+            deal->layer_before = NO_LAYER_YET;
+        }
+        *deal->next++ = (struct codec_span){tensor->offset + (size_t)row * columns, count};
+        fragment->span_count++;
+        fragment->count += count;
+        add_to_name(deal->plan, fragment->name, tensor->layer, deal->layer_before);
+        deal->layer_before = tensor->layer;
+        deal->position += count;
     }
 }
 
-static void name_fragment(const struct plan *plan, int index, char name[FRAGMENT_NAME_BYTES]) {
-    if (plan->fragment_layers == FRAGMENT_LAYERS_ALL)
-        snprintf(name, FRAGMENT_NAME_BYTES, "all");
-    else if (index == plan->layer_fragments)
-        snprintf(name, FRAGMENT_NAME_BYTES, "embedding and norm");
-    else
-        name_layers(plan, index, name);
-}
-
 enum status fragments_create(const struct tensor_table *table, int64_t layers, int64_t fragment_layers,
-                             enum fragment_pattern pattern, struct fragments *fragments, struct error *error) {
+                             enum fragment_pattern pattern, enum fragment_balance balance, struct fragments *fragments,
+                             struct error *error) {
     CHECK(layers >= 1 && fragment_layers >= 0 && table->count >= 1);
-    struct plan plan = {layers, fragment_layers < layers ? fragment_layers : layers, 0, pattern};
+    struct plan plan = {layers, fragment_layers < layers ? fragment_layers : layers, 0, pattern, balance};
     if (plan.fragment_layers != FRAGMENT_LAYERS_ALL)
         plan.layer_fragments = (layers + plan.fragment_layers - 1) / plan.fragment_layers;
 
-    struct fragments made = {.count = (int)plan.layer_fragments + 1, .tensor_count = table->count};
+    struct fragments made = {.count = (int)plan.layer_fragments + 1};
+    size_t spans_max = (size_t)(table->count + made.count); /* each cut makes one more */
     made.list = calloc((size_t)made.count, sizeof *made.list);
-    made.fragment_of = calloc((size_t)table->count, sizeof *made.fragment_of);
-    made.spans = calloc((size_t)table->count, sizeof *made.spans);
-    if (!made.list || !made.fragment_of || !made.spans) {
+    made.spans = calloc(spans_max, sizeof *made.spans);
+    if (!made.list || !made.spans) {
         fragments_destroy(&made);
         return error_set(error, STATUS_NO_MEMORY, "no memory for a table of %d fragments over %d tensors", made.count,
                          table->count);
     }
 
-    struct codec_span *next = made.spans;
+    struct dealing deal = {.plan = &plan, .fragments = &made, .next = made.spans, .total = table->parameter_count};
+    for (int group = 0; group < made.count; group++)
+        for (int t = 0; t < table->count; t++)
+            if (fragment_of_layer(&plan, table->tensors[t].layer) == group)
+                deal_tensor(&deal, &table->tensors[t]);
+    CHECK(deal.position == deal.total && deal.next <= made.spans + spans_max);
     for (int index = 0; index < made.count; index++) {
-        struct fragment *fragment = &made.list[index];
-        fragment->index = index;
-        fragment->spans = next;
-        name_fragment(&plan, index, fragment->name);
-        for (int t = 0; t < table->count; t++) {
-            const struct tensor *tensor = &table->tensors[t];
-            if (fragment_of_layer(&plan, tensor->layer) != index)
-                continue;
-            made.fragment_of[t] = index;
-            *next++ = (struct codec_span){tensor->offset, tensor->count};
-            fragment->span_count++;
-            fragment->count += tensor->count;
-        }
-        if (fragment->count > made.largest_count)
-            made.largest_count = fragment->count;
+        made.list[index].index = index;
+        CHECK(made.list[index].count > 0); /* a part is more than a row: of each layer there are several */
+        if (made.list[index].count > made.largest_count)
+            made.largest_count = made.list[index].count;
     }
-    CHECK(next == made.spans + table->count);
     *fragments = made;
     return STATUS_OK;
 }
 
 void fragments_destroy(struct fragments *fragments) {
     free(fragments->list);
-    free(fragments->fragment_of);
     free(fragments->spans);
     *fragments = (struct fragments){0};
-}
-
-int fragment_of_tensor(const struct fragments *fragments, int tensor) {
-    CHECK(tensor >= 0 && tensor < fragments->tensor_count);
-    return fragments->fragment_of[tensor];
 }
 
 void fragment_gather(const struct fragment *fragment, const float *block, float *packed) {

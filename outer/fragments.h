@@ -1,4 +1,4 @@
-/* fragments: which tensors travel together. Built once from the tensor table and the schedule's keys; read-only afterwards.
+/* fragments: which parameters travel together. Built once from the tensor table and the schedule's keys; read-only afterwards.
  *
  *   n = ceil(layers / fragment_layers) layer fragments; e.g. 6 layers by 3, n = 2:
  *
@@ -9,8 +9,16 @@
  *
  *   fragment_layers 0 ("all"): one fragment with everything.
  *
- * Invariant: every tensor is in exactly one fragment; spans are per tensor, in table order. A fragment's packed form is its spans'
- * values back to back: the order of payloads, hashes and residuals. */
+ * Balance. By layers, fragments are as large as their layers: an embedding of many words can outweigh all others, and the largest fragment
+ * rules the peak of a link. By bytes, the tensors in the order above (fragment 0's, fragment 1's, .., the embedding's) are cut into as many
+ * parts of equal size, each cut at a row: fragments keep their place in the depth of the model but for their ends, and differ by less than
+ * two rows (of at most max(width, ffn) parameters).
+ *
+ *     by layers  |  0 2 4      |  1 3 5      | embedding, norm                  |
+ *     by bytes   |  0 2 4    1 '   |   3 5 emb'edding     |                     |
+ *
+ * Invariant: every parameter is in exactly one fragment; a span lies in one tensor (by layers it is the tensor). A fragment's packed form is
+ * its spans' values back to back: the order of payloads, hashes and residuals. */
 #ifndef ATOLL_OUTER_FRAGMENTS_H
 #define ATOLL_OUTER_FRAGMENTS_H
 
@@ -25,11 +33,15 @@ enum { FRAGMENT_NAME_BYTES = 64, FRAGMENT_LAYERS_ALL = 0 };
 /* Same order as the run file's sync.pattern. */
 enum fragment_pattern { FRAGMENT_PATTERN_STRIDED, FRAGMENT_PATTERN_SEQUENTIAL };
 
+/* Same order as the run file's sync.balance. */
+enum fragment_balance { FRAGMENT_BALANCE_LAYERS, FRAGMENT_BALANCE_BYTES };
+
 struct fragment {
     int index;
     char name
-        [FRAGMENT_NAME_BYTES]; /* "layers 0,2,4", "embedding and norm", "all": for people; cut with ".." when long */
-    struct codec_span *spans;  /* (span_count,) in table order, offsets into a block; owned by struct fragments */
+        [FRAGMENT_NAME_BYTES]; /* "layers 0,2,4", "embedding and norm", "all", by bytes "rows of layers 4,1 and the rest": for people; cut with
+                                  ".." when long */
+    struct codec_span *spans; /* (span_count,) offsets into a block; owned by struct fragments */
     int span_count;
     size_t count; /* floats when packed: the sum of the spans' counts */
 };
@@ -37,20 +49,16 @@ struct fragment {
 struct fragments {
     struct fragment *list; /* (count,) */
     int count;
-    size_t largest_count; /* floats of the largest fragment: the room a staging buffer needs */
-    int *fragment_of;     /* (tensor_count,) */
-    int tensor_count;
+    size_t largest_count;     /* floats of the largest fragment: the room a staging buffer needs */
     struct codec_span *spans; /* all fragments' spans, one allocation */
 };
 
 /* fragments_create: *fragments owns its memory until fragments_destroy; the table is only read. CHECKs layers >= 1 and
  * fragment_layers >= 0 (the run file was validated); fragment_layers above `layers` counts as `layers`. STATUS_NO_MEMORY. */
 MUST_USE enum status fragments_create(const struct tensor_table *table, int64_t layers, int64_t fragment_layers,
-                                      enum fragment_pattern pattern, struct fragments *fragments, struct error *error);
+                                      enum fragment_pattern pattern, enum fragment_balance balance,
+                                      struct fragments *fragments, struct error *error);
 void fragments_destroy(struct fragments *fragments);
-
-/* The index of the fragment that holds tensor `tensor` (index in the table). */
-int fragment_of_tensor(const struct fragments *fragments, int tensor);
 
 /* fragment_gather: block -> packed (fragment->count,). fragment_scatter: packed -> block, gaps untouched. Copies, nothing else. */
 void fragment_gather(const struct fragment *fragment, const float *block, float *packed);

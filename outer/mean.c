@@ -10,10 +10,8 @@ void mean_begin(float *acc, size_t count) {
     memset(acc, 0, count * sizeof *acc);
 }
 
-HOT_LOOP void mean_add(float *restrict acc, const float *restrict decoded, uint64_t weight, float scale, size_t count) {
-    const float w = (float)weight * scale;
-    for (size_t i = 0; i < count; i++)
-        acc[i] = acc[i] + w * decoded[i];
+float mean_weight(uint64_t tokens, float scale) {
+    return (float)tokens * scale;
 }
 
 HOT_LOOP void mean_finish(float *restrict acc, uint64_t weight_sum, size_t count) {
@@ -25,20 +23,35 @@ HOT_LOOP void mean_finish(float *restrict acc, uint64_t weight_sum, size_t count
 
 /* ---- clipped ---- */
 
-enum { NORM_SUMS = 16 }; /* independent, so that the loop is as fast as memory */
+/* Sixteen independent sums, so that the loop is as fast as memory. */
+HOT_LOOP void mean_norm_add(struct mean_norm *norm, const float *values, size_t count) {
+    double sums[MEAN_NORM_SUMS];
+    size_t at = 0;
+    for (; at < count && norm->count % MEAN_NORM_SUMS != 0; at++, norm->count++)
+        norm->sums[norm->count % MEAN_NORM_SUMS] += (double)values[at] * (double)values[at];
+    memcpy(sums, norm->sums, sizeof sums);
+    norm->count += count - at;
+    for (; count - at >= MEAN_NORM_SUMS; at += MEAN_NORM_SUMS)
+        for (size_t j = 0; j < MEAN_NORM_SUMS; j++)
+            sums[j] += (double)values[at + j] * (double)values[at + j];
+    for (size_t j = 0; j < count - at; j++)
+        sums[j] += (double)values[at + j] * (double)values[at + j];
+    memcpy(norm->sums, sums, sizeof sums);
+}
 
-HOT_LOOP double mean_norm(const float *values, size_t count) {
-    double sums[NORM_SUMS] = {0};
-    size_t whole = count - count % NORM_SUMS;
-    for (size_t i = 0; i < whole; i += NORM_SUMS)
-        for (size_t j = 0; j < NORM_SUMS; j++)
-            sums[j] += (double)values[i + j] * (double)values[i + j];
-    for (size_t j = 0; j < count - whole; j++)
-        sums[j] += (double)values[whole + j] * (double)values[whole + j];
-    for (size_t half = NORM_SUMS / 2; half > 0; half /= 2)
+double mean_norm_end(const struct mean_norm *norm) {
+    double sums[MEAN_NORM_SUMS];
+    memcpy(sums, norm->sums, sizeof sums);
+    for (size_t half = MEAN_NORM_SUMS / 2; half > 0; half /= 2)
         for (size_t j = 0; j < half; j++)
             sums[j] += sums[j + half];
     return sqrt(sums[0]);
+}
+
+double mean_norm(const float *values, size_t count) {
+    struct mean_norm norm = {0};
+    mean_norm_add(&norm, values, count);
+    return mean_norm_end(&norm);
 }
 
 double mean_median_norm(const double *norms, const uint64_t *weights, int count) {

@@ -33,9 +33,9 @@
 /* acc (count,) = 0. */
 void mean_begin(float *acc, size_t count);
 
-/* acc += ((float)weight * scale) * decoded. weight in tokens, a contribution of no tokens leaves finite sums as they are; scale in [0, 1],
- * 1 for the plain mean (exactly). */
-void mean_add(float *acc, const float *decoded, uint64_t weight, float scale, size_t count);
+/* (float)tokens * scale: what a contribution weighs in acc += weight * q, the codec's decode_add. One of no tokens leaves finite sums as they
+ * are; scale in [0, 1], 1 for the plain mean (exactly). */
+float mean_weight(uint64_t tokens, float scale);
 
 /* acc becomes the mean, in place. CHECKs weight_sum > 0: a commit without contributions is our own bug. */
 void mean_finish(float *acc, uint64_t weight_sum, size_t count);
@@ -43,6 +43,15 @@ void mean_finish(float *acc, uint64_t weight_sum, size_t count);
 /* mean_norm: the L2 norm of (count,), in this order: 16 sums of squares in double, sum j over the values i with i mod 16 == j, ascending;
  * then sum j += sum j + 8 for j < 8, the same with 4, 2 and 1; the root of sum 0. Neither overflows nor underflows. */
 double mean_norm(const float *values, size_t count);
+
+/* The same over values that come piece by piece: a zeroed struct, then mean_norm_add in their order. */
+enum { MEAN_NORM_SUMS = 16 };
+struct mean_norm {
+    double sums[MEAN_NORM_SUMS];
+    size_t count; /* values so far */
+};
+void mean_norm_add(struct mean_norm *norm, const float *values, size_t count);
+double mean_norm_end(const struct mean_norm *norm);
 
 /* M of the rule `clipped`, count >= 1. The same whatever the order. */
 double mean_median_norm(const double *norms, const uint64_t *weights, int count);

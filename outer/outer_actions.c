@@ -30,9 +30,53 @@ static void tell_members(struct outer_run *outer) {
     outer_broadcast(outer, &message);
 }
 
+/* ---- memory of uploads ---- */
+
+static uint64_t spare_bytes(const struct outer_run *outer) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < OUTER_SPARES_MAX; i++)
+        bytes += outer->spares[i].capacity_bytes;
+    return bytes;
+}
+
+/* Of that very size, as all contributions of one fragment are; NULL: none. */
+static struct arena *find_spare(struct outer_run *outer, size_t bytes) {
+    for (int i = 0; i < OUTER_SPARES_MAX; i++)
+        if (outer->spares[i].capacity_bytes == bytes)
+            return &outer->spares[i];
+    return NULL;
+}
+
+/* The staging holds these bytes already: spares make room, so that both together stay within its bound. */
+static enum status take_memory(struct outer_run *outer, struct arena *memory, size_t bytes, struct error *error) {
+    struct arena *spare = find_spare(outer, bytes);
+    if (spare != NULL) {
+        *memory = *spare;
+        *spare = (struct arena){0};
+    }
+    uint64_t held = outer->staging.held_bytes;
+    for (int i = 0; i < OUTER_SPARES_MAX && held + spare_bytes(outer) > outer->staging_bytes; i++)
+        arena_close(&outer->spares[i]);
+    return spare != NULL ? STATUS_OK : arena_open(memory, bytes, error);
+}
+
+static void give_memory(struct outer_run *outer, struct arena *memory) {
+    for (int i = 0; i < OUTER_SPARES_MAX && memory->base != NULL; i++)
+        if (outer->spares[i].base == NULL) {
+            outer->spares[i] = *memory;
+            *memory = (struct arena){0};
+        }
+    arena_close(memory);
+}
+
+void outer_close_spares(struct outer_run *outer) {
+    for (int i = 0; i < OUTER_SPARES_MAX; i++)
+        arena_close(&outer->spares[i]);
+}
+
 static void free_upload(struct outer_run *outer, uint32_t slot, uint32_t fragment) {
     struct outer_upload *upload = &outer->uploads[slot][fragment];
-    arena_close(&upload->memory);
+    give_memory(outer, &upload->memory);
     memset(upload, 0, sizeof *upload);
     staging_release(&outer->staging, slot, fragment, clock_now_us());
 }
@@ -41,12 +85,12 @@ static void open_upload(struct outer_run *outer, uint32_t slot, uint32_t fragmen
     struct outer_upload *upload = &outer->uploads[slot][fragment];
     struct error error;
     if (failpoint_hit("outer.upload.memory") != 0 ||
-        arena_open(&upload->memory, arena_round(c->payload_bytes), &error) != STATUS_OK) {
+        take_memory(outer, &upload->memory, arena_round(c->payload_bytes), &error) != STATUS_OK) {
         outer->sessions[slot].doomed = "the outer has no memory for its contribution";
         free_upload(outer, slot, fragment);
         return;
     }
-    upload->buffer = arena_take(&upload->memory, c->payload_bytes);
+    upload->buffer = upload->memory.base;
     struct transfer_key key = {TRANSFER_CONTRIBUTION, 0, fragment, c->base_version};
     transfer_receiver_open(&upload->receiver, key, upload->buffer, c->payload_bytes,
                            transfer_window_bytes((uint32_t)outer->run.workers), c->payload_hash);
@@ -92,6 +136,7 @@ void outer_close_uploads(struct outer_run *outer) {
     for (uint32_t slot = 0; slot < MESSAGE_WORKERS_MAX; slot++)
         for (int f = 0; f < outer->fragments.count; f++)
             arena_close(&outer->uploads[slot][f].memory);
+    outer_close_spares(outer);
 }
 
 /* Once may be an absence. Who never counts is to be seen: with a number for sync.stale nothing else tells of it. */

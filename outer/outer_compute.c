@@ -55,7 +55,7 @@ static void make_commit(struct commit_maker *maker, struct outer_job *job) {
     if (failpoint_hit("outer.commit.flip") != 0) /* a bit error in memory */
         ((uint8_t *)(maker->copy->g + maker->copy->offsets[job->fragment]))[0] ^= 1;
     commit_maker_make(maker, (int)job->fragment, job->parts, job->part_count, job->payload, &job->state_hash);
-    transfer_payload_hash(job->payload, outer_copy_payload_down(maker->copy, (int)job->fragment), job->payload_hash);
+    payload_hash_of(job->payload, outer_copy_payload_down(maker->copy, (int)job->fragment), job->payload_hash);
     job->status = STATUS_OK;
 }
 
@@ -96,22 +96,20 @@ static void make_snapshot(const struct outer_copy *copy, struct outer_job *job) 
     job->status = snapshot_encode(copy->g + at, copy->u + at, copy->fragments->list[job->fragment].count, job->payload,
                                   &job->bytes, &job->error);
     if (job->status == STATUS_OK)
-        transfer_payload_hash(job->payload, job->bytes, job->payload_hash);
+        payload_hash_of(job->payload, job->bytes, job->payload_hash);
 }
 
 /* Nothing is touched before the bytes are proven to be what the commit signs, and are on the disk: when that fails, this outer goes on
- * with what it had. */
-static void take_over(struct outer_compute *compute, struct outer_job *job) {
+ * with what it had. g, u (count,): unpacked into. */
+static void take_over_in(struct outer_compute *compute, struct outer_job *job, float *g, float *u) {
     struct commit_maker *maker = compute->maker;
     struct outer_copy *copy = maker->copy;
     size_t count = copy->fragments->list[job->fragment].count, at = copy->offsets[job->fragment];
-    struct codec_span span = {0, count};
     struct state_hash hash;
-    job->status =
-        snapshot_decode(job->parts[0].payload, job->parts[0].bytes, maker->decoded, maker->sum, count, &job->error);
+    job->status = snapshot_decode(job->parts[0].payload, job->parts[0].bytes, g, u, count, &job->error);
     if (job->status != STATUS_OK)
         return;
-    state_hash_fragment(maker->decoded, maker->sum, &span, 1, &hash);
+    state_hash_fragment(g, u, count, &hash);
     if (memcmp(hash.bytes, job->commit->state_hash, sizeof hash.bytes) != 0) {
         job->status = error_set(&job->error, STATUS_DATA, "the state is not the one that its commit signs");
         return;
@@ -119,14 +117,26 @@ static void take_over(struct outer_compute *compute, struct outer_job *job) {
     if (commit_log_newest(compute->disk, job->fragment) >= job->version)
         job->status = commit_log_set_aside(compute->disk, job->fragment, job->version, NULL, &job->error);
     if (job->status == STATUS_OK)
-        job->status =
-            commit_log_append(compute->disk, job->commit, NULL, NULL, maker->decoded, maker->sum, &job->error);
+        job->status = commit_log_append(compute->disk, job->commit, NULL, NULL, g, u, &job->error);
     if (job->status != STATUS_OK)
         return;
-    memcpy(copy->g + at, maker->decoded, count * sizeof(float));
-    memcpy(copy->u + at, maker->sum, count * sizeof(float));
-    memset(maker->residual + at, 0, count * sizeof(float));
+    memcpy(copy->g + at, g, count * sizeof(float));
+    memcpy(copy->u + at, u, count * sizeof(float));
+    if (maker->error_feedback)
+        memset(maker->residual + at, 0, count * sizeof(float));
     prune(compute, job->fragment);
+}
+
+static void take_over(struct outer_compute *compute, struct outer_job *job) {
+    size_t count = compute->maker->copy->fragments->list[job->fragment].count;
+    float *g = malloc(count * sizeof *g), *u = malloc(count * sizeof *u);
+    if (g != NULL && u != NULL)
+        take_over_in(compute, job, g, u);
+    else
+        job->status = error_set(&job->error, STATUS_NO_MEMORY, "no memory to unpack the %zu floats of fragment %u",
+                                2 * count, job->fragment);
+    free(g);
+    free(u);
 }
 
 static void work(struct outer_compute *compute, struct outer_job *job) {

@@ -38,8 +38,7 @@ void outer_copy_close(struct outer_copy *copy) {
 }
 
 void outer_copy_hash(const struct outer_copy *copy, int fragment, const float *fragment_g, struct state_hash *hash) {
-    struct codec_span span = {0, copy->fragments->list[fragment].count};
-    state_hash_fragment(fragment_g, copy->u + copy->offsets[fragment], &span, 1, hash);
+    state_hash_fragment(fragment_g, copy->u + copy->offsets[fragment], copy->fragments->list[fragment].count, hash);
 }
 
 void outer_copy_hash_all(const struct outer_copy *copy, struct state_hash *hash) {

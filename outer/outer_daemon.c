@@ -34,7 +34,8 @@ enum {
     EXPORT_US = 300000000,        /* how long a full disk may take to be mended */
     EXPORT_AGAIN_US = 5000000,
     PROGRESS_US = 10000000,
-    CHUNKS_ARE_MAPPED_BYTES = 128 << 10,
+    MAPPED_FROM_BYTES = 1 << 20, /* above a chunk and what libzmq makes of it */
+    KEPT_FREE_BYTES = 2 << 20,
 };
 
 static volatile sig_atomic_t stop_signals;
@@ -91,8 +92,7 @@ static enum status open_state(struct outer_run *outer, struct error *error) {
     enum status status = tensors_table_create(&run->model, &outer->table, error);
     if (status != STATUS_OK)
         return status;
-    status = fragments_create(&outer->table, run->model.layers, run->sync.fragment_layers,
-                              (enum fragment_pattern)run->sync.pattern, &outer->fragments, error);
+    status = run_sync_fragments(run, &outer->table, &outer->fragments, error);
     if (status != STATUS_OK)
         return status;
     float *block = aligned_alloc(ARENA_ALIGNMENT, outer->table.block_floats * sizeof(float));
@@ -148,6 +148,8 @@ static void open_rounds(struct outer_run *outer, const struct outer_restored *re
     for (int f = 0; f < outer->fragments.count; f++)
         options.payload_bytes[f] = outer_copy_payload_up(&outer->copy, f);
     staging_open(&outer->staging, (uint32_t)outer->fragments.count, STAGING_SLACK_BYTES);
+    outer->staging_bytes = staging_bytes(options.payload_bytes, (uint32_t)outer->fragments.count,
+                                         (uint32_t)outer->run.workers, STAGING_SLACK_BYTES);
     outer->payloads_kept = outer_memory_payloads_kept(&outer->fragments, &outer->run);
     round_open(&outer->machine, &options);
     for (int f = 0; f < outer->fragments.count; f++)
@@ -658,6 +660,7 @@ static enum status lead(struct outer_run *outer, bool stop_workers, struct error
         say_progress(outer, &progress_us);
     }
     enum status status = STATUS_OK;
+    outer_close_spares(outer); /* the export takes the parameters once more */
     if (outer->machine.left) {
         status = export_before_farewell(outer, event, error);
         part(outer, MESSAGE_FAREWELL, "the run is complete", event);
@@ -729,8 +732,10 @@ int outer_command(int argc, char **argv) {
     if (!options_or_exit(&outer_options, argc, argv, &values, &exit_code))
         return exit_code;
     log_set_node("outer");
-    /* Chunks come and go: glibc would raise its threshold to their size, and keep in its heaps what is given back. */
-    mallopt(M_MMAP_THRESHOLD, CHUNKS_ARE_MAPPED_BYTES);
+    /* Chunks come and go, some GB/s of them: they are to come from pages that are there (a fresh one costs more than to decrypt into it), and
+     * when the last one has gone, little is to be kept. glibc would raise both bounds as it goes, and keep all. */
+    mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEPT_FREE_BYTES);
     keys_init();
     struct sigaction action = {.sa_handler = on_stop_signal};
     sigaction(SIGTERM, &action, NULL);

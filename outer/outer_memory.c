@@ -9,8 +9,8 @@ enum {
     PAYLOADS_KEPT_BYTES = 48 << 20,
     PAYLOADS_KEPT_MIN = 2, /* the newest, and the one before, which the slow may still be fetching */
     /* What an outer without workers or parameters touches, and no size of a run changes: pages of this program and its libraries (8.4 MB of
-     * Debian 12's files), and 1.2 MB of heaps and stacks of its threads. Seen in /proc/PID/smaps. */
-    LIBRARIES_BYTES = 9600000,
+     * Debian 12's files), and 3.6 MB of heaps and stacks of its threads, a part of them kept though free (outer_daemon.c). Seen in /proc/PID/smaps. */
+    LIBRARIES_BYTES = 12000000,
     /* libzmq 4.3: per connection a pipe each way, of 256 messages of 64 bytes, and a batch of 8 KiB each way. */
     CONNECTION_BYTES = 2 * (256 * 64 + 8192),
     LANES = 2, /* control, bulk */
@@ -43,8 +43,8 @@ static size_t larger(size_t a, size_t b) {
 }
 
 /* What moves. Before a round closes: the `staged` contributions, and of each worker a window of more that came while this thread was busy; a worker
- * sends at most one payload per fragment, and each of its bytes is in one of the two places. When its commit goes out, that round's contributions are
- * gone: those of other rounds, and of each worker a chunk that waits for its socket. */
+ * sends at most one payload per fragment, and each of its bytes is in one of the two places. When its commit goes out, the memory of that round's
+ * contributions is kept for the next ones' (outer_run.h: spares); and of each worker a chunk waits for its socket. */
 static void plan_transfers(const struct fragments *fragments, const struct run_file *run, size_t *before,
                            size_t *after) {
     uint64_t payloads_up[MESSAGE_FRAGMENTS_MAX];
@@ -57,7 +57,7 @@ static void plan_transfers(const struct fragments *fragments, const struct run_f
     }
     size_t staged = staging_bytes(payloads_up, (uint32_t)fragments->count, (uint32_t)workers, STAGING_SLACK_BYTES);
     *before = smaller(workers * all_up, staged + workers * smaller(up, transfer_window_bytes((uint32_t)workers)));
-    *after = staged - workers * up + workers * smaller(down, MESSAGE_CHUNK_BYTES_MAX);
+    *after = staged + workers * smaller(down, MESSAGE_CHUNK_BYTES_MAX);
 }
 
 /* Tables that are written whole when they are opened; those of sessions and commits, where somebody is; and the links. */
@@ -69,12 +69,13 @@ static size_t table_bytes(const struct fragments *fragments, size_t workers) {
 
 void outer_memory_plan(const struct fragments *fragments, const struct run_file *run, struct outer_memory *plan) {
     size_t copy = 0, before, after;
+    bool feedback = run->sync.error_feedback && !codec_get((enum codec_id)run->sync.codec_down)->exact;
     for (int f = 0; f < fragments->count; f++)
         copy += arena_round(fragments->list[f].count * sizeof(float));
     plan_transfers(fragments, run, &before, &after);
     *plan = (struct outer_memory){
         .state_bytes = 2 * copy + commit_maker_bytes(fragments, (enum outer_aggregate)run->outer.aggregate) -
-                       (run->sync.error_feedback ? 0 : copy), /* a residual that is never touched takes no page */
+                       (feedback ? 0 : copy), /* a residual that is never touched takes no page */
         .commits_bytes = outer_memory_payloads_kept(fragments, run) * all_payloads_down(fragments, run),
         .staging_bytes = larger(before, after),
         .ends_bytes = copy,

@@ -1,7 +1,7 @@
 /* outer_memory: what an outer needs, from the run file alone; `atoll check` says it, test/process/outer_memory.sh holds a real one against it.
  *
- *   g, u, residual | 2 fragments: sum, decoded | payloads of the newest commits | what is on its way (outer/staging.h) | the program
- *                                                                              `- or, at the ends of a run, the parameters once more
+ *   g, u, residual | payloads of the newest commits | what is on its way (outer/staging.h) | the program
+ *                                                          `- or, at the ends of a run, the parameters once more
  * On top, while somebody fetches whole fragments: OUTER_SNAPSHOTS_MAX of them, packed. */
 #ifndef ATOLL_OUTER_OUTER_MEMORY_H
 #define ATOLL_OUTER_OUTER_MEMORY_H
@@ -15,7 +15,7 @@ enum {
 };
 
 struct outer_memory {
-    size_t state_bytes;   /* g, u, residual, and the two fragments that a commit is made in */
+    size_t state_bytes;   /* g, u, residual */
     size_t commits_bytes; /* payloads kept for replay */
     size_t staging_bytes; /* contributions, in staging and in the sockets; or a commit on its way, when that is more */
     size_t

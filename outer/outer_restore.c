@@ -62,10 +62,9 @@ static enum status check_run(struct restore *restore) {
 /* next_g and next_u against what the commit signs. */
 static enum status check_state(struct restore *restore, int f) {
     const struct commit *commit = &restore->commit;
-    struct codec_span span = {0, restore->copy->fragments->list[f].count};
     struct state_hash hash;
     char expected[2 * STATE_HASH_BYTES + 1], found[2 * STATE_HASH_BYTES + 1];
-    state_hash_fragment(restore->next_g, restore->next_u, &span, 1, &hash);
+    state_hash_fragment(restore->next_g, restore->next_u, restore->copy->fragments->list[f].count, &hash);
     if (memcmp(hash.bytes, commit->state_hash, sizeof hash.bytes) == 0)
         return STATUS_OK;
     bytes_to_hex(commit->state_hash, sizeof commit->state_hash, expected);

@@ -29,6 +29,7 @@
 enum {
     OUTER_COMMITS_KEPT = COMMIT_LOG_KEPT,
     OUTER_ROUND_TRIPS_KEPT = 4096,
+    OUTER_SPARES_MAX = MESSAGE_WORKERS_MAX,
 };
 
 /* A contribution on its way in, one place per (slot, fragment). */
@@ -36,7 +37,7 @@ struct outer_upload {
     bool open;
     bool checking;       /* a CHECK job reads the buffer */
     bool discarded;      /* thrown away while checking: freed when the job is back */
-    struct arena memory; /* pages of its own, so that what is given back is gone */
+    struct arena memory; /* pages of its own, so that what is closed is gone */
     uint8_t *buffer;
     struct transfer_receiver receiver;
     uint32_t bad_hashes;
@@ -159,6 +160,9 @@ struct outer_run {
     struct outer_session sessions[MESSAGE_WORKERS_MAX];
     struct staging staging; /* which of them may be in memory */
     struct outer_upload uploads[MESSAGE_WORKERS_MAX][MESSAGE_FRAGMENTS_MAX];
+    struct arena spares
+        [OUTER_SPARES_MAX]; /* memory of uploads that are over, for the next ones: fresh pages cost more than the bytes */
+    uint64_t staging_bytes; /* held and spare together stay within it: the most that the staging holds */
     uint32_t payloads_kept; /* per fragment: the newest so many commits can be replayed */
     struct outer_commit commits[MESSAGE_FRAGMENTS_MAX][OUTER_COMMITS_KEPT]; /* at version mod OUTER_COMMITS_KEPT */
     struct outer_snapshot snapshots[OUTER_SNAPSHOTS_MAX];
@@ -203,6 +207,8 @@ void outer_feed(struct outer_run *outer, struct round_event event);
 /* Uploads that waited for memory begin when there is some. Called once a turn. */
 void outer_admit_waiting(struct outer_run *outer, uint64_t now_us);
 void outer_close_uploads(struct outer_run *outer);
+/* What uploads left is given back: nobody sends any more. */
+void outer_close_spares(struct outer_run *outer);
 
 /* Commits that could not be written are tried again when it is time. */
 void outer_log_again(struct outer_run *outer, uint64_t now_us);

@@ -405,6 +405,13 @@ char *run_file_defaults_text(void) {
 
 /* The schedule in numbers */
 
+enum status run_sync_fragments(const struct run_file *run, const struct tensor_table *table,
+                               struct fragments *fragments, struct error *error) {
+    return fragments_create(table, run->model.layers, run->sync.fragment_layers,
+                            (enum fragment_pattern)run->sync.pattern, (enum fragment_balance)run->sync.balance,
+                            fragments, error);
+}
+
 uint32_t run_sync_quorum(const struct run_file *run, uint32_t live) {
     struct round_options options = {.quorum = (int32_t)run->sync.quorum};
     if (run->sync.quorum == SYNC_QUORUM_ALL)

@@ -3,7 +3,7 @@
  *
  * Run-wide keys (model, data.tokenizer, data.parts, inner, sync, outer, eval, workers, name) are equal on all nodes: WELCOME carries the
  * outer's. Their canonical text is hashed and compared in HELLO, but for those with which a run may be continued (inner.steps, eval):
- * the hash is part of the run's identity. Node keys (model.recompute, data.train, data.val, data.dtype, inner.threads, inner.min_step_time, outer.link,
+ * the hash is part of the run's identity. Node keys (model.recompute, data.train, data.val, data.dtype, inner.threads, inner.precision, inner.min_step_time, outer.link,
  * link, checkpoint, worker) are free to differ. */
 #ifndef ATOLL_OUTER_RUN_FILE_H
 #define ATOLL_OUTER_RUN_FILE_H
@@ -26,6 +26,7 @@ struct sync_options {
     int64_t every_steps;     /* H of the papers */
     int64_t fragment_layers; /* layers of one fragment; "all" = 0 */
     int64_t pattern;         /* enum fragment_pattern */
+    int64_t balance;         /* enum fragment_balance */
     int64_t overlap_steps;   /* tau of the papers, 0..H-1; "auto" = -1 */
     double keep_local;       /* alpha of the papers, 0..1 */
     int64_t codec_up;        /* enum codec_id */
@@ -114,6 +115,10 @@ bool run_file_anchor(const char *directory, const char *pattern, char out[DATA_G
 void run_file_keys_hash(const struct run_file *run, uint8_t hash[RUN_KEYS_HASH_BYTES]);
 
 /* What the schedule's words come to. */
+
+/* The fragments of the run, over the table of its model: fragments_create. */
+MUST_USE enum status run_sync_fragments(const struct run_file *run, const struct tensor_table *table,
+                                        struct fragments *fragments, struct error *error);
 
 /* How many contributions close a round while `live` workers are connected: at least 1, at most `live`; 0 = quorum all, it waits for
  * every one. */

@@ -2,6 +2,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "model/gemm.h"
+#include "model/linear.h"
 #include "outer/run_keys.h"
 
 static json_t *fragments_json(const struct outer_copy *copy) {
@@ -16,6 +17,15 @@ static json_t *fragments_json(const struct outer_copy *copy) {
     return list;
 }
 
+/* What makes this machine's products; an outer makes none, and need not be able to. */
+static const char *precision_text(const struct run_file *run) {
+    struct error error;
+    bool bf16;
+    if (linear_resolve((enum inner_precision)run->inner.precision, &bf16, &error) != STATUS_OK)
+        return "bf16, but not on this machine";
+    return linear_text(bf16);
+}
+
 json_t *run_header_json(const struct run_header *header) {
     const struct run_file *run = header->run;
     const struct sync_options *sync = &run->sync;
@@ -23,11 +33,11 @@ json_t *run_header_json(const struct run_header *header) {
     if (header->run_id != NULL)
         bytes_to_hex(header->run_id, MESSAGE_HASH_BYTES, run_id);
     int64_t tokens_per_step = run->inner.batch_per_worker * run->inner.accumulate * run->model.context;
-    json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:I, s:o, s:s, s:I, s:s, s:I, s:o}", "schema", LOG_SCHEMA, "run_id",
-                             run_id, "role", header->role, "node", header->node, "slot", (json_int_t)header->slot,
-                             "build", log_build_json(), "blas_core", gemm_core_name(), "threads",
-                             (json_int_t)run->inner.threads, "name", run->name, "parameters",
-                             (json_int_t)header->table->parameter_count, "fragments", fragments_json(header->copy));
+    json_t *json = json_pack(
+        "{s:i, s:s, s:s, s:s, s:I, s:o, s:s, s:s, s:I, s:s, s:I, s:o}", "schema", LOG_SCHEMA, "run_id", run_id, "role",
+        header->role, "node", header->node, "slot", (json_int_t)header->slot, "build", log_build_json(), "blas_core",
+        gemm_core_name(), "precision", precision_text(run), "threads", (json_int_t)run->inner.threads, "name",
+        run->name, "parameters", (json_int_t)header->table->parameter_count, "fragments", fragments_json(header->copy));
     json_object_update_new(json, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "workers", (json_int_t)run->workers,
                                            "steps", (json_int_t)run->inner.steps, "tokens_per_step",
                                            (json_int_t)tokens_per_step, "seed", (json_int_t)run->inner.seed,

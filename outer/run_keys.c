@@ -14,6 +14,8 @@ static const struct setting_row top_rows[] = {
 static const char *const pattern_names[] = {[FRAGMENT_PATTERN_STRIDED] = "strided",
                                             [FRAGMENT_PATTERN_SEQUENTIAL] = "sequential",
                                             [FRAGMENT_PATTERN_SEQUENTIAL + 1] = NULL};
+static const char *const balance_names[] = {
+    [FRAGMENT_BALANCE_LAYERS] = "layers", [FRAGMENT_BALANCE_BYTES] = "bytes", [FRAGMENT_BALANCE_BYTES + 1] = NULL};
 static const char *const codec_names[] = {[CODEC_F32] = "f32",   [CODEC_BF16] = "bf16", [CODEC_INT8] = "int8",
                                           [CODEC_INT4] = "int4", [CODEC_E3M0] = "e3m0", [CODEC_COUNT] = NULL};
 
@@ -23,6 +25,8 @@ static const struct setting_row sync_rows[] = {
     {SETTING_INTEGER_OR_WORD(struct sync_options, fragment_layers, 1, 512, "all", FRAGMENT_LAYERS_ALL, "3", "layers",
                              "in one fragment; all = one fragment with everything")},
     {SETTING_CHOICE(struct sync_options, pattern, pattern_names, "strided", "which layers a fragment holds")},
+    {SETTING_CHOICE(struct sync_options, balance, balance_names, "layers",
+                    "bytes = fragments of equal size, cut at rows: the embedding's are shared out")},
     {SETTING_INTEGER_OR_WORD(struct sync_options, overlap_steps, 0, 1000000000, "auto", SYNC_OVERLAP_AUTO, "1", "steps",
                              "from a send to its merge; tau in the papers; auto = as soon as the mean is here")},
     {SETTING_REAL(struct sync_options, keep_local, 0, 1, "0.5", "",

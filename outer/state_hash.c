@@ -2,8 +2,11 @@
 #include "outer/state_hash.h"
 
 #include <string.h>
-#define XXH_STATIC_LINKING_ONLY /* the state on the stack; its layout is frozen since xxhash 0.8.0 */
+#define XXH_STATIC_LINKING_ONLY /* the state in our memory; its layout is frozen since xxhash 0.8.0 */
 #include <xxhash.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h> /* the same values from AVX2 and AVX-512 where the processor has them */
+#endif
 #include "base/bytes.h"
 #include "base/check.h"
 
@@ -11,66 +14,57 @@
 #error "the hash is over little-endian floats: a big-endian port needs byte swaps here"
 #endif
 
-/* A place in the packed sequence: span `span`, float `at` within it. */
-struct place {
-    int span;
-    size_t at;
-};
+_Static_assert(sizeof(XXH3_state_t) == STATE_HASH_ROOT_BYTES, "xxhash's XXH3 state");
+_Static_assert(_Alignof(XXH3_state_t) <= STATE_HASH_ROOT_ALIGNMENT, "xxhash's XXH3 state");
 
-/* Hash `count` floats of `block` from `*place` on, and advance it. */
-static XXH128_hash_t hash_leaf(const float *block, const struct codec_span *spans, struct place *place, size_t count) {
-    while (place->at == spans[place->span].count) {
-        place->span++;
-        place->at = 0;
-    }
-    const struct codec_span *first = &spans[place->span];
-    if (count <= first->count - place->at) { /* in one piece, as nearly always */
-        const float *leaf = block + first->offset + place->at;
-        place->at += count;
-        return XXH3_128bits(leaf, count * sizeof *leaf);
-    }
-    XXH3_state_t state;
-    CHECK(XXH3_128bits_reset(&state) == XXH_OK);
-    while (count > 0) {
-        const struct codec_span *span = &spans[place->span];
-        size_t piece = span->count - place->at < count ? span->count - place->at : count;
-        CHECK(XXH3_128bits_update(&state, block + span->offset + place->at, piece * sizeof *block) == XXH_OK);
-        place->at += piece;
-        count -= piece;
-        if (count > 0) {
-            place->span++;
-            place->at = 0;
-        }
-    }
-    return XXH3_128bits_digest(&state);
+static XXH3_state_t *root_of(struct state_hash_walk *walk) {
+    return (XXH3_state_t *)walk->root;
 }
 
-static void root_add(XXH3_state_t *root, XXH128_hash_t leaf) {
-    XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, leaf);
-    CHECK(XXH3_128bits_update(root, canonical.digest, sizeof canonical.digest) == XXH_OK);
+static void root_add(struct state_hash_walk *walk, const void *bytes, size_t count) {
+    CHECK(XXH3_128bits_update(root_of(walk), bytes, count) == XXH_OK);
 }
 
-void state_hash_fragment(const float *g, const float *u, const struct codec_span *spans, int span_count,
-                         struct state_hash *out) {
-    XXH3_state_t root;
+static void add_leaf(struct state_hash_walk *walk, const float *leaf, size_t count) {
     XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits(leaf, count * sizeof *leaf));
+    root_add(walk, canonical.digest, sizeof canonical.digest);
+}
+
+void state_hash_begin(struct state_hash_walk *walk, size_t count) {
     uint8_t count_bytes[8];
-    struct place in_g = {0}, in_u = {0};
-    size_t left = 0;
-    for (int i = 0; i < span_count; i++)
-        left += spans[i].count;
-    bytes_store_u64(count_bytes, left);
-    CHECK(XXH3_128bits_reset(&root) == XXH_OK);
-    CHECK(XXH3_128bits_update(&root, count_bytes, sizeof count_bytes) == XXH_OK);
-    while (left > 0) {
+    bytes_store_u64(count_bytes, count);
+    walk->count = count;
+    walk->done = 0;
+    CHECK(XXH3_128bits_reset(root_of(walk)) == XXH_OK);
+    root_add(walk, count_bytes, sizeof count_bytes);
+}
+
+void state_hash_advance(struct state_hash_walk *walk, const float *g, const float *u, size_t ready) {
+    CHECK(walk->done <= ready && ready <= walk->count);
+    while (walk->done < ready) {
+        size_t left = walk->count - walk->done;
         size_t leaf = left < STATE_HASH_LEAF_FLOATS ? left : STATE_HASH_LEAF_FLOATS;
-        root_add(&root, hash_leaf(g, spans, &in_g, leaf));
-        root_add(&root, hash_leaf(u, spans, &in_u, leaf));
-        left -= leaf;
+        if (ready - walk->done < leaf)
+            return;
+        add_leaf(walk, g + walk->done, leaf);
+        add_leaf(walk, u + walk->done, leaf);
+        walk->done += leaf;
     }
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(&root));
+}
+
+void state_hash_end(struct state_hash_walk *walk, struct state_hash *out) {
+    XXH128_canonical_t canonical;
+    CHECK(walk->done == walk->count);
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(root_of(walk)));
     memcpy(out->bytes, canonical.digest, sizeof out->bytes);
+}
+
+void state_hash_fragment(const float *g, const float *u, size_t count, struct state_hash *out) {
+    struct state_hash_walk walk;
+    state_hash_begin(&walk, count);
+    state_hash_advance(&walk, g, u, count);
+    state_hash_end(&walk, out);
 }
 
 bool state_hash_equal(const struct state_hash *a, const struct state_hash *b) {

@@ -7,17 +7,17 @@
 #include "quant/integer.h"
 #include "quant/plain.h"
 
+/* The functions of a format, by its prefix. */
+#define CODEC_FUNCTIONS(PREFIX)                                                                                        \
+    .bytes = PREFIX##_bytes, .encode = PREFIX##_encode, .decode = PREFIX##_decode, .encode_fed = PREFIX##_encode_fed,  \
+    .decode_add = PREFIX##_decode_add, .encode_ref = PREFIX##_encode_ref, .decode_ref = PREFIX##_decode_ref
+
 static const struct codec CODECS[CODEC_COUNT] = {
-    [CODEC_F32] = {CODEC_F32, "f32", 1, plain_f32_bytes, plain_f32_encode, plain_f32_decode, plain_f32_encode_ref,
-                   plain_f32_decode_ref},
-    [CODEC_BF16] = {CODEC_BF16, "bf16", 1, plain_bf16_bytes, plain_bf16_encode, plain_bf16_decode,
-                    plain_bf16_encode_ref, plain_bf16_decode_ref},
-    [CODEC_INT8] = {CODEC_INT8, "int8", INT8_BLOCK, int8_bytes, int8_encode, int8_decode, int8_encode_ref,
-                    int8_decode_ref},
-    [CODEC_INT4] = {CODEC_INT4, "int4", INT4_BLOCK, int4_bytes, int4_encode, int4_decode, int4_encode_ref,
-                    int4_decode_ref},
-    [CODEC_E3M0] = {CODEC_E3M0, "e3m0", E3M0_BLOCK, e3m0_bytes, e3m0_encode, e3m0_decode, e3m0_encode_ref,
-                    e3m0_decode_ref},
+    [CODEC_F32] = {CODEC_F32, "f32", 1, true, CODEC_FUNCTIONS(plain_f32)},
+    [CODEC_BF16] = {CODEC_BF16, "bf16", 1, false, CODEC_FUNCTIONS(plain_bf16)},
+    [CODEC_INT8] = {CODEC_INT8, "int8", INT8_BLOCK, false, CODEC_FUNCTIONS(int8)},
+    [CODEC_INT4] = {CODEC_INT4, "int4", INT4_BLOCK, false, CODEC_FUNCTIONS(int4)},
+    [CODEC_E3M0] = {CODEC_E3M0, "e3m0", E3M0_BLOCK, false, CODEC_FUNCTIONS(e3m0)},
 };
 
 const struct codec *codec_get(enum codec_id id) {
@@ -63,4 +63,33 @@ enum status codec_decode_spans(const struct codec *codec, const struct codec_spa
         payload += codec->bytes(spans[i].count);
     }
     return STATUS_OK;
+}
+
+enum status codec_encode_fed_spans(const struct codec *codec, const struct codec_span *spans, int span_count,
+                                   const float *difference, const float *residual, uint8_t *payload, float *left_out) {
+    size_t at = 0;
+    for (int i = 0; i < span_count; i++) {
+        enum status status = codec->encode_fed(difference + at, residual + at, spans[i].count, payload, left_out + at);
+        if (status != STATUS_OK)
+            return status;
+        at += spans[i].count;
+        payload += codec->bytes(spans[i].count);
+    }
+    return STATUS_OK;
+}
+
+_Static_assert(CODEC_PIECE_FLOATS % E3M0_BLOCK == 0 && CODEC_PIECE_FLOATS % INT8_BLOCK == 0 &&
+                   CODEC_PIECE_FLOATS % INT4_BLOCK == 0,
+               "a piece ends where a block ends");
+
+bool codec_next_piece(const struct codec_span *spans, int span_count, struct codec_piece *piece) {
+    piece->at += piece->count;
+    while (piece->left == 0) {
+        if (piece->next_span == span_count)
+            return false;
+        piece->left = spans[piece->next_span++].count;
+    }
+    piece->count = piece->left < CODEC_PIECE_FLOATS ? piece->left : CODEC_PIECE_FLOATS;
+    piece->left -= piece->count;
+    return true;
 }

@@ -17,6 +17,7 @@
 #ifndef ATOLL_QUANT_CODEC_H
 #define ATOLL_QUANT_CODEC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
@@ -27,6 +28,7 @@ struct codec {
     enum codec_id id;
     const char *name;
     size_t block; /* values that share a scale; 1 when there is none */
+    bool exact;   /* decode(encode(x)) is x: error feedback has nothing to do, its residual stays zero */
 
     /* Exact bytes of one tensor of `count` values. */
     size_t (*bytes)(size_t count);
@@ -39,6 +41,16 @@ struct codec {
     /* decode: src bytes(count) -> dst (count,) f32. Bytes from a peer are hostile: a scale or value that encode never makes
      * (non-finite, reserved) gives STATUS_DATA, dst unspecified. */
     enum status (*decode)(const uint8_t *src, size_t count, float *dst) MUST_USE;
+
+    /* encode_fed: x = difference + residual; dst = encode(x); left_out = x - decode(dst), each (count,) and each operation rounded to
+     * f32: what error feedback (residual.h) does at a send, in one pass. left_out may be residual itself, no other overlap. Statuses as
+     * encode, left_out unspecified then. */
+    enum status (*encode_fed)(const float *difference, const float *residual, size_t count, uint8_t *dst,
+                              float *left_out) MUST_USE;
+
+    /* decode_add: sum (count,) += weight * decode(src), two operations, each rounded to f32; sum does not overlap src. Statuses as
+     * decode, sum unspecified then. */
+    enum status (*decode_add)(const uint8_t *src, size_t count, float weight, float *sum) MUST_USE;
 
     enum status (*encode_ref)(const float *src, size_t count, uint8_t *dst) MUST_USE;
     enum status (*decode_ref)(const uint8_t *src, size_t count, float *dst) MUST_USE;
@@ -57,11 +69,31 @@ struct codec_span {
 /* codec_payload_bytes: sum of bytes(count) over spans. */
 size_t codec_payload_bytes(const struct codec *codec, const struct codec_span *spans, int span_count);
 
-/* codec_encode_spans / codec_decode_spans: a whole fragment between a packed float array and its payload. `packed` holds the spans'
- * values back to back (sum of counts). Statuses as encode/decode; decode also STATUS_DATA when bytes != codec_payload_bytes. */
+/* A whole fragment between packed float arrays and its payload: the codec's functions, span after span. `packed` and the other float arrays
+ * hold the spans' values back to back (sum of counts). Statuses as theirs; from a payload also STATUS_DATA when bytes !=
+ * codec_payload_bytes. */
 MUST_USE enum status codec_encode_spans(const struct codec *codec, const struct codec_span *spans, int span_count,
                                         const float *packed, uint8_t *payload);
 MUST_USE enum status codec_decode_spans(const struct codec *codec, const struct codec_span *spans, int span_count,
                                         const uint8_t *payload, size_t payload_bytes, float *packed);
+MUST_USE enum status codec_encode_fed_spans(const struct codec *codec, const struct codec_span *spans, int span_count,
+                                            const float *difference, const float *residual, uint8_t *payload,
+                                            float *left_out);
+
+/* codec_next_piece: cuts a fragment into pieces for work that takes several passes, so that all but the first find them in the L1 cache. A piece
+ * lies in one span and begins at a whole block: its bytes are those of the payload behind the pieces before it, for any codec.
+ *
+ *     struct codec_piece piece = {0};
+ *     while (codec_next_piece(spans, span_count, &piece))
+ *         ... piece.count values from packed[piece.at] on; payload += codec->bytes(piece.count) ...
+ */
+enum { CODEC_PIECE_FLOATS = 2048 }; /* a multiple of every block */
+struct codec_piece {
+    size_t at;    /* floats before it, in the packed array */
+    size_t count; /* 1 .. CODEC_PIECE_FLOATS */
+    size_t left;  /* of its span, behind it */
+    int next_span;
+};
+bool codec_next_piece(const struct codec_span *spans, int span_count, struct codec_piece *piece);
 
 #endif

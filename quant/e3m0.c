@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include "base/vector.h"
+#include "quant/blocks.h"
 #include "quant/float_bits.h"
 
 enum {
@@ -97,28 +98,34 @@ enum status e3m0_decode_ref(const uint8_t *src, size_t count, float *dst) {
     return STATUS_OK;
 }
 
-/* ---- fast: whole blocks of 128, branch-free inside; the short last block goes through a padded copy ---- */
+/* ---- fast: one whole block of 128, branch-free inside; blocks.h makes the passes ---- */
 
 /* Magnitudes are powers of two, so that rounding to nearest is rounding a float's bits to its exponent field. With
  * t = bits(|x|) - bits(s / 8), the upper bits of t are the code and the lower 23 its mantissa:
  *   t >= 2^23         code = t rounded at bit 23, ties to the even code
  *   0 < t < 2^23      |x| in (s/8, s/4): code 1; t = 0 is the tie between 0 and s/4: code 0, the even one
- *   t < 0             code 0 */
-static inline void encode_codes(const float *restrict src, uint32_t scale, uint8_t *restrict codes) {
+ *   t < 0             code 0
+ * and the upper bits, put back upon those of s / 8, are the magnitude that the code stands for. */
+BLOCKS_INLINE void encode_codes(const float *restrict src, uint32_t scale, uint8_t *restrict codes,
+                                float *restrict decoded) {
     const int32_t origin = (int32_t)((scale - SCALE_CODE) << FLOAT_EXPONENT_SHIFT), one = 1 << FLOAT_EXPONENT_SHIFT;
     for (size_t i = 0; i < E3M0_BLOCK; i++) {
         uint32_t bits = float_to_bits(src[i]);
         int32_t t = (int32_t)(bits & FLOAT_MAGNITUDE_MASK) - origin;
         int32_t at_least_one = t > one ? t : one;
         t = t > 0 ? at_least_one : 0;
-        uint32_t code = (uint32_t)(t + 0x3fffff + (t >> FLOAT_EXPONENT_SHIFT & 1)) >> FLOAT_EXPONENT_SHIFT;
+        uint32_t rounded = (uint32_t)(t + 0x3fffff + (t >> FLOAT_EXPONENT_SHIFT & 1));
+        uint32_t code = rounded >> FLOAT_EXPONENT_SHIFT;
         uint32_t sign = code > 0 ? bits >> 28 & 8 : 0;
         codes[i] = (uint8_t)(code | sign);
+        if (decoded != NULL) {
+            uint32_t magnitude = (rounded & FLOAT_INFINITY_BITS) + (uint32_t)origin;
+            decoded[i] = float_from_bits(code > 0 ? magnitude | (bits & ~FLOAT_MAGNITUDE_MASK) : 0);
+        }
     }
 }
 
-/* One block of exactly E3M0_BLOCK values. */
-static inline bool encode_block(const float *restrict src, uint8_t *restrict dst) {
+BLOCKS_INLINE bool encode_block(const float *restrict src, uint8_t *restrict dst, float *restrict decoded) {
     uint8_t codes[E3M0_BLOCK];
     uint32_t absmax_bits = float_absmax_bits(src, E3M0_BLOCK);
     if (absmax_bits > BLOCK_ABSMAX_MAX_BITS)
@@ -127,9 +134,11 @@ static inline bool encode_block(const float *restrict src, uint8_t *restrict dst
     dst[0] = (uint8_t)scale;
     if (scale == SCALE_ZERO) {
         memset(dst + 1, 0, BLOCK_CODE_BYTES);
+        if (decoded != NULL)
+            memset(decoded, 0, E3M0_BLOCK * sizeof *decoded);
         return true;
     }
-    encode_codes(src, scale, codes);
+    encode_codes(src, scale, codes, decoded);
     for (size_t i = 0; i < BLOCK_CODE_BYTES; i++) {
         uint16_t pair;
         memcpy(&pair, codes + 2 * i, sizeof pair);
@@ -138,40 +147,22 @@ static inline bool encode_block(const float *restrict src, uint8_t *restrict dst
     return true;
 }
 
-HOT_LOOP enum status e3m0_encode(const float *src, size_t count, uint8_t *dst) {
-    size_t at = 0;
-    for (; count - at >= E3M0_BLOCK; at += E3M0_BLOCK, dst += BLOCK_BYTES)
-        if (!encode_block(src + at, dst))
-            return STATUS_NOT_FINITE;
-    if (at < count) {
-        float values[E3M0_BLOCK] = {0};
-        uint8_t bytes[BLOCK_BYTES];
-        memcpy(values, src + at, (count - at) * sizeof *src);
-        if (!encode_block(values, bytes))
-            return STATUS_NOT_FINITE;
-        memcpy(dst, bytes, e3m0_bytes(count - at));
-    }
-    return STATUS_OK;
-}
-
-/* One block of exactly E3M0_BLOCK values. A zero block bears no code but 0. */
-static inline bool decode_block(const uint8_t *restrict src, float *restrict dst) {
+/* A zero block bears no code but 0. */
+BLOCKS_INLINE bool decode_block(const uint8_t *restrict src, float *restrict dst,
+                                uint32_t flaws[restrict BLOCKS_LANES]) {
     uint8_t codes[E3M0_BLOCK];
     uint32_t scale = src[0];
+    if (scale == SCALE_ZERO) {
+        memset(dst, 0, E3M0_BLOCK * sizeof *dst);
+        return blocks_are_zero(src + 1, BLOCK_CODE_BYTES);
+    }
     if (!scale_byte_is_valid(scale))
         return false;
+    blocks_mark_reserved(src + 1, BLOCK_CODE_BYTES / sizeof *flaws, 0x88888888, flaws);
     for (size_t i = 0; i < BLOCK_CODE_BYTES; i++) {
         uint16_t pair = (uint16_t)((src[1 + i] | src[1 + i] << 4) & 0x0f0f);
         memcpy(codes + 2 * i, &pair, sizeof pair);
     }
-    uint8_t reserved = 0;
-    uint8_t used = 0;
-    for (size_t i = 0; i < E3M0_BLOCK; i++) {
-        reserved = (uint8_t)(reserved | (codes[i] == CODE_MINUS_ZERO));
-        used |= codes[i];
-    }
-    if (reserved || (scale == SCALE_ZERO && used))
-        return false;
     for (size_t i = 0; i < E3M0_BLOCK; i++) {
         uint32_t code = codes[i];
         uint32_t magnitude = ((code & 7) + scale - SCALE_CODE) << FLOAT_EXPONENT_SHIFT;
@@ -180,21 +171,6 @@ static inline bool decode_block(const uint8_t *restrict src, float *restrict dst
     return true;
 }
 
-HOT_LOOP enum status e3m0_decode(const uint8_t *src, size_t count, float *dst) {
-    size_t at = 0;
-    for (; count - at >= E3M0_BLOCK; at += E3M0_BLOCK, src += BLOCK_BYTES)
-        if (!decode_block(src, dst + at))
-            return STATUS_DATA;
-    if (at < count) {
-        float values[E3M0_BLOCK];
-        uint8_t bytes[BLOCK_BYTES] = {0};
-        memcpy(bytes, src, e3m0_bytes(count - at));
-        if (!decode_block(bytes, values))
-            return STATUS_DATA;
-        /* An odd count leaves half a byte, which encode makes zero. */
-        if ((count - at) % 2 == 1 && bytes[e3m0_bytes(count - at) - 1] >> 4 != 0)
-            return STATUS_DATA;
-        memcpy(dst + at, values, (count - at) * sizeof *dst);
-    }
-    return STATUS_OK;
-}
+static const struct block_format E3M0 = {E3M0_BLOCK, BLOCK_BYTES, e3m0_bytes, true, encode_block, decode_block};
+
+BLOCKS_DEFINE(e3m0, E3M0)

@@ -64,6 +64,9 @@ enum { E3M0_BLOCK = 128 };
 size_t e3m0_bytes(size_t count);
 MUST_USE enum status e3m0_encode(const float *src, size_t count, uint8_t *dst);
 MUST_USE enum status e3m0_decode(const uint8_t *src, size_t count, float *dst);
+MUST_USE enum status e3m0_encode_fed(const float *difference, const float *residual, size_t count, uint8_t *dst,
+                                     float *left_out);
+MUST_USE enum status e3m0_decode_add(const uint8_t *src, size_t count, float weight, float *sum);
 MUST_USE enum status e3m0_encode_ref(const float *src, size_t count, uint8_t *dst);
 MUST_USE enum status e3m0_decode_ref(const uint8_t *src, size_t count, float *dst);
 

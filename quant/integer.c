@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include "base/bytes.h"
 #include "base/vector.h"
+#include "quant/blocks.h"
 #include "quant/float_bits.h"
 
 enum { SCALE_BYTES = 2, INT8_LEVELS = 127, INT4_LEVELS = 7 };
@@ -114,53 +115,52 @@ enum status int4_decode_ref(const uint8_t *src, size_t count, float *dst) {
     return decode_ref(src, count, dst, INT4_BLOCK, INT4_LEVELS, 4);
 }
 
-/* ---- fast: whole blocks, branch-free inside; the short last block goes through a padded copy ---- */
+/* ---- fast: one whole block, branch-free inside; blocks.h makes the passes ---- */
 
 /* Codes of one block, in two's complement of a byte. Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low
- * bits of the sum: no conversion, no libm. */
-static inline void encode_codes(const float *restrict src, size_t block, uint16_t scale, uint8_t *restrict codes) {
-    const float inverse = 1.0f / scale_value(scale), magic = 12582912.0f;
-    for (size_t i = 0; i < block; i++)
-        codes[i] = (uint8_t)float_to_bits(src[i] * inverse + magic);
-}
-
-/* False when any code is beyond +-levels. */
-static inline bool decode_codes(const int8_t *restrict codes, size_t block, int levels, uint16_t scale,
-                                float *restrict dst) {
-    uint8_t reserved = 0, used = 0;
+ * bits of the sum: no conversion, no libm. Taking it off again leaves that integer as a float, 0 without a sign. */
+BLOCKS_INLINE void encode_codes(const float *restrict src, size_t block, uint16_t scale, uint8_t *restrict codes,
+                                float *restrict decoded) {
+    const float step = scale_value(scale), inverse = 1.0f / step, magic = 12582912.0f;
     for (size_t i = 0; i < block; i++) {
-        reserved = (uint8_t)(reserved | (codes[i] < -levels));
-        used = (uint8_t)(used | codes[i]);
+        float shifted = src[i] * inverse + magic;
+        codes[i] = (uint8_t)float_to_bits(shifted);
+        if (decoded != NULL)
+            decoded[i] = (shifted - magic) * step;
     }
-    if (reserved || (scale == 0 && used))
-        return false;
-    const float step = scale_value(scale);
-    for (size_t i = 0; i < block; i++)
-        dst[i] = (float)codes[i] * step;
-    return true;
 }
 
-static inline bool int8_encode_block(const float *restrict src, uint8_t *restrict dst) {
+BLOCKS_INLINE bool int8_encode_block(const float *restrict src, uint8_t *restrict dst, float *restrict decoded) {
     uint32_t absmax_bits = float_absmax_bits(src, INT8_BLOCK);
     if (absmax_bits > BLOCK_ABSMAX_MAX_BITS)
         return false;
     uint16_t scale = scale_of(absmax_bits, INT8_LEVELS);
     bytes_store_u16(dst, scale);
-    if (scale == 0)
+    if (scale == 0) {
         memset(dst + SCALE_BYTES, 0, INT8_BLOCK);
-    else
-        encode_codes(src, INT8_BLOCK, scale, dst + SCALE_BYTES);
+        if (decoded != NULL)
+            memset(decoded, 0, INT8_BLOCK * sizeof *decoded);
+        return true;
+    }
+    encode_codes(src, INT8_BLOCK, scale, dst + SCALE_BYTES, decoded);
     return true;
 }
 
-static inline bool int8_decode_block(const uint8_t *restrict src, float *restrict dst) {
+BLOCKS_INLINE bool int8_decode_block(const uint8_t *restrict src, float *restrict dst,
+                                     uint32_t flaws[restrict BLOCKS_LANES]) {
     int8_t codes[INT8_BLOCK];
     uint16_t scale = bytes_load_u16(src);
+    const float step = scale_value(scale);
+    if (!scale_is_valid(scale, INT8_LEVELS) || (scale == 0 && !blocks_are_zero(src + SCALE_BYTES, INT8_BLOCK)))
+        return false;
+    blocks_mark_reserved(src + SCALE_BYTES, INT8_BLOCK / sizeof *flaws, 0x80808080, flaws);
     memcpy(codes, src + SCALE_BYTES, sizeof codes);
-    return scale_is_valid(scale, INT8_LEVELS) && decode_codes(codes, INT8_BLOCK, INT8_LEVELS, scale, dst);
+    for (size_t i = 0; i < INT8_BLOCK; i++)
+        dst[i] = (float)codes[i] * step;
+    return true;
 }
 
-static inline bool int4_encode_block(const float *restrict src, uint8_t *restrict dst) {
+BLOCKS_INLINE bool int4_encode_block(const float *restrict src, uint8_t *restrict dst, float *restrict decoded) {
     uint8_t codes[INT4_BLOCK];
     uint32_t absmax_bits = float_absmax_bits(src, INT4_BLOCK);
     if (absmax_bits > BLOCK_ABSMAX_MAX_BITS)
@@ -169,9 +169,11 @@ static inline bool int4_encode_block(const float *restrict src, uint8_t *restric
     bytes_store_u16(dst, scale);
     if (scale == 0) {
         memset(dst + SCALE_BYTES, 0, INT4_BLOCK / 2);
+        if (decoded != NULL)
+            memset(decoded, 0, INT4_BLOCK * sizeof *decoded);
         return true;
     }
-    encode_codes(src, INT4_BLOCK, scale, codes);
+    encode_codes(src, INT4_BLOCK, scale, codes, decoded);
     for (size_t i = 0; i < INT4_BLOCK / 2; i++) {
         uint16_t pair;
         memcpy(&pair, codes + 2 * i, sizeof pair);
@@ -180,82 +182,27 @@ static inline bool int4_encode_block(const float *restrict src, uint8_t *restric
     return true;
 }
 
-static inline bool int4_decode_block(const uint8_t *restrict src, float *restrict dst) {
-    int8_t codes[INT4_BLOCK];
+BLOCKS_INLINE bool int4_decode_block(const uint8_t *restrict src, float *restrict dst,
+                                     uint32_t flaws[restrict BLOCKS_LANES]) {
+    uint8_t nibbles[INT4_BLOCK];
     uint16_t scale = bytes_load_u16(src);
+    const float step = scale_value(scale);
+    if (!scale_is_valid(scale, INT4_LEVELS) || (scale == 0 && !blocks_are_zero(src + SCALE_BYTES, INT4_BLOCK / 2)))
+        return false;
+    blocks_mark_reserved(src + SCALE_BYTES, INT4_BLOCK / 2 / sizeof *flaws, 0x88888888, flaws);
     for (size_t i = 0; i < INT4_BLOCK / 2; i++) {
-        /* Two nibbles to two bytes, then the sign bit of each nibble spreads upwards: (n ^ 8) - 8. */
         uint16_t pair = (uint16_t)((src[SCALE_BYTES + i] | src[SCALE_BYTES + i] << 4) & 0x0f0f);
-        memcpy(codes + 2 * i, &pair, sizeof pair);
+        memcpy(nibbles + 2 * i, &pair, sizeof pair);
     }
-    for (size_t i = 0; i < INT4_BLOCK; i++)
-        codes[i] = (int8_t)((codes[i] ^ 8) - 8);
-    return scale_is_valid(scale, INT4_LEVELS) && decode_codes(codes, INT4_BLOCK, INT4_LEVELS, scale, dst);
+    for (size_t i = 0; i < INT4_BLOCK; i++) /* the sign bit of a nibble spreads upwards */
+        dst[i] = (float)((nibbles[i] ^ 8) - 8) * step;
+    return true;
 }
 
-HOT_LOOP enum status int8_encode(const float *src, size_t count, uint8_t *dst) {
-    size_t at = 0;
-    for (; count - at >= INT8_BLOCK; at += INT8_BLOCK, dst += SCALE_BYTES + INT8_BLOCK)
-        if (!int8_encode_block(src + at, dst))
-            return STATUS_NOT_FINITE;
-    if (at < count) {
-        float values[INT8_BLOCK] = {0};
-        uint8_t bytes[SCALE_BYTES + INT8_BLOCK];
-        memcpy(values, src + at, (count - at) * sizeof *src);
-        if (!int8_encode_block(values, bytes))
-            return STATUS_NOT_FINITE;
-        memcpy(dst, bytes, int8_bytes(count - at));
-    }
-    return STATUS_OK;
-}
+static const struct block_format INT8 = {INT8_BLOCK, SCALE_BYTES + INT8_BLOCK, int8_bytes,
+                                         false,      int8_encode_block,        int8_decode_block};
+static const struct block_format INT4 = {
+    INT4_BLOCK, SCALE_BYTES + INT4_BLOCK / 2, int4_bytes, true, int4_encode_block, int4_decode_block};
 
-HOT_LOOP enum status int8_decode(const uint8_t *src, size_t count, float *dst) {
-    size_t at = 0;
-    for (; count - at >= INT8_BLOCK; at += INT8_BLOCK, src += SCALE_BYTES + INT8_BLOCK)
-        if (!int8_decode_block(src, dst + at))
-            return STATUS_DATA;
-    if (at < count) {
-        float values[INT8_BLOCK];
-        uint8_t bytes[SCALE_BYTES + INT8_BLOCK] = {0};
-        memcpy(bytes, src, int8_bytes(count - at));
-        if (!int8_decode_block(bytes, values))
-            return STATUS_DATA;
-        memcpy(dst + at, values, (count - at) * sizeof *dst);
-    }
-    return STATUS_OK;
-}
-
-HOT_LOOP enum status int4_encode(const float *src, size_t count, uint8_t *dst) {
-    size_t at = 0;
-    for (; count - at >= INT4_BLOCK; at += INT4_BLOCK, dst += SCALE_BYTES + INT4_BLOCK / 2)
-        if (!int4_encode_block(src + at, dst))
-            return STATUS_NOT_FINITE;
-    if (at < count) {
-        float values[INT4_BLOCK] = {0};
-        uint8_t bytes[SCALE_BYTES + INT4_BLOCK / 2];
-        memcpy(values, src + at, (count - at) * sizeof *src);
-        if (!int4_encode_block(values, bytes))
-            return STATUS_NOT_FINITE;
-        memcpy(dst, bytes, int4_bytes(count - at));
-    }
-    return STATUS_OK;
-}
-
-HOT_LOOP enum status int4_decode(const uint8_t *src, size_t count, float *dst) {
-    size_t at = 0;
-    for (; count - at >= INT4_BLOCK; at += INT4_BLOCK, src += SCALE_BYTES + INT4_BLOCK / 2)
-        if (!int4_decode_block(src, dst + at))
-            return STATUS_DATA;
-    if (at < count) {
-        float values[INT4_BLOCK];
-        uint8_t bytes[SCALE_BYTES + INT4_BLOCK / 2] = {0};
-        memcpy(bytes, src, int4_bytes(count - at));
-        if (!int4_decode_block(bytes, values))
-            return STATUS_DATA;
-        /* An odd count leaves half a byte, which encode makes zero. */
-        if ((count - at) % 2 == 1 && bytes[int4_bytes(count - at) - 1] >> 4 != 0)
-            return STATUS_DATA;
-        memcpy(dst + at, values, (count - at) * sizeof *dst);
-    }
-    return STATUS_OK;
-}
+BLOCKS_DEFINE(int8, INT8)
+BLOCKS_DEFINE(int4, INT4)

@@ -78,12 +78,18 @@ enum { INT8_BLOCK = 128, INT4_BLOCK = 64 };
 size_t int8_bytes(size_t count);
 MUST_USE enum status int8_encode(const float *src, size_t count, uint8_t *dst);
 MUST_USE enum status int8_decode(const uint8_t *src, size_t count, float *dst);
+MUST_USE enum status int8_encode_fed(const float *difference, const float *residual, size_t count, uint8_t *dst,
+                                     float *left_out);
+MUST_USE enum status int8_decode_add(const uint8_t *src, size_t count, float weight, float *sum);
 MUST_USE enum status int8_encode_ref(const float *src, size_t count, uint8_t *dst);
 MUST_USE enum status int8_decode_ref(const uint8_t *src, size_t count, float *dst);
 
 size_t int4_bytes(size_t count);
 MUST_USE enum status int4_encode(const float *src, size_t count, uint8_t *dst);
 MUST_USE enum status int4_decode(const uint8_t *src, size_t count, float *dst);
+MUST_USE enum status int4_encode_fed(const float *difference, const float *residual, size_t count, uint8_t *dst,
+                                     float *left_out);
+MUST_USE enum status int4_decode_add(const uint8_t *src, size_t count, float weight, float *sum);
 MUST_USE enum status int4_encode_ref(const float *src, size_t count, uint8_t *dst);
 MUST_USE enum status int4_decode_ref(const uint8_t *src, size_t count, float *dst);
 

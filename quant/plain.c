@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/vector.h"
+#include "quant/blocks.h"
 #include "quant/float_bits.h"
 
 #define BF16_INFINITY_BITS 0x7f80u
@@ -73,58 +74,57 @@ enum status plain_bf16_decode_ref(const uint8_t *src, size_t count, float *dst) 
     return STATUS_OK;
 }
 
-/* ---- fast: straight lines over 1024 values at a time, so that check and move share the L1 cache ---- */
+/* ---- fast: a block of values at a time, so that check and move share the registers; blocks.h makes the passes ---- */
 
-enum { STRIPE = 1024 };
+enum { BLOCK = BLOCKS_VALUES_MAX };
 
-HOT_LOOP enum status plain_f32_encode(const float *src, size_t count, uint8_t *dst) {
-    for (size_t at = 0; at < count; at += STRIPE) {
-        size_t n = count - at < STRIPE ? count - at : STRIPE;
-        if (float_absmax_bits(src + at, n) >= FLOAT_INFINITY_BITS)
-            return STATUS_NOT_FINITE;
-        memcpy(dst + 4 * at, src + at, 4 * n);
-    }
-    return STATUS_OK;
+/* Marks magnitudes of infinity and beyond. */
+BLOCKS_INLINE void mark_not_finite(const float *restrict values, uint32_t flaws[restrict BLOCKS_LANES]) {
+    for (size_t i = 0; i < BLOCK; i += BLOCKS_LANES)
+        for (size_t j = 0; j < BLOCKS_LANES; j++)
+            flaws[j] |= ((float_to_bits(values[i + j]) & FLOAT_MAGNITUDE_MASK) + (1u << FLOAT_EXPONENT_SHIFT)) >> 31;
 }
 
-HOT_LOOP enum status plain_f32_decode(const uint8_t *src, size_t count, float *dst) {
-    for (size_t at = 0; at < count; at += STRIPE) {
-        size_t n = count - at < STRIPE ? count - at : STRIPE;
-        memcpy(dst + at, src + 4 * at, 4 * n);
-        if (float_absmax_bits(dst + at, n) >= FLOAT_INFINITY_BITS)
-            return STATUS_DATA;
-    }
-    return STATUS_OK;
+BLOCKS_INLINE bool f32_encode_block(const float *restrict src, uint8_t *restrict dst, float *restrict decoded) {
+    memcpy(dst, src, BLOCK * sizeof *src);
+    if (decoded != NULL)
+        memcpy(decoded, src, BLOCK * sizeof *src);
+    return float_absmax_bits(src, BLOCK) < FLOAT_INFINITY_BITS;
 }
 
-HOT_LOOP enum status plain_bf16_encode(const float *restrict src, size_t count, uint8_t *restrict dst) {
-    for (size_t at = 0; at < count; at += STRIPE) {
-        size_t n = count - at < STRIPE ? count - at : STRIPE;
-        if (float_absmax_bits(src + at, n) >= BF16_OVERFLOW_BITS)
-            return STATUS_NOT_FINITE;
-        for (size_t i = at; i < at + n; i++) {
-            uint32_t bits = float_to_bits(src[i]);
-            uint16_t kept = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-            memcpy(dst + 2 * i, &kept, sizeof kept);
-        }
-    }
-    return STATUS_OK;
+BLOCKS_INLINE bool f32_decode_block(const uint8_t *restrict src, float *restrict dst,
+                                    uint32_t flaws[restrict BLOCKS_LANES]) {
+    memcpy(dst, src, BLOCK * sizeof *dst);
+    mark_not_finite(dst, flaws);
+    return true;
 }
 
-HOT_LOOP enum status plain_bf16_decode(const uint8_t *restrict src, size_t count, float *restrict dst) {
-    for (size_t at = 0; at < count; at += STRIPE) {
-        size_t n = count - at < STRIPE ? count - at : STRIPE;
-        int32_t most = 0;
-        for (size_t i = at; i < at + n; i++) {
-            uint16_t kept;
-            memcpy(&kept, src + 2 * i, sizeof kept);
-            uint32_t bits = (uint32_t)kept << 16;
-            int32_t magnitude = (int32_t)(bits & FLOAT_MAGNITUDE_MASK);
-            most = magnitude > most ? magnitude : most;
-            dst[i] = float_from_bits(bits);
-        }
-        if ((uint32_t)most >= FLOAT_INFINITY_BITS)
-            return STATUS_DATA;
+BLOCKS_INLINE bool bf16_encode_block(const float *restrict src, uint8_t *restrict dst, float *restrict decoded) {
+    for (size_t i = 0; i < BLOCK; i++) {
+        uint32_t bits = float_to_bits(src[i]), rounded = bits + 0x7fff + (bits >> 16 & 1);
+        uint16_t kept = (uint16_t)(rounded >> 16);
+        memcpy(dst + 2 * i, &kept, sizeof kept);
+        if (decoded != NULL)
+            decoded[i] = float_from_bits(rounded & 0xffff0000);
     }
-    return STATUS_OK;
+    return float_absmax_bits(src, BLOCK) < BF16_OVERFLOW_BITS;
 }
+
+BLOCKS_INLINE bool bf16_decode_block(const uint8_t *restrict src, float *restrict dst,
+                                     uint32_t flaws[restrict BLOCKS_LANES]) {
+    for (size_t i = 0; i < BLOCK; i++) {
+        uint16_t kept;
+        memcpy(&kept, src + 2 * i, sizeof kept);
+        dst[i] = float_from_bits((uint32_t)kept << 16);
+    }
+    mark_not_finite(dst, flaws);
+    return true;
+}
+
+static const struct block_format F32 = {BLOCK, sizeof(float) * BLOCK, plain_f32_bytes,
+                                        false, f32_encode_block,      f32_decode_block};
+static const struct block_format BF16 = {BLOCK, 2 * BLOCK,         plain_bf16_bytes,
+                                         false, bf16_encode_block, bf16_decode_block};
+
+BLOCKS_DEFINE(plain_f32, F32)
+BLOCKS_DEFINE(plain_bf16, BF16)

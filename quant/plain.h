@@ -17,12 +17,18 @@
 size_t plain_f32_bytes(size_t count);
 MUST_USE enum status plain_f32_encode(const float *src, size_t count, uint8_t *dst);
 MUST_USE enum status plain_f32_decode(const uint8_t *src, size_t count, float *dst);
+MUST_USE enum status plain_f32_encode_fed(const float *difference, const float *residual, size_t count, uint8_t *dst,
+                                          float *left_out);
+MUST_USE enum status plain_f32_decode_add(const uint8_t *src, size_t count, float weight, float *sum);
 MUST_USE enum status plain_f32_encode_ref(const float *src, size_t count, uint8_t *dst);
 MUST_USE enum status plain_f32_decode_ref(const uint8_t *src, size_t count, float *dst);
 
 size_t plain_bf16_bytes(size_t count);
 MUST_USE enum status plain_bf16_encode(const float *src, size_t count, uint8_t *dst);
 MUST_USE enum status plain_bf16_decode(const uint8_t *src, size_t count, float *dst);
+MUST_USE enum status plain_bf16_encode_fed(const float *difference, const float *residual, size_t count, uint8_t *dst,
+                                           float *left_out);
+MUST_USE enum status plain_bf16_decode_add(const uint8_t *src, size_t count, float weight, float *sum);
 MUST_USE enum status plain_bf16_encode_ref(const float *src, size_t count, uint8_t *dst);
 MUST_USE enum status plain_bf16_decode_ref(const uint8_t *src, size_t count, float *dst);
 

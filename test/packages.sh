@@ -1,7 +1,7 @@
 # What atoll needs from Debian 12, and how it gets there. Sourced by experiments/quickstart.sh and test/run.sh.
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config libzmq3-dev libsodium-dev libprotobuf-c-dev protobuf-c-compiler libopenblas-dev
     libyaml-dev libjansson-dev libxxhash-dev libzstd-dev)
-test_packages=(libcmocka-dev gnuplot-nox iproute2 jq procps python3 spin)
+test_packages=(libcmocka-dev libdnnl-dev gnuplot-nox iproute2 jq procps python3 spin)
 
 # require_packages NAME...: installs what is missing with apt-get as root; otherwise says what to install, and exits 1.
 require_packages() {

@@ -25,6 +25,7 @@ struct island {
     const struct worker_values *values;
     const volatile int *interrupted; /* told to stop */
     struct own_values own;           /* of the command line, and of earlier ones */
+    bool own_is_unproved;            /* it was saved, and the island does not stand with it yet */
     char directory[RUN_PATH_BYTES];
     char name[MESSAGE_NAME_BYTES];
     struct node_keys keys;
@@ -47,6 +48,7 @@ struct island {
     struct selftest *selftest;
     struct worker_image_sizes sizes;
     uint64_t next_checkpoint_us;
+    uint64_t lost_from, lost_to; /* the run went back so; the checkpoints of before are to be set aside. 0 = not so */
 };
 
 /* The directory, locked, and a key that the outer knows: with a token, or by what the directory kept of an earlier admission. Fills all from

@@ -97,6 +97,27 @@ static enum status open_directory(struct island *island, const struct token *tok
     return status;
 }
 
+/* Before a place in the run is taken: a kill from then on is to lose nothing that was said here. */
+static enum status save_own(struct island *island, struct error *error) {
+    if (island->own.found)
+        return STATUS_OK;
+    enum status status = own_values_save(&island->own, island->directory, error);
+    island->own_is_unproved = status == STATUS_OK;
+    return status;
+}
+
+/* A name is given once. */
+static void take_name(struct island *island) {
+    const char *name = island->enrolment.admit.certificate.name;
+    if (island->values->name != NULL && strcmp(island->name, name) != 0) {
+        log_say(LOG_LEVEL_WARN, "--name %s: the run knows this worker as %s since it was admitted, and goes on so",
+                island->values->name, name);
+        own_values_rename(&island->own, name);
+    }
+    memcpy(island->name, name, sizeof island->name);
+    log_set_node(island->name);
+}
+
 enum status island_get_admitted(struct island *island, struct error *error) {
     struct token token, *given = island->values->join != NULL ? &token : NULL;
     enum status status = given != NULL ? token_read(island->values->join, &token, error) : STATUS_OK;
@@ -105,13 +126,13 @@ enum status island_get_admitted(struct island *island, struct error *error) {
     if (status == STATUS_OK)
         status = keys_open(island->directory, &island->keys, error);
     if (status == STATUS_OK)
+        status = save_own(island, error);
+    if (status == STATUS_OK)
         status = enrol_somehow(island, given, error);
     if (status == STATUS_OK)
         status = choose_caps(island, error);
-    if (status == STATUS_OK) {
-        memcpy(island->name, island->enrolment.admit.certificate.name, sizeof island->name);
-        log_set_node(island->name);
-    }
+    if (status == STATUS_OK)
+        take_name(island);
     return status;
 }
 

@@ -28,13 +28,14 @@ static bool is_whole(json_t *root) {
            are_texts(set, OPTION_LIST_MAX, FILE_BYTES_MAX);
 }
 
-static enum status read_kept(const char *directory, json_t **kept, struct error *error) {
+static enum status read_kept(const char *directory, json_t **kept, bool *found, struct error *error) {
     char path[PATH_BYTES];
     uint8_t *text;
     size_t count;
     files_join(path, sizeof path, directory, file_name);
     enum status status = files_read(path, FILE_BYTES_MAX, &text, &count, error);
-    if (status == STATUS_NOT_FOUND) {
+    *found = status != STATUS_NOT_FOUND;
+    if (!*found) {
         *kept = json_pack("{s:i, s:[], s:[], s:[]}", "schema", FILE_SCHEMA, "data", "val", "set");
         CHECK(*kept != NULL);
         return STATUS_OK;
@@ -114,6 +115,46 @@ static enum status give_set(json_t *list, const struct option_list *given, struc
     return status;
 }
 
+/* "data.train=[...]" with absolute paths; JSON is YAML. */
+static enum status anchor_one(json_t *list, size_t at, const char *key, const char globs[][DATA_GLOB_BYTES],
+                              int64_t count, struct error *error) {
+    json_t *paths = json_array();
+    enum status status = STATUS_OK;
+    for (int64_t i = 0; i < count && status == STATUS_OK; i++)
+        status = append(paths, "set", globs[i], error);
+    char *text = json_dumps(paths, JSON_COMPACT);
+    CHECK(text != NULL);
+    if (status == STATUS_OK)
+        CHECK(json_array_set_new(list, at, json_sprintf("%s=%s", key, text)) == 0);
+    free(text);
+    json_decref(paths);
+    return status;
+}
+
+/* As the run file's reader will take it, with what is relative from here. */
+static enum status anchor_set(json_t *list, struct error *error) {
+    static const char text[] = "data: {train: [none]}\n";
+    char here[RUN_PATH_BYTES];
+    const char *items[OPTION_LIST_MAX];
+    size_t count = json_array_size(list);
+    struct run_file run;
+    if (count == 0)
+        return STATUS_OK;
+    if (getcwd(here, sizeof here) == NULL)
+        return error_set(error, STATUS_IO, "cannot find the working directory");
+    for (size_t i = 0; i < count; i++)
+        items[i] = json_string_value(json_array_get(list, i));
+    enum status status = run_file_parse(text, sizeof text - 1, "--set", here, items, (int)count, &run, error);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        const char *item = json_string_value(json_array_get(list, i));
+        if (is_key(item, "data.train"))
+            status = anchor_one(list, i, "data.train", run.data.train, run.data.train_count, error);
+        else if (is_key(item, "data.val"))
+            status = anchor_one(list, i, "data.val", run.data.val, run.data.val_count, error);
+    }
+    return status;
+}
+
 /* ---- what comes of it ---- */
 
 static void fill(const json_t *json, const char *option, struct option_list *out) {
@@ -142,7 +183,7 @@ static void say_kept(struct own_values *own, const struct own_values *given) {
 enum status own_values_open(const char *directory, const struct own_values *given, struct own_values *own,
                             struct error *error) {
     *own = (struct own_values){0};
-    enum status status = read_kept(directory, &own->json, error);
+    enum status status = read_kept(directory, &own->json, &own->found, error);
     if (status == STATUS_OK && given->name != NULL &&
         json_object_set_new(own->json, "name", json_string(given->name)) != 0)
         status = error_set(error, STATUS_USAGE, "--name %s: this is not UTF-8", given->name);
@@ -152,6 +193,8 @@ enum status own_values_open(const char *directory, const struct own_values *give
         status = give_paths(own->json, "val", &given->val, error);
     if (status == STATUS_OK)
         status = give_set(json_object_get(own->json, "set"), &given->set, error);
+    if (status == STATUS_OK)
+        status = anchor_set(json_object_get(own->json, "set"), error);
     if (status != STATUS_OK)
         return status;
     own->name = json_string_value(json_object_get(own->json, "name"));
@@ -162,34 +205,7 @@ enum status own_values_open(const char *directory, const struct own_values *give
     return STATUS_OK;
 }
 
-/* ---- for the next start ---- */
-
-/* "data.train=[...]" with the paths as they are in the run; JSON is YAML. */
-static json_t *path_assignment(const char *key, const char globs[][DATA_GLOB_BYTES], int64_t count) {
-    json_t *list = json_array();
-    for (int64_t i = 0; i < count; i++)
-        CHECK(json_array_append_new(list, json_string(globs[i])) == 0);
-    char *text = json_dumps(list, JSON_COMPACT);
-    CHECK(text != NULL);
-    json_t *assignment = json_sprintf("%s=%s", key, text);
-    free(text);
-    json_decref(list);
-    return assignment;
-}
-
-static void anchor_set(struct own_values *own, const struct run_file *run) {
-    const struct data_options *data = &run->data;
-    json_t *list = json_object_get(own->json, "set");
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const char *text = json_string_value(json_array_get(list, i));
-        if (is_key(text, "data.train"))
-            CHECK(json_array_set_new(list, i, path_assignment("data.train", data->train, data->train_count)) == 0);
-        else if (is_key(text, "data.val"))
-            CHECK(json_array_set_new(list, i, path_assignment("data.val", data->val, data->val_count)) == 0);
-    }
-    own->set.count = 0;
-    fill(own->json, "set", &own->set);
-}
+/* ---- for this start and the next ---- */
 
 static void copy_paths(const struct option_list *from, char globs[][DATA_GLOB_BYTES], int64_t *count) {
     if (from->count == 0)
@@ -199,8 +215,7 @@ static void copy_paths(const struct option_list *from, char globs[][DATA_GLOB_BY
         snprintf(globs[i], DATA_GLOB_BYTES, "%s", from->items[i]);
 }
 
-void own_values_apply(struct own_values *own, struct run_file *run) {
-    anchor_set(own, run);
+void own_values_apply(const struct own_values *own, struct run_file *run) {
     copy_paths(&own->data, run->data.train, &run->data.train_count);
     copy_paths(&own->val, run->data.val, &run->data.val_count);
 }
@@ -215,6 +230,17 @@ enum status own_values_save(const struct own_values *own, const char *directory,
     enum status status = files_write_atomic(path, text, strlen(text), 0644, error);
     free(text);
     return status;
+}
+
+void own_values_forget(const char *directory) {
+    char path[PATH_BYTES];
+    files_join(path, sizeof path, directory, file_name);
+    (void)unlink(path);
+}
+
+void own_values_rename(struct own_values *own, const char *name) {
+    CHECK(json_object_set_new(own->json, "name", json_string(name)) == 0);
+    own->name = json_string_value(json_object_get(own->json, "name"));
 }
 
 void own_values_close(struct own_values *own) {

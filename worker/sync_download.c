@@ -1,7 +1,6 @@
 /* sync_download: what comes in. struct follow decides which versions are fetched and received; here are their bytes: a commit's payload steps
  * the worker's own copy aside, a snapshot replaces it; the state hash is compared, then the compute thread is told. The sync thread's. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "base/bytes.h"
 #include "base/check.h"
@@ -30,14 +29,39 @@ static uint64_t download_window(const struct sync_thread *sync) {
     return window > 2 * chunk ? window : 2 * chunk;
 }
 
+/* A commit's payload is as long each time. */
+static enum status take_memory(struct sync_thread *sync, struct sync_entry *entry, struct error *error) {
+    struct arena *spare = &sync->spare[entry->commit.fragment];
+    size_t bytes = arena_round((size_t)entry->bytes);
+    enum status status = STATUS_OK;
+    if (!entry->is_snapshot && spare->capacity_bytes == bytes) {
+        entry->memory = *spare;
+        *spare = (struct arena){0};
+    } else {
+        status = arena_open(&entry->memory, bytes, error);
+    }
+    entry->payload = status == STATUS_OK ? entry->memory.base : NULL;
+    return status;
+}
+
+static void give_memory(struct sync_thread *sync, struct sync_entry *entry) {
+    struct arena *spare = &sync->spare[entry->commit.fragment];
+    if (entry->is_snapshot || spare->base != NULL) {
+        arena_close(&entry->memory);
+        return;
+    }
+    *spare = entry->memory;
+    entry->memory = (struct arena){0};
+}
+
 /* No memory for it: the island stops, since it could follow the run no further; the entry stays without bytes. */
 static void open_entry(struct sync_thread *sync, struct sync_entry *entry, const struct arriving *arriving) {
     uint32_t kind = arriving->is_snapshot ? TRANSFER_SNAPSHOT : TRANSFER_COMMIT;
     struct transfer_key key = {kind, 0, arriving->commit->fragment, arriving->commit->version};
     *entry = (struct sync_entry){
         .is_snapshot = arriving->is_snapshot, .commit = *arriving->commit, .bytes = arriving->bytes};
-    entry->payload = failpoint_fails("worker.download.memory") ? NULL : malloc((size_t)arriving->bytes);
-    if (entry->payload == NULL) {
+    struct error error;
+    if (failpoint_fails("worker.download.memory") || take_memory(sync, entry, &error) != STATUS_OK) {
         char text[MESSAGE_TEXT_BYTES];
         snprintf(text, sizeof text, "no memory for the %llu bytes of %s of fragment %u, version %llu",
                  (unsigned long long)arriving->bytes, arriving->is_snapshot ? "a snapshot" : "a commit", key.fragment,
@@ -51,12 +75,12 @@ static void open_entry(struct sync_thread *sync, struct sync_entry *entry, const
 
 static void drop_entries(struct sync_thread *sync, uint32_t f) {
     for (uint32_t i = 0; i < sync->entry_count[f]; i++)
-        free(sync->entries[f][i].payload);
+        give_memory(sync, &sync->entries[f][i]);
     sync->entry_count[f] = 0;
 }
 
 static void drop_first(struct sync_thread *sync, uint32_t f) {
-    free(sync->entries[f][0].payload);
+    give_memory(sync, &sync->entries[f][0]);
     sync->entry_count[f]--;
     memmove(&sync->entries[f][0], &sync->entries[f][1], sync->entry_count[f] * sizeof sync->entries[f][0]);
 }
@@ -64,6 +88,8 @@ static void drop_first(struct sync_thread *sync, uint32_t f) {
 void sync_download_close(struct sync_thread *sync) {
     for (int f = 0; f < sync->options.copy->fragments->count; f++)
         drop_entries(sync, (uint32_t)f);
+    for (int f = 0; f < sync->options.copy->fragments->count; f++)
+        arena_close(&sync->spare[f]);
 }
 
 static void say_grant(struct sync_thread *sync, struct sync_entry *entry) {
@@ -174,15 +200,26 @@ static void forgive(struct sync_thread *sync, const struct message_state *state)
             sync->differs[f] = 0;
 }
 
-/* The run went on from before what this worker holds. */
-static void say_lost_branch(const struct sync_thread *sync, const struct message_state *state) {
+/* The run went on from before what this worker holds. Where it has not come so far again, the compute thread keeps its checkpoints. */
+static void say_lost_branch(struct sync_thread *sync, const struct message_state *state) {
+    uint64_t run_step = 0, members_mask = 0;
+    bool lost = false;
     for (uint32_t f = 0; f < sync->follow.fragments; f++) {
         const struct head *held = &sync->follow.list[f].held, *wanted = &state->heads[f];
-        if (wanted->version > 0 && recovery_head_is_lost(held, wanted))
-            log_say(LOG_LEVEL_WARN,
-                    "fragment %u: version %llu here is of a branch that the run lost; taking up its version %llu", f,
-                    (unsigned long long)held->version, (unsigned long long)wanted->version);
+        worker_version_note(&sync->held[f], &run_step, &members_mask);
+        if (wanted->version == 0 || !recovery_head_is_lost(held, wanted))
+            continue;
+        lost = true;
+        log_say(LOG_LEVEL_WARN,
+                "fragment %u: version %llu here is of a branch that the run lost; taking up its version %llu", f,
+                (unsigned long long)held->version, (unsigned long long)wanted->version);
     }
+    if (!lost || run_step <= state->run_step)
+        return;
+    pthread_mutex_lock(&sync->lock);
+    sync->lost_from = run_step;
+    sync->lost_to = state->run_step;
+    pthread_mutex_unlock(&sync->lock);
 }
 
 void sync_download_state(struct sync_thread *sync, const struct message_state *state) {
@@ -240,7 +277,7 @@ void sync_download_snapshot(struct sync_thread *sync, const struct message_snaps
     struct sync_entry *first = &sync->entries[f][0];
     if (sync->entry_count[f] > 0 && first->is_snapshot && first->commit.version == commit->version &&
         !first->complete && memcmp(first->receiver.expected_hash, snapshot->hash, sizeof snapshot->hash) != 0) {
-        free(first->payload);
+        arena_close(&first->memory);
         open_entry(sync, first, &arriving);
     } else if (sync->entry_count[f] > 0 && first->is_snapshot && !first->complete) {
         transfer_receiver_reset_credit(&first->receiver); /* what was granted before may be lost */
@@ -256,27 +293,47 @@ static void flip(const char *failpoint, float *values) {
         ((uint8_t *)values)[0] ^= 1;
 }
 
-static bool decode_snapshot(struct sync_thread *sync, const struct sync_entry *entry, struct error *error) {
+static bool decode_snapshot(struct sync_thread *sync, const struct sync_entry *entry, struct state_hash *ours) {
+    const struct outer_copy *copy = sync->options.copy;
     uint32_t f = entry->commit.fragment;
-    float *next = sync_packed_at(sync, sync->next, f);
-    enum status status =
-        snapshot_decode(entry->payload, (size_t)entry->bytes, next, sync_packed_at(sync, sync->options.copy->u, f),
-                        sync->options.copy->fragments->list[f].count, error);
+    size_t count = copy->fragments->list[f].count;
+    float *next = sync_packed_at(sync, sync->next, f), *u = sync_packed_at(sync, copy->u, f);
+    struct error error = {0};
+    memcpy(sync_packed_at(sync, sync->u_before, f), u, count * sizeof *u);
+    if (snapshot_decode(entry->payload, (size_t)entry->bytes, next, u, count, &error) != STATUS_OK)
+        return false;
     flip("worker.apply.flip", next);
-    return status == STATUS_OK;
+    outer_copy_hash(copy, (int)f, next, ours);
+    return true;
 }
 
-static bool step_commit(struct sync_thread *sync, const struct sync_entry *entry) {
+/* Each piece goes the whole way while it is in the L1 cache: memory sees one pass. */
+static bool step_commit(struct sync_thread *sync, const struct sync_entry *entry, struct state_hash *ours) {
     const struct outer_copy *copy = sync->options.copy;
     uint32_t f = entry->commit.fragment;
     const struct fragment *fragment = &copy->fragments->list[f];
-    if (codec_decode_spans(copy->codec_down, fragment->spans, fragment->span_count, entry->payload,
-                           (size_t)entry->bytes, sync->delta) != STATUS_OK)
-        return false;
-    flip("worker.apply.flip", sync_packed_at(sync, copy->g, f));
-    outer_step_apply(&copy->optimizer, sync_packed_at(sync, copy->g, f), sync_packed_at(sync, copy->u, f), sync->delta,
-                     sync_packed_at(sync, sync->next, f), fragment->count);
-    flip("worker.step.flip", sync_packed_at(sync, sync->next, f));
+    float *g = sync_packed_at(sync, copy->g, f), *next = sync_packed_at(sync, sync->next, f);
+    float *u = sync_packed_at(sync, copy->u, f), *u_before = sync_packed_at(sync, sync->u_before, f);
+    float delta[CODEC_PIECE_FLOATS];
+    const uint8_t *payload = entry->payload;
+    struct codec_piece piece = {0};
+    struct state_hash_walk walk;
+    CHECK(entry->bytes == outer_copy_payload_down(copy, (int)f));
+    flip("worker.apply.flip", g);
+    state_hash_begin(&walk, fragment->count);
+    for (; codec_next_piece(fragment->spans, fragment->span_count, &piece);
+         payload += copy->codec_down->bytes(piece.count)) {
+        memcpy(u_before + piece.at, u + piece.at, piece.count * sizeof *u);
+        if (copy->codec_down->decode(payload, piece.count, delta) != STATUS_OK) {
+            memcpy(u_before + piece.at, u + piece.at, (fragment->count - piece.at) * sizeof *u);
+            return false;
+        }
+        outer_step_apply(&copy->optimizer, g + piece.at, u + piece.at, delta, next + piece.at, piece.count);
+        if (piece.at == 0)
+            flip("worker.step.flip", next);
+        state_hash_advance(&walk, next, u, piece.at + piece.count);
+    }
+    state_hash_end(&walk, ours);
     return true;
 }
 
@@ -285,15 +342,11 @@ static bool apply(struct sync_thread *sync, const struct sync_entry *entry, stru
     const struct outer_copy *copy = sync->options.copy;
     uint32_t f = entry->commit.fragment;
     size_t bytes = copy->fragments->list[f].count * sizeof(float);
-    float *u = sync_packed_at(sync, copy->u, f), *u_before = sync_packed_at(sync, sync->u_before, f);
-    struct error error = {0};
     memset(ours, 0, sizeof *ours);
-    memcpy(u_before, u, bytes);
-    if (entry->is_snapshot ? decode_snapshot(sync, entry, &error) : step_commit(sync, entry))
-        outer_copy_hash(copy, (int)f, sync_packed_at(sync, sync->next, f), ours);
-    if (memcmp(ours->bytes, entry->commit.state_hash, sizeof ours->bytes) == 0)
+    if ((entry->is_snapshot ? decode_snapshot : step_commit)(sync, entry, ours) &&
+        memcmp(ours->bytes, entry->commit.state_hash, sizeof ours->bytes) == 0)
         return true;
-    memcpy(u, u_before, bytes);
+    memcpy(sync_packed_at(sync, copy->u, f), sync_packed_at(sync, sync->u_before, f), bytes);
     memcpy(sync_packed_at(sync, sync->next, f), sync_packed_at(sync, copy->g, f), bytes);
     return false;
 }

@@ -69,6 +69,10 @@ static void say_final(struct sync_thread *sync) {
         sync_say(sync, &message);
 }
 
+bool sync_feeds_errors(const struct sync_thread *sync) {
+    return sync->options.run->sync.error_feedback && !sync->options.copy->codec_up->exact;
+}
+
 static void do_job(struct sync_thread *sync, const struct sync_job *job) {
     const struct run_file *run = sync->options.run;
     switch (job->kind) {
@@ -77,7 +81,7 @@ static void do_job(struct sync_thread *sync, const struct sync_job *job) {
         break;
     case SYNC_JOB_COUNTED:
         /* theta kept alpha of the difference, so that the residual keeps the other part. */
-        if (run->sync.error_feedback)
+        if (sync_feeds_errors(sync))
             residual_settle(sync_packed_at(sync, sync->residual, job->fragment),
                             sync_packed_at(sync, sync->pending, job->fragment), 1.0f - (float)run->sync.keep_local,
                             sync->options.copy->fragments->list[job->fragment].count);
@@ -507,7 +511,8 @@ static void on_event(struct sync_thread *sync, const struct link_event *event) {
         break;
     case LINK_EVENT_LOST:
         if (sync->session != 0)
-            log_say(LOG_LEVEL_WARN, "the link to the outer is lost; training goes on, reconnecting");
+            log_say(LOG_LEVEL_WARN, "the link to the outer is lost; %s, reconnecting",
+                    sync->started ? "training goes on" : "training has not begun yet");
         sync->session = 0;
         sync->connected = false;
         break;

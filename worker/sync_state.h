@@ -38,7 +38,8 @@ struct sync_entry {
     bool is_snapshot;
     struct commit commit;
     struct transfer_receiver receiver;
-    uint8_t *payload;
+    struct arena memory; /* of the payload */
+    uint8_t *payload;    /* NULL: there was no memory */
     uint64_t bytes;
     bool complete;
 };
@@ -75,6 +76,7 @@ struct sync_thread {
     bool joined;                             /* JOINED was said in this process: it holds, or held, what the run did */
     bool returning;                  /* JOINED was said, and the compute thread has not looked at the run clock since */
     bool drained;                    /* DRAIN came */
+    uint64_t lost_from, lost_to;     /* the run went back so; 0 = it did not, or the compute thread has taken it */
     bool unheard;                    /* the outer says nothing, be it that there is no link */
     struct sync_continued continued; /* as the newest WELCOME says */
     bool continued_news;             /* the compute thread has not taken them yet */
@@ -115,6 +117,8 @@ struct sync_thread {
     struct follow follow;
     struct sync_entry entries[MESSAGE_FRAGMENTS_MAX][FOLLOW_QUEUED_MAX];
     uint32_t entry_count[MESSAGE_FRAGMENTS_MAX];
+    struct arena spare
+        [MESSAGE_FRAGMENTS_MAX]; /* of a commit's payload that is applied: the next one's; fresh pages cost more than the bytes */
     struct worker_version held[MESSAGE_FRAGMENTS_MAX];   /* of (next, u): the newest prepared */
     struct worker_version merged[MESSAGE_FRAGMENTS_MAX]; /* of (g, u_before) while a newer one is ready */
     uint32_t differs[MESSAGE_FRAGMENTS_MAX];             /* wrong state hashes since a commit had the right one */
@@ -133,7 +137,6 @@ struct sync_thread {
     float *residual;   /* e; the compute thread's in RESET, when no job can touch it */
     float
         *u_before; /* u of the version before the newest: for a checkpoint, and to go back when a state hash is wrong */
-    float *delta;  /* (largest_count,) the sync thread's scratch */
     struct arena arena;
 };
 
@@ -150,6 +153,9 @@ void sync_meter(struct sync_thread *sync, uint64_t now_us);
 void sync_do_jobs(struct sync_thread *sync);
 /* This worker holds what the run stands at: say so, and what is in flight. */
 void sync_say_joined(struct sync_thread *sync);
+
+/* e and e' are in use: error feedback is on, and the codec leaves something out. */
+bool sync_feeds_errors(const struct sync_thread *sync);
 
 /* sync_upload.c */
 void sync_upload_send(struct sync_thread *sync, const struct sync_action *action);

@@ -17,7 +17,7 @@
 
 static size_t arena_bytes(const struct outer_copy *copy) {
     size_t packed = arena_round(copy->packed_floats * sizeof(float));
-    size_t bytes = 5 * packed + arena_round(copy->fragments->largest_count * sizeof(float));
+    size_t bytes = 5 * packed;
     for (int f = 0; f < copy->fragments->count; f++)
         bytes += arena_round(outer_copy_payload_up(copy, f));
     return bytes;
@@ -34,7 +34,6 @@ static enum status take_memory(struct sync_thread *sync, struct error *error) {
     sync->pending = arena_take(&sync->arena, packed);
     sync->residual = arena_take(&sync->arena, packed);
     sync->u_before = arena_take(&sync->arena, packed);
-    sync->delta = arena_take(&sync->arena, copy->fragments->largest_count * sizeof(float));
     for (int f = 0; f < copy->fragments->count; f++)
         sync->uploads[f].payload = arena_take(&sync->arena, outer_copy_payload_up(copy, f));
     return STATUS_OK;
@@ -204,6 +203,16 @@ uint64_t sync_thread_run_clock(struct sync_thread *sync) {
     return clock;
 }
 
+bool sync_thread_take_lost(struct sync_thread *sync, uint64_t *from, uint64_t *to) {
+    pthread_mutex_lock(&sync->lock);
+    bool lost = sync->lost_from != 0;
+    *from = sync->lost_from;
+    *to = sync->lost_to;
+    sync->lost_from = 0;
+    pthread_mutex_unlock(&sync->lock);
+    return lost;
+}
+
 bool sync_thread_take_continued(struct sync_thread *sync, struct sync_continued *continued) {
     pthread_mutex_lock(&sync->lock);
     bool news = sync->continued_news && !sync->stopped;
@@ -332,21 +341,25 @@ static void take_difference(struct sync_thread *sync, const struct fragment *fra
     }
 }
 
+/* theta and g take up the new copy, in pieces that stay in the cache between the two. */
 static void merge(struct sync_thread *sync, enum sync_action_kind kind, bool jump, const struct fragment *fragment,
                   size_t at) {
-    float *g = sync->options.copy->g;
     float keep = (float)sync->options.run->sync.keep_local;
     for (int s = 0; s < fragment->span_count; s++) {
-        const struct codec_span *span = &fragment->spans[s];
-        float *theta = sync->options.theta + span->offset;
-        if (kind == SYNC_ACTION_COVERED || (kind == SYNC_ACTION_COUNTED && jump))
-            mix_far(theta, sync->next + at, g + at, keep, span->count);
-        else if (kind == SYNC_ACTION_COUNTED)
-            mix_counted(theta, sync->next + at, keep, span->count);
-        else if (kind == SYNC_ACTION_SHIFT)
-            mix_shift(theta, sync->next + at, g + at, span->count);
-        memcpy(g + at, sync->next + at, span->count * sizeof(float));
-        at += span->count;
+        size_t end = at + fragment->spans[s].count;
+        float *theta = sync->options.theta + fragment->spans[s].offset;
+        for (size_t count; at < end; at += count, theta += count) {
+            float *g = sync->options.copy->g + at;
+            const float *next = sync->next + at;
+            count = end - at < CODEC_PIECE_FLOATS ? end - at : CODEC_PIECE_FLOATS;
+            if (kind == SYNC_ACTION_COVERED || (kind == SYNC_ACTION_COUNTED && jump))
+                mix_far(theta, next, g, keep, count);
+            else if (kind == SYNC_ACTION_COUNTED)
+                mix_counted(theta, next, keep, count);
+            else if (kind == SYNC_ACTION_SHIFT)
+                mix_shift(theta, next, g, count);
+            memcpy(g, next, count * sizeof *g);
+        }
     }
 }
 

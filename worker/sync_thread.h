@@ -91,6 +91,10 @@ bool sync_thread_step(struct sync_thread *sync, const struct sync_stepped *stepp
  * and heard of the end is void: sync_thread_finish and sync_thread_send_final have returned false, and training goes on behind this call. */
 bool sync_thread_take_continued(struct sync_thread *sync, struct sync_continued *continued);
 
+/* At a step boundary: the run went back from step *from, which this worker holds, to *to on another branch; true once for each time. From here on
+ * merges take what is held to there. */
+bool sync_thread_take_lost(struct sync_thread *sync, uint64_t *from, uint64_t *to);
+
 /* This worker's token counter: it may jump, when the run saw it higher than this process knew. */
 uint64_t sync_thread_tokens(struct sync_thread *sync);
 

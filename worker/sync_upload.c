@@ -7,7 +7,6 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "outer/snapshot.h"
-#include "quant/residual.h"
 #include "worker/sync_state.h"
 
 enum { IDLE_US = 50000 };
@@ -34,24 +33,19 @@ void sync_upload_resume(struct sync_thread *sync) {
 }
 
 /* x = (g - theta) + e; payload = Q(x); e' = x - decode(payload). */
-static enum status encode(struct sync_thread *sync, uint32_t f, size_t payload_bytes) {
+static enum status encode(struct sync_thread *sync, uint32_t f) {
     const struct outer_copy *copy = sync->options.copy;
     const struct fragment *fragment = &copy->fragments->list[f];
-    float *x = sync_packed_at(sync, sync->difference, f);
-    float *pending = sync_packed_at(sync, sync->pending, f);
+    float *difference = sync_packed_at(sync, sync->difference, f);
     uint8_t *payload = sync->uploads[f].payload;
-    bool feedback = sync->options.run->sync.error_feedback;
-    if (feedback)
-        residual_add(x, sync_packed_at(sync, sync->residual, f), fragment->count);
     if (failpoint_hit("worker.upload.huge") != 0)
         for (size_t i = 0; i < fragment->count; i++)
-            x[i] *= 1e6F;
-    enum status status = codec_encode_spans(copy->codec_up, fragment->spans, fragment->span_count, x, payload);
-    if (status != STATUS_OK || !feedback)
-        return status;
-    status = codec_decode_spans(copy->codec_up, fragment->spans, fragment->span_count, payload, payload_bytes, pending);
-    residual_left_out(x, pending, pending, fragment->count);
-    return status;
+            difference[i] *= 1e6F;
+    if (sync_feeds_errors(sync))
+        return codec_encode_fed_spans(copy->codec_up, fragment->spans, fragment->span_count, difference,
+                                      sync_packed_at(sync, sync->residual, f), payload,
+                                      sync_packed_at(sync, sync->pending, f));
+    return codec_encode_spans(copy->codec_up, fragment->spans, fragment->span_count, difference, payload);
 }
 
 void sync_upload_send(struct sync_thread *sync, const struct sync_action *action) {
@@ -59,7 +53,7 @@ void sync_upload_send(struct sync_thread *sync, const struct sync_action *action
     struct sync_upload *upload = &sync->uploads[f];
     uint64_t started_us = clock_now_us();
     size_t bytes = outer_copy_payload_up(sync->options.copy, (int)f);
-    if (encode(sync, f, bytes) != STATUS_OK) {
+    if (encode(sync, f) != STATUS_OK) {
         char text[MESSAGE_TEXT_BYTES];
         snprintf(text, sizeof text,
                  "fragment %u (%s) holds values that are not finite at step %llu: this island diverged; lower inner.lr",
@@ -78,7 +72,7 @@ void sync_upload_send(struct sync_thread *sync, const struct sync_action *action
                                                  .tokens_to = action->tokens_to,
                                                  .tokens = action->tokens,
                                                  .payload_bytes = bytes};
-    transfer_payload_hash(upload->payload, bytes, upload->contribution.payload_hash);
+    payload_hash_of(upload->payload, bytes, upload->contribution.payload_hash);
     struct transfer_key key = {TRANSFER_CONTRIBUTION, 0, f, action->version};
     transfer_sender_open(&upload->sender, key, upload->payload, bytes);
     upload->active = true;
@@ -189,7 +183,7 @@ void sync_upload_fetched(struct sync_thread *sync, const struct message_fetch *f
     transfer_sender_open(&sync->servings[f].sender, key, encoded, bytes);
     snapshot->commit = sync->held[f].commit;
     snapshot->bytes = bytes;
-    transfer_payload_hash(encoded, bytes, snapshot->hash);
+    payload_hash_of(encoded, bytes, snapshot->hash);
     log_event(sync->options.log, "recover",
               json_pack("{s:s, s:i, s:I, s:I}", "what", "gave snapshot", "fragment", (int)f, "version",
                         (json_int_t)key.version, "bytes", (json_int_t)bytes));

@@ -46,7 +46,7 @@ static const struct option_row worker_rows[] = {
     OPTION_TEXT(struct worker_values, name, "name", 0, "NAME",
                 "what the outer and the logs call it (default: the directory's name)"),
     OPTION_LIST(struct worker_values, set, "set", 0, "KEY=VALUE",
-                "change one node key: inner.threads, model.recompute, link.up, link.down"),
+                "change one node key: inner.threads, inner.precision, model.recompute, link.up, link.down"),
     OPTION_FLAG(struct worker_values, selftest, "selftest", 0, "test this machine's arithmetic, and leave"),
     OPTION_END,
 };
@@ -121,8 +121,9 @@ static enum status open_island(struct island *island, struct error *error) {
     if (status == STATUS_OK)
         status = own_values_save(&island->own, island->directory, error); /* with them the island stands */
     if (status == STATUS_OK)
-        status = fragments_create(model_tensors(island->loop.model), run->model.layers, run->sync.fragment_layers,
-                                  (enum fragment_pattern)run->sync.pattern, &island->fragments, error);
+        island->own_is_unproved = false;
+    if (status == STATUS_OK)
+        status = run_sync_fragments(run, model_tensors(island->loop.model), &island->fragments, error);
     if (status == STATUS_OK)
         status = outer_copy_open(&island->copy, &island->fragments, run, model_parameters(island->loop.model), error);
     if (status == STATUS_OK)
@@ -266,11 +267,41 @@ static bool take_continued(struct island *island) {
     return more;
 }
 
+/* What the run has no more is here alone, perhaps: it is not written over. false: it could not be kept, which the next time tries again. */
+static bool keep_lost(struct island *island) {
+    char kept[WORKER_STORE_KEPT_BYTES];
+    uint64_t from, to;
+    struct error error;
+    if (sync_thread_take_lost(island->sync, &from, &to))
+        island->lost_from = from, island->lost_to = to;
+    if (island->lost_from == 0)
+        return true;
+    enum status status = worker_store_set_aside(island->store, island->lost_from, kept, &error);
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
+        log_say(LOG_LEVEL_WARN, "no checkpoint, since one of a lost branch cannot be set aside: %s", error.text);
+        return false;
+    }
+    if (status == STATUS_OK) {
+        log_say(
+            LOG_LEVEL_WARN,
+            "the run went back from step %llu to step %llu; what this worker had is kept in %s/%s. To go on from it "
+            "instead: stop the outer and all workers, make it %s/checkpoint again, and start this worker and an "
+            "outer (with --force) whose directory holds nothing but the run's keys/seed",
+            (unsigned long long)island->lost_from, (unsigned long long)island->lost_to, island->directory, kept,
+            island->directory);
+        log_event(island->log, "recover",
+                  json_pack("{s:s, s:I, s:I, s:s}", "what", "set aside", "from_step", (json_int_t)island->lost_from,
+                            "step", (json_int_t)island->lost_to, "directory", kept));
+    }
+    island->lost_from = 0;
+    return true;
+}
+
 /* At a step boundary. Training stands still for the copy, not for the write; while the one before is still being written nothing happens. */
 static void checkpoint(struct island *island) {
     uint64_t started_us = clock_now_us();
-    struct worker_image *image = worker_store_begin(island->store, &island->sizes);
     island->next_checkpoint_us = started_us + island->run.checkpoint.every_us;
+    struct worker_image *image = keep_lost(island) ? worker_store_begin(island->store, &island->sizes) : NULL;
     if (image == NULL)
         return;
     sync_thread_save_begin(island->sync, image);
@@ -499,6 +530,9 @@ int worker_command(int argc, char **argv) {
         status = run_island(island, &error);
     if (status != STATUS_OK)
         fprintf(stderr, "atoll worker: %s\n", error.text);
+    /* Who was not answered has not been told that they are wrong. */
+    if (status != STATUS_OK && island->own_is_unproved && status != STATUS_AGAIN && status != STATUS_UNREACHABLE)
+        own_values_forget(island->directory);
     close_island(island);
     /* Told to go while it waited for an answer: it did as it was told, as it does later on. */
     return interrupted && status == STATUS_AGAIN ? 0 : status_exit_code(status);

@@ -8,6 +8,7 @@
 #include "base/checkpoint.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "base/files.h"
 #include "comms/commit.h"
 #include "comms/wire.h"
 
@@ -450,6 +451,26 @@ bool worker_store_wait(struct worker_store *store) {
         pthread_join(store->thread, NULL);
     store->state = STORE_IDLE;
     return !store->failed;
+}
+
+enum status worker_store_set_aside(struct worker_store *store, uint64_t step, char kept[WORKER_STORE_KEPT_BYTES],
+                                   struct error *error) {
+    char from[RUN_PATH_BYTES], to[RUN_PATH_BYTES];
+    (void)worker_store_wait(store);
+    files_join(from, sizeof from, store->directory, "checkpoint");
+    if (!files_exists(from))
+        return error_set(error, STATUS_NOT_FOUND, "%s is not there", from);
+    int count = snprintf(kept, WORKER_STORE_KEPT_BYTES, "checkpoint-lost-%llu", (unsigned long long)step);
+    files_join(to, sizeof to, store->directory, kept);
+    for (int number = 2; files_exists(to); number++) {
+        snprintf(kept + count, WORKER_STORE_KEPT_BYTES - (size_t)count, ".%d", number);
+        files_join(to, sizeof to, store->directory, kept);
+    }
+    enum status status = files_rename(from, to, error);
+    struct error unsynced; /* it is there all the same; a disk that fails so fails the next write, which says it */
+    if (status == STATUS_OK)
+        (void)!files_sync_directory(store->directory, &unsynced);
+    return status;
 }
 
 struct worker_image *worker_store_begin(struct worker_store *store, const struct worker_image_sizes *sizes) {

@@ -59,6 +59,7 @@ struct worker_image {
 void worker_image_from_loop(struct worker_image *image, const struct inner_loop *loop);
 void worker_image_to_loop(const struct worker_image *image, struct inner_loop *loop);
 
+enum { WORKER_STORE_KEPT_BYTES = 64 };
 struct worker_store;
 
 /* worker_store_open: DIRECTORY (locked by the caller) and the newest good checkpoint in it, if any. kind: "worker" or "plain".
@@ -89,6 +90,12 @@ void worker_store_write(struct worker_store *store, uint64_t stall_us);
 /* Wait for the write under way. false: the last write failed. */
 bool worker_store_wait(struct worker_store *store);
 uint64_t worker_store_failures(const struct worker_store *store);
+
+/* worker_store_set_aside: the run went back to before what the checkpoints hold, which nobody else may have: DIRECTORY/checkpoint becomes
+ * DIRECTORY/`kept` ("checkpoint-lost-STEP", numbered when that is there), and the next write is the first of a new one. Waits for a write that is
+ * under way. STATUS_NOT_FOUND: there is none. STATUS_IO: as before; write nothing over it, try again. */
+MUST_USE enum status worker_store_set_aside(struct worker_store *store, uint64_t step,
+                                            char kept[WORKER_STORE_KEPT_BYTES], struct error *error);
 
 /* The highest token counter that the step and sync_send records at the end of a log tell of: what was trained after the last checkpoint is lost,
  * but not uncounted. 0 when there is no such log. */

@@ -95,8 +95,8 @@ refused "expired token" 77 "expired" expired-token "${WORKER[@]}"
 worker stranger-5 "$WORK/prolonged.token"
 refused "expired token, prolonged by its holder" 77 "expired" prolonged-token "${WORKER[@]}"
 
-refused "REGISTER of another protocol version" 78 "protocol version.*2.*3|protocol version.*3.*2" register-version "$PEER" register-version "$TOKEN"
-refused "HELLO of another protocol version" 78 "protocol version.*2.*3|protocol version.*3.*2" hello-version "$PEER" hello "$TOKEN" "$WORK/worker-0" version
+refused "REGISTER of another protocol version" 78 "protocol version.*3.*4|protocol version.*4.*3" register-version "$PEER" register-version "$TOKEN"
+refused "HELLO of another protocol version" 78 "protocol version.*3.*4|protocol version.*4.*3" hello-version "$PEER" hello "$TOKEN" "$WORK/worker-0" version
 refused "HELLO of another run" 78 "this is run .*worker's directory is of run" hello-run "$PEER" hello "$TOKEN" "$WORK/worker-0" run
 refused "HELLO with other run-wide keys" 78 "run-wide keys differ: hash .* here, .* on the worker" hello-keys "$PEER" hello "$TOKEN" "$WORK/worker-0" keys
 
@@ -105,7 +105,7 @@ free_port=$((control_port < 40000 ? 41000 + RANDOM % 9000 : 21000 + RANDOM % 900
 start old-outer "$PEER" old-outer "$WORK/old" "$free_port" "$((free_port + 1))"
 wait_for 5 "the outer of another version" test -s "$WORK/old-outer.out"
 worker stranger-6 "$WORK/old-outer.out"
-refused "worker at an outer of another protocol version" 78 "protocol version.*3.*2" old-outer-worker "${WORKER[@]}"
+refused "worker at an outer of another protocol version" 78 "protocol version.*4.*3" old-outer-worker "${WORKER[@]}"
 
 # -- sessions: the first bears GOODBYE and a chunk after the second was given ---------------------------------------------------------
 run_command 30 old-session "$PEER" old-session "$TOKEN" "$WORK/worker-0"

@@ -37,6 +37,7 @@ for arguments in help --help -h version --version; do
     equal "atoll $arguments: exit code" 0 "$EXIT_CODE"
 done
 says "version names the BLAS core" top.out "core [A-Za-z]"
+says "version names what makes bf16 products" top.out "^bf16 products: [a-zA-Z]"
 refused "no command" 64 "^usage: atoll COMMAND" none "$ATOLL"
 refused "unknown command" 64 "^atoll: 'trian' is no command \(did you mean 'train'\?\)$" trian "$ATOLL" trian
 refused "far from any command" 64 "'xyzzyx' is no command; .atoll help. lists them" xyzzyx "$ATOLL" xyzzyx
@@ -67,6 +68,10 @@ holds "the defaults have comments" "$(grep -c '#' defaults.yaml) > 40"
 run_command 10 defaults "$ATOLL" check defaults.yaml --set 'data.train=[corpus.txt]'
 equal "check takes its own defaults" 0 "$EXIT_CODE"
 says "check says what it comes to" defaults.out "^model +[0-9]+ parameters"
+says "check says what a step takes" defaults.out "^step +memory [0-9.]+ MB: parameters, gradients and moments [0-9.]+ MB, activations "
+equal "one thread has work" 0 "$(grep -c '^threads ' defaults.out)"
+run_command 10 idle "$ATOLL" check defaults.yaml --set 'data.train=[corpus.txt]' --set inner.threads=17 --set model.recompute=block
+says "check says who has no work" idle.out "^threads +16 of 17 have work: a micro-batch of 16 windows is 16 passes$"
 says "check says when rounds close" defaults.out "^rounds +close with all live workers$"
 says "check says when fragments merge" defaults.out "^merges +1 step after each send, exactly$"
 run_command 10 quorum "$ATOLL" check defaults.yaml --set 'data.train=[corpus.txt]' --set workers=5 --set sync.overlap_steps=auto \
@@ -79,6 +84,7 @@ run_command 10 effective "$ATOLL" check effective.yaml --json
 equal "check takes its own effective file" 0 "$EXIT_CODE"
 "$ATOLL" check run.yaml --json >check.json
 equal "and it is the same run" "$(jq .keys_hash check.json)" "$(jq .keys_hash effective.out)"
+equal "check --json: a step's memory" true "$(jq '.step_memory | .peak_bytes == .state_bytes + .activation_bytes + .product_bytes' check.json)"
 equal "check --json: the fragments are the model" "$(jq .parameters check.json)" "$(jq '[.fragments[].parameters] | add' check.json)"
 
 # ---- train: directories, --workers, --json ----

@@ -472,6 +472,13 @@ fork() {
     counts_again 1 2 30
     check "worker-1 fetched whole what the run has instead" has_event "$(log_of 1)" recover 'select(.what == "snapshot")'
     says "the outer says that worker-1's branch is lost" "$OUTER_ERR" "worker worker-1 bears version [0-9]+ of fragment 0, which is of a branch that this run lost: it takes up version [0-9]+"
+    if [ $# = 0 ]; then
+        wait_for 10 "worker-1's checkpoints to be set aside" has_event "$(log_of 1)" recover 'select(.what == "set aside" and .step < .from_step)'
+        says "worker-1 keeps what only it had" "${ERR[1]}" "the run went back from step [0-9]+ to step [0-9]+; what this worker had is kept in .*/worker-1/checkpoint-lost-[0-9]+\\. To go on from it instead: stop"
+        check "there it is" test -s "$(find "$RUN"/worker-1/checkpoint-lost-*/* -name manifest.json | head -n 1)"
+    else
+        equal "the run has passed it: nothing is kept" "" "$(find "$RUN/worker-1" -name 'checkpoint-lost-*')"
+    fi
     [ $# != 0 ] || says "worker-1 says that its branch is lost" "${ERR[1]}" "fragment 0: version [0-9]+ here is of a branch that the run lost; taking up its version [0-9]+"
     # Of the lost branch only worker-1's own log tells.
     awk '/"event":"header"/ { kept = "" } { kept = kept $0 "\n" } END { printf "%s", kept }' "$(log_of 1)" >"$WORK/kept.jsonl"

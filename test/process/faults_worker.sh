@@ -441,7 +441,7 @@ cut() {
 
 # What its command line said is kept in its directory: started without it, a worker trains on its own text still, under its own cap.
 own() {
-    local again
+    local again name
     mkdir "$WORK/text"
     cp "$CORPUS/corpus.txt" "$WORK/text/mine.txt"
     begin 2 inner.steps=480
@@ -453,13 +453,17 @@ own() {
     for again in 2 3; do
         die 0
         ERR[0]=$WORK/own-$again.err
-        start "own-$again" "$ATOLL" worker --dir "$RUN/worker-0"
+        name=()
+        [ "$again" = 2 ] || name=(--name other)
+        start "own-$again" "$ATOLL" worker --dir "$RUN/worker-0" "${name[@]}"
         WORKER_PIDS[0]=$PID
         counts_again 0 "$again" 20
         says "it tells what it goes on with" "${ERR[0]}" "as an earlier start was told \($RUN/worker-0/own.json\): --data $WORK/text/m\*.txt --set link.up=20Mbit/s$"
         says "its own text" "$RUN/worker-0/run.yaml" "^  train: \[.*$WORK/text/m\*.txt.*\]"
         says "its own cap" "$RUN/worker-0/run.yaml" "^  up: 20Mbit/s"
     done
+    says "a name is given once" "${ERR[0]}" "--name other: the run knows this worker as worker-0 since it was admitted"
+    equal "and that one is kept" '"worker-0"' "$(jq -c .name "$RUN/worker-0/own.json")"
     check "what is the run's is kept by nobody" test ! -e "$RUN/worker-1/own.json"
     ends_right
 }
@@ -468,8 +472,9 @@ own() {
 enrolling() {
     begin 1
     kill -STOP "$OUTER_PID"
-    worker 0
+    worker 0 --set inner.threads=1
     wait_for 10 "its key" test -s "$RUN/worker-0/keys/seed"
+    wait_for 10 "what it was told, before it has a place" test -s "$RUN/worker-0/own.json"
     kill -TERM "${WORKER_PIDS[0]}"
     wait_exit "${WORKER_PIDS[0]}" 10 worker-0
     equal "SIGTERM while it enrols: exit code" 0 "$EXIT_CODE"
@@ -477,6 +482,7 @@ enrolling() {
     kill -CONT "$OUTER_PID"
     worker 0
     ends_right
+    says "and goes on so" "${ERR[0]}" "as an earlier start was told .*: --set inner.threads=1$"
 }
 
 # A file of tokens that was cut off on its way here.
@@ -489,7 +495,8 @@ shard() {
     } >"$WORK/shards/part.bin"
     begin 1 data.tokenizer=shards model.vocab=300 "data.train=[$WORK/shards/part.bin]" "data.val=[]"
     refused "a shard that was cut off" 65 "$WORK/shards/part.bin is 9024 bytes, but its header's 5000 tokens make 11024; the file is cut or damaged" \
-        cut "$ATOLL" worker --join "$TOKEN" --dir "$RUN/worker-0"
+        cut "$ATOLL" worker --join "$TOKEN" --dir "$RUN/worker-0" --set inner.threads=1
+    check "what came to nothing is not kept" test ! -e "$RUN/worker-0/own.json"
     head -c 2000 /dev/zero >>"$WORK/shards/part.bin"
     worker 0
     ends_right

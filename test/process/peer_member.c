@@ -49,9 +49,7 @@ static void open_run(const char *text) {
     me.opened = true;
     must(run_file_parse(text, strlen(text), "the outer's run file", "/", NULL, 0, &me.run, &error), &error);
     must(tensors_table_create(&me.run.model, &me.table, &error), &error);
-    must(fragments_create(&me.table, me.run.model.layers, me.run.sync.fragment_layers,
-                          (enum fragment_pattern)me.run.sync.pattern, &me.fragments, &error),
-         &error);
+    must(run_sync_fragments(&me.run, &me.table, &me.fragments, &error), &error);
     float *block = aligned_alloc(ARENA_ALIGNMENT, me.table.block_floats * sizeof(float));
     if (block == NULL)
         exit(71);
@@ -167,7 +165,7 @@ static struct contribution good_offer(void) {
                              .tokens_to = me.mark + 64,
                              .tokens = 64,
                              .payload_bytes = me.payload_bytes};
-    transfer_payload_hash(me.payload, me.payload_bytes, c.payload_hash);
+    payload_hash_of(me.payload, me.payload_bytes, c.payload_hash);
     return c;
 }
 

@@ -68,9 +68,7 @@ static void open_run(const char *path, const char *const *overrides, int count) 
     struct error error = {0};
     must(run_file_load(path, overrides, count, RUN_FILE_DATA_IGNORED, &run, &error), &error);
     must(tensors_table_create(&run.model, &table, &error), &error);
-    must(fragments_create(&table, run.model.layers, run.sync.fragment_layers, (enum fragment_pattern)run.sync.pattern,
-                          &fragments, &error),
-         &error);
+    must(run_sync_fragments(&run, &table, &fragments, &error), &error);
     float *block = aligned_alloc(ARENA_ALIGNMENT, table.block_floats * sizeof(float));
     tensors_initialize(&table, &run.model, (uint64_t)run.inner.seed, block);
     must(outer_copy_open(&copy, &fragments, &run, block, &error), &error);
@@ -86,7 +84,7 @@ static void open_run(const char *path, const char *const *overrides, int count) 
         payloads[f].bytes = malloc(payloads[f].count);
         must(codec_encode_spans(copy.codec_up, fragment->spans, fragment->span_count, values, payloads[f].bytes),
              &error);
-        transfer_payload_hash(payloads[f].bytes, payloads[f].count, payloads[f].hash);
+        payload_hash_of(payloads[f].bytes, payloads[f].count, payloads[f].hash);
     }
 }
 

@@ -214,7 +214,7 @@ static void test_other_refusals(void **state) {
     struct message_register request = a_request(5, "a");
     request.protocol_version = 1;
     expect_refusal(admission_register(admission, enrolment.public_key, &request, 0, NOW_S, &certificate, &refusal),
-                   REFUSE_VERSION, "this worker speaks protocol 1, the outer speaks 2: use the same atoll on both");
+                   REFUSE_VERSION, "this worker speaks protocol 1, the outer speaks 3: use the same atoll on both");
     request = a_request(5, "a");
     request.token_id[0] ^= 1;
     const char *unknown =
@@ -369,7 +369,7 @@ static void test_recovery_refusals(void **state) {
                    "--dir");
     struct message_recover request = {.protocol_version = 1, .certificate = of_a};
     expect_refusal(admission_recover(admission, &request, &certificate, &refusal), REFUSE_VERSION,
-                   "this worker speaks protocol 1, the outer speaks 2: use the same atoll on both");
+                   "this worker speaks protocol 1, the outer speaks 3: use the same atoll on both");
     wrong = of_a;
     memcpy(wrong.worker_key, recovery.public_key, sizeof wrong.worker_key);
     certificate_sign(&wrong, keys.sign_secret);

@@ -42,7 +42,7 @@ static void test_chunk_round_trip(void **state) {
         memcpy(sealed, header, count);
         seal(sealed, count);
         assert_memory_equal(header, sealed, count);
-        assert_memory_equal(header, "ATCH\x02\x00", 6);
+        assert_memory_equal(header, "ATCH\x03\x00", 6);
         assert_int_equal(wire_decode_chunk(header, count, &back, &error), STATUS_OK);
         assert_memory_equal(&back, &chunk, sizeof chunk);
     }
@@ -72,7 +72,7 @@ static void test_bad_chunk_headers(void **state) {
     expect_chunk_error(bad, count, "chunk: magic: expected 0x48435441, found 0x48435442");
     memcpy(bad, good, sizeof good);
     bad[4] = 1;
-    expect_chunk_error(bad, count, "chunk: protocol_version: expected 2, found 1");
+    expect_chunk_error(bad, count, "chunk: protocol_version: expected 3, found 1");
     memcpy(bad, good, sizeof good);
     bad[6]++;
     expect_chunk_error(bad, count, "chunk: protobuf_bytes: expected 12, found 13");

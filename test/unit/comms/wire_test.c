@@ -530,7 +530,7 @@ static void test_other_protocol_version(void **state) {
         body_bytes.count = 0;
         put_integer(&body_bytes, 1, UINT64_C(1) << 32);
         wrap_body(types[i]);
-        snprintf(text, sizeof text, "%s: protocol_version: expected 2, found 4294967296", name);
+        snprintf(text, sizeof text, "%s: protocol_version: expected 3, found 4294967296", name);
         expect_error(message_bytes.at, message_bytes.count, text);
         body_bytes.count = 0;
         wrap_body(types[i]);

@@ -52,7 +52,7 @@ static void everything_to_say(void **state) {
 static void the_machine(void **state) {
     (void)state;
     static const char *const texts[] = {"cpu",       "version",     "compiler", "vector_level",
-                                        "blas_core", "blas_config", "t_wall"};
+                                        "blas_core", "blas_config", "bf16",     "t_wall"};
     json_t *machine = bench_machine_json();
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         assert_true(strlen(json_string_value(json_object_get(machine, texts[i]))) > 0);

@@ -21,7 +21,8 @@ static const struct sample {
 } samples[] = {
     {RUN_LOG_HEADER, false, "header",
      "'schema': 1, 'run_id': 'ab12', 'role': 'worker', 'node': 'w-0', 'slot': 3, "
-     "'build': {'version': '0.1.0', 'compiler': 'gcc', 'cpu': 'Z80', 'cores': 2}, 'blas_core': 'Zen', 'threads': "
+     "'build': {'version': '0.1.0', 'compiler': 'gcc', 'cpu': 'Z80', 'cores': 2}, 'blas_core': 'Zen', 'precision': "
+     "'f32', 'threads': "
      "4, "
      "'name': 'tiny', 'parameters': 26816, 'fragments': [{}, {}, {}], 'workers': 5, 'steps': 60, 'tokens_per_step': "
      "64, "
@@ -167,6 +168,7 @@ static void header(void **state) {
     assert_string_equal(header.cpu, "Z80");
     assert_int_equal(header.cores, 2);
     assert_string_equal(header.blas_core, "Zen");
+    assert_string_equal(header.precision, "f32");
     assert_int_equal(header.threads, 4);
     assert_string_equal(header.name, "tiny");
     assert_int_equal(header.parameters, 26816);

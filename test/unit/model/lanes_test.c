@@ -24,6 +24,20 @@ static void sums_any_length(void **state) {
     }
 }
 
+static void largest_of_any_signs(void **state) {
+    (void)state;
+    static const float values[] = {-INFINITY, -3e38F, -2, -1e-45F, 0, 1e-45F, 1, 3e38F, INFINITY}; /* ascending */
+    enum { COUNT = sizeof values / sizeof *values };
+    for (int last = 0; last < COUNT; last++)
+        for (int turn = 0; turn <= last; turn++) {
+            float turned[COUNT];
+            for (int i = 0; i <= last; i++)
+                turned[(i + turn) % (last + 1)] = values[i];
+            assert_true(lanes_max(last + 1, turned) == values[last]);
+        }
+    assert_true(isnan(lanes_max(3, (const float[]){1, NAN, 2})));
+}
+
 static void exp_is_close_to_libm(void **state) {
     (void)state;
     double worst = 0;
@@ -61,7 +75,7 @@ static void exp_at_the_edges(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sums_any_length), cmocka_unit_test(exp_is_close_to_libm),
-                                       cmocka_unit_test(exp_at_the_edges)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sums_any_length), cmocka_unit_test(largest_of_any_signs),
+                                       cmocka_unit_test(exp_is_close_to_libm), cmocka_unit_test(exp_at_the_edges)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@
 #include <string.h>
 #include "base/rng.h"
 #include "model/attention.h"
-#include "model/gemm.h"
+#include "model/linear.h"
 #include "model/loss.h"
 #include "model/mlp.h"
 #include "model/model.h"
@@ -198,22 +198,27 @@ static void reference_matches_its_derivatives(void **state) {
 static void check_linear(int N, int I, int O) {
     struct both x = both_normal((size_t)(N * I), 0, 1), w = both_normal((size_t)(O * I), 0, 0.3);
     struct both dy = both_normal((size_t)(N * O), 0, 1), y = both_zero((size_t)(N * O));
-    linear_forward(N, I, O, x.narrow, w.narrow, y.narrow);
+    struct linear *linear = NULL;
+    struct error error;
+    assert_int_equal(linear_open(false, &linear, &error), STATUS_OK);
+    struct factor x32 = {.f32 = x.narrow}, w32 = {.f32 = w.narrow}, dy32 = {.f32 = dy.narrow};
+    linear_forward(linear, N, I, O, x32, w32, y.narrow);
     linear_ref(x.wide, w.wide, N, I, O, y.wide);
     expect_close("linear y", y);
 
     struct both dx = both_zero((size_t)(N * I)), dw = both_normal((size_t)(O * I), 0, 1);
     memset(dx.narrow, 0x7f, dx.count * sizeof(float)); /* must be overwritten */
-    linear_backward_input(N, I, O, dy.narrow, w.narrow, dx.narrow, false);
-    linear_backward_weight(N, I, O, dy.narrow, x.narrow, dw.narrow);
+    linear_backward_input(linear, N, I, O, dy32, w32, dx.narrow, false);
+    linear_backward_weight(linear, N, I, O, dy32, x32, dw.narrow);
     linear_ref_backward(x.wide, w.wide, N, I, O, dy.wide, dx.wide, dw.wide);
     expect_close("linear dx", dx);
     expect_close("linear dw", dw);
 
     struct both unused = both_zero((size_t)(O * I));
-    linear_backward_input(N, I, O, dy.narrow, w.narrow, dx.narrow, true);
+    linear_backward_input(linear, N, I, O, dy32, w32, dx.narrow, true);
     linear_ref_backward(x.wide, w.wide, N, I, O, dy.wide, dx.wide, unused.wide);
     expect_close("linear dx, added", dx);
+    linear_close(linear);
     struct both all[] = {x, w, dy, y, dx, dw, unused};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         both_free(all[i]);
@@ -300,7 +305,7 @@ static void check_attention(int B, int T, int H, int K, int D) {
     struct both q = both_normal(queries, 0, 1.5), k = both_normal(keys, 0, 1.5), v = both_normal(keys, 0, 1);
     struct both out = both_zero(queries), dout = both_normal(queries, 0, 1), lse = both_zero((size_t)(B * H * T));
     struct both dq = both_zero(queries), dk = both_zero(keys), dv = both_zero(keys);
-    struct both scratch = both_zero(attention_scratch_floats(T));
+    struct both scratch = both_zero(attention_scratch_floats(sizes));
     attention_forward(sizes, q.narrow, k.narrow, v.narrow, out.narrow, lse.narrow, scratch.narrow);
     attention_ref(q.wide, k.wide, v.wide, B, T, H, K, D, out.wide);
     expect_close("attention out", out);
@@ -328,6 +333,8 @@ static void attention_matches(void **state) {
     check_attention(1, 5, 3, 1, 10);   /* one key-value head */
     check_attention(2, 31, 3, 3, 8);   /* one each */
     check_attention(1, 301, 4, 2, 16); /* several tiles, the last one short */
+    check_attention(1, 128, 2, 1, 32); /* nothing to pad */
+    check_attention(1, 77, 2, 2, 70);  /* an odd number of vectors, the last one short */
     report("attention");
 }
 

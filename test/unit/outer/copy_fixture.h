@@ -32,7 +32,8 @@ static inline void fixture_open_rule(struct fixture *fixture, const char *codec,
     if (run_file_parse(text, (size_t)length, "test", "/", NULL, 0, &fixture->run, &error) != STATUS_OK)
         fail_msg("%s", error.text);
     assert_int_equal(tensors_table_create(&fixture->run.model, &fixture->table, &error), STATUS_OK);
-    assert_int_equal(fragments_create(&fixture->table, 2, 1, FRAGMENT_PATTERN_STRIDED, &fixture->fragments, &error),
+    assert_int_equal(fragments_create(&fixture->table, 2, 1, FRAGMENT_PATTERN_STRIDED, FRAGMENT_BALANCE_LAYERS,
+                                      &fixture->fragments, &error),
                      STATUS_OK);
     fixture->block = test_malloc(fixture->table.block_floats * sizeof(float));
     for (size_t i = 0; i < fixture->table.block_floats; i++)

@@ -31,8 +31,32 @@ static struct fragments fragments_of(const struct tensor_table *table, int64_t l
                                      enum fragment_pattern pattern) {
     struct fragments fragments;
     struct error error;
-    assert_int_equal(fragments_create(table, layers, fragment_layers, pattern, &fragments, &error), STATUS_OK);
+    assert_int_equal(
+        fragments_create(table, layers, fragment_layers, pattern, FRAGMENT_BALANCE_LAYERS, &fragments, &error),
+        STATUS_OK);
     return fragments;
+}
+
+static struct fragments balanced_of(const struct tensor_table *table, int64_t layers, int64_t fragment_layers,
+                                    enum fragment_pattern pattern) {
+    struct fragments fragments;
+    struct error error;
+    assert_int_equal(
+        fragments_create(table, layers, fragment_layers, pattern, FRAGMENT_BALANCE_BYTES, &fragments, &error),
+        STATUS_OK);
+    return fragments;
+}
+
+/* The one fragment that holds the tensor's first value. */
+static int fragment_of_tensor(const struct fragments *fragments, const struct tensor *tensor) {
+    int found = -1;
+    for (int f = 0; f < fragments->count; f++)
+        for (int s = 0; s < fragments->list[f].span_count; s++)
+            if (fragments->list[f].spans[s].offset == tensor->offset) {
+                assert_int_equal(found, -1);
+                found = f;
+            }
+    return found;
 }
 
 static void layers_by_pattern(void **state) {
@@ -62,7 +86,7 @@ static void layers_by_pattern(void **state) {
             for (int t = 0; t < table.count; t++) {
                 int layer = table.tensors[t].layer;
                 int64_t entry = layer == TENSOR_LAYER_NONE ? cases[c].layers : layer;
-                assert_int_equal(fragment_of_tensor(&fragments, t), cases[c].of_layer[entry]);
+                assert_int_equal(fragment_of_tensor(&fragments, &table.tensors[t]), cases[c].of_layer[entry]);
             }
             fragments_destroy(&fragments);
             tensors_table_destroy(&table);
@@ -84,7 +108,7 @@ static void every_tensor_once(void **state) {
                 int next = 0;
                 assert_int_equal(fragment->index, f);
                 for (int t = 0; t < table.count; t++) {
-                    if (fragment_of_tensor(&fragments, t) != f)
+                    if (fragment_of_tensor(&fragments, &table.tensors[t]) != f)
                         continue;
                     assert_true(next < fragment->span_count);
                     assert_int_equal(fragment->spans[next].offset, table.tensors[t].offset);
@@ -106,6 +130,100 @@ static void every_tensor_once(void **state) {
     tensors_table_destroy(&table);
 }
 
+/* What the fragments hold, one after another: offsets into the block, (parameter_count,). */
+static size_t *order_of(const struct tensor_table *table, const struct fragments *fragments) {
+    size_t *order = malloc(table->parameter_count * sizeof *order), next = 0;
+    for (int f = 0; f < fragments->count; f++)
+        for (int s = 0; s < fragments->list[f].span_count; s++)
+            for (size_t i = 0; i < fragments->list[f].spans[s].count; i++) {
+                assert_true(next < table->parameter_count);
+                order[next++] = fragments->list[f].spans[s].offset + i;
+            }
+    assert_int_equal(next, table->parameter_count);
+    return order;
+}
+
+static const struct tensor *tensor_at(const struct tensor_table *table, size_t offset) {
+    for (int t = 0; t < table->count; t++)
+        if (offset >= table->tensors[t].offset && offset < table->tensors[t].offset + table->tensors[t].count)
+            return &table->tensors[t];
+    fail_msg("%zu is in no tensor", offset);
+    return NULL;
+}
+
+/* By bytes: as many fragments, the same parameters in the same order, cut elsewhere: at rows, into parts that are equal but for two rows. */
+static void check_balance(const struct tensor_table *table, int64_t layers, int64_t fragment_layers,
+                          enum fragment_pattern pattern) {
+    struct fragments by_layers = fragments_of(table, layers, fragment_layers, pattern);
+    struct fragments by_bytes = balanced_of(table, layers, fragment_layers, pattern);
+    size_t *wanted = order_of(table, &by_layers), *found = order_of(table, &by_bytes);
+    size_t least = table->parameter_count, most = 0, row = 0;
+    assert_int_equal(by_bytes.count, by_layers.count);
+    assert_memory_equal(found, wanted, table->parameter_count * sizeof *found);
+    for (int t = 0; t < table->count; t++)
+        row = (size_t)table->tensors[t].columns > row ? (size_t)table->tensors[t].columns : row;
+    for (int f = 0; f < by_bytes.count; f++) {
+        const struct fragment *fragment = &by_bytes.list[f];
+        size_t count = 0;
+        for (int s = 0; s < fragment->span_count; s++) {
+            const struct tensor *tensor = tensor_at(table, fragment->spans[s].offset);
+            assert_true(fragment->spans[s].offset + fragment->spans[s].count <= tensor->offset + tensor->count);
+            assert_int_equal((fragment->spans[s].offset - tensor->offset) % (size_t)tensor->columns, 0);
+            assert_int_equal(fragment->spans[s].count % (size_t)tensor->columns, 0);
+            count += fragment->spans[s].count;
+        }
+        assert_int_equal(fragment->index, f);
+        assert_int_equal(fragment->count, count);
+        least = count < least ? count : least;
+        most = count > most ? count : most;
+    }
+    assert_true(least > 0 && most - least < 2 * row);
+    assert_int_equal(by_bytes.largest_count, most);
+    free(wanted);
+    free(found);
+    fragments_destroy(&by_layers);
+    fragments_destroy(&by_bytes);
+}
+
+static void balanced_by_bytes(void **state) {
+    (void)state;
+    for (int64_t layers = 1; layers <= 7; layers++)
+        for (int tied = 0; tied < 2; tied++) {
+            struct tensor_table table = table_of(layers, tied);
+            for (int64_t fragment_layers = 0; fragment_layers <= layers; fragment_layers++)
+                for (int pattern = 0; pattern < 2; pattern++)
+                    check_balance(&table, layers, fragment_layers, (enum fragment_pattern)pattern);
+            tensors_table_destroy(&table);
+        }
+}
+
+/* An embedding larger than all layers together is shared out. */
+static void a_large_embedding(void **state) {
+    (void)state;
+    const struct shape shape = {.layers = 4,
+                                .width = 24,
+                                .heads = 2,
+                                .kv_heads = 1,
+                                .head_dim = 10,
+                                .ffn = 40,
+                                .context = 16,
+                                .vocab = 5000,
+                                .rope_theta = 1e4,
+                                .norm_eps = 1e-6};
+    struct tensor_table table;
+    struct error error;
+    assert_int_equal(tensors_table_create(&shape, &table, &error), STATUS_OK);
+    struct fragments by_layers = fragments_of(&table, 4, 2, FRAGMENT_PATTERN_STRIDED);
+    struct fragments by_bytes = balanced_of(&table, 4, 2, FRAGMENT_PATTERN_STRIDED);
+    assert_true(by_layers.largest_count > table.parameter_count * 9 / 10);
+    assert_true(by_bytes.largest_count < table.parameter_count / 3 + 2 * 40);
+    assert_string_equal(by_bytes.list[0].name, "rows of layers 0,2,1,3 and the rest");
+    assert_string_equal(by_bytes.list[1].name, "rows of embedding and norm");
+    fragments_destroy(&by_layers);
+    fragments_destroy(&by_bytes);
+    tensors_table_destroy(&table);
+}
+
 static void gather_and_scatter(void **state) {
     (void)state;
     struct tensor_table table = table_of(4, true);
@@ -123,7 +241,7 @@ static void gather_and_scatter(void **state) {
         fragment_gather(fragment, block, packed);
         size_t at = 0;
         for (int t = 0; t < table.count; t++)
-            if (fragment_of_tensor(&fragments, t) == f) {
+            if (fragment_of_tensor(&fragments, &table.tensors[t]) == f) {
                 assert_true(packed[at] == (float)(1000 * t));
                 at += table.tensors[t].count;
             }
@@ -168,10 +286,8 @@ static void names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(layers_by_pattern),
-        cmocka_unit_test(every_tensor_once),
-        cmocka_unit_test(gather_and_scatter),
-        cmocka_unit_test(names),
+        cmocka_unit_test(layers_by_pattern), cmocka_unit_test(every_tensor_once),  cmocka_unit_test(balanced_by_bytes),
+        cmocka_unit_test(a_large_embedding), cmocka_unit_test(gather_and_scatter), cmocka_unit_test(names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

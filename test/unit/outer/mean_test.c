@@ -10,8 +10,15 @@
 #include <string.h>
 #include "base/rng.h"
 #include "outer/mean.h"
+#include "quant/codec.h"
 
 enum { COUNT = 1003, WORKERS = 5 };
+
+/* acc += ((float)tokens * scale) * q, as a commit is made. */
+static void add(float *acc, const float *q, uint64_t tokens, float scale, size_t count) {
+    assert_int_equal(codec_get(CODEC_F32)->decode_add((const uint8_t *)q, count, mean_weight(tokens, scale), acc),
+                     STATUS_OK);
+}
 
 static void equals_the_scalar_definition(void **state) {
     (void)state;
@@ -26,7 +33,7 @@ static void equals_the_scalar_definition(void **state) {
     uint64_t sum = 0;
     mean_begin(acc, COUNT);
     for (int w = 0; w < WORKERS; w++) {
-        mean_add(acc, q[w], weights[w], 1, COUNT);
+        add(acc, q[w], weights[w], 1, COUNT);
         sum += weights[w];
     }
     mean_finish(acc, sum, COUNT);
@@ -55,7 +62,7 @@ static void golden_bits(void **state) {
     float acc[2] = {9, 9};
     mean_begin(acc, 2);
     for (int w = 0; w < 3; w++)
-        mean_add(acc, q[w], weights[w], 1, 2);
+        add(acc, q[w], weights[w], 1, 2);
     mean_finish(acc, 15, 2);
     assert_memory_equal(acc, expected, sizeof acc);
 }
@@ -65,10 +72,10 @@ static void weights_round_to_f32(void **state) {
     (void)state;
     float q[1] = {1}, acc[1];
     mean_begin(acc, 1);
-    mean_add(acc, q, (1u << 24) + 1, 1, 1);
+    add(acc, q, (1u << 24) + 1, 1, 1);
     assert_true(acc[0] == 0x1p24f);
     mean_begin(acc, 1);
-    mean_add(acc, q, UINT64_MAX, 1, 1);
+    add(acc, q, UINT64_MAX, 1, 1);
     assert_true(acc[0] == 0x1p64f);
     mean_finish(acc, UINT64_MAX, 1);
     assert_true(acc[0] == 1);
@@ -81,8 +88,8 @@ static void the_order_matters_and_is_kept(void **state) {
     mean_begin(forward, 1);
     mean_begin(backward, 1);
     for (int w = 0; w < 3; w++) {
-        mean_add(forward, &q[w], 1, 1, 1);
-        mean_add(backward, &q[2 - w], 1, 1, 1);
+        add(forward, &q[w], 1, 1, 1);
+        add(backward, &q[2 - w], 1, 1, 1);
     }
     assert_true(forward[0] == 1);
     assert_true(backward[0] == 1 + 0x1p-23f);
@@ -94,7 +101,7 @@ static void one_contribution_of_a_power_of_two_is_itself(void **state) {
     for (int i = 0; i < 100; i++)
         q[i] = rng_normal(2, 0, (uint64_t)i);
     mean_begin(acc, 100);
-    mean_add(acc, q, 65536, 1, 100);
+    add(acc, q, 65536, 1, 100);
     mean_finish(acc, 65536, 100);
     assert_memory_equal(acc, q, sizeof q);
 }
@@ -136,6 +143,24 @@ static void the_norm_equals_the_scalar_definition(void **state) {
     }
 }
 
+/* In pieces of any sizes: the bits of the whole. */
+static void the_norm_of_pieces_is_that_of_the_whole(void **state) {
+    (void)state;
+    static const size_t pieces[] = {0, 1, 15, 16, 3, 40, 13, 256, 5, 300};
+    static float values[COUNT];
+    struct mean_norm norm = {0};
+    size_t at = 0;
+    for (int i = 0; i < COUNT; i++)
+        values[i] = 1e-3f * rng_normal(5, 0, (uint64_t)i);
+    for (size_t p = 0; p < sizeof pieces / sizeof *pieces; p++) {
+        mean_norm_add(&norm, values + at, pieces[p]);
+        at += pieces[p];
+        assert_true(mean_norm_end(&norm) == mean_norm(values, at));
+    }
+    mean_norm_add(&norm, values + at, COUNT - at);
+    assert_true(mean_norm_end(&norm) == mean_norm(values, COUNT));
+}
+
 static void median_norms_by_hand(void **state) {
     (void)state;
     static const struct {
@@ -173,7 +198,7 @@ static void clipped_by_hand(void **state) {
     assert_true(median == 5);
     mean_begin(acc, 2);
     for (int i = 0; i < 3; i++)
-        mean_add(acc, q[i], weights[i], mean_clip_scale(norms[i], median), 2);
+        add(acc, q[i], weights[i], mean_clip_scale(norms[i], median), 2);
     mean_finish(acc, 4, 2);
     assert_true(acc[0] == 2.25f && acc[1] == 4.25f); /* (3 + 6 + 0) / 4, (4 + 8 + 5) / 4 */
 }
@@ -188,7 +213,7 @@ static void the_scale_rounds_with_the_weight(void **state) {
     for (int i = 0; i < COUNT; i++)
         q[i] = rng_normal(4, 0, (uint64_t)i);
     mean_begin(acc, COUNT);
-    mean_add(acc, q, weight, scale, COUNT);
+    add(acc, q, weight, scale, COUNT);
     for (int i = 0; i < COUNT; i++) {
         volatile float scaled = (float)weight * scale, other = scale * q[i];
         volatile float product = scaled * q[i], not_this = (float)weight * other;
@@ -368,6 +393,7 @@ int main(void) {
         cmocka_unit_test(one_contribution_of_a_power_of_two_is_itself),
         cmocka_unit_test(norms_by_hand),
         cmocka_unit_test(the_norm_equals_the_scalar_definition),
+        cmocka_unit_test(the_norm_of_pieces_is_that_of_the_whole),
         cmocka_unit_test(median_norms_by_hand),
         cmocka_unit_test(clipped_by_hand),
         cmocka_unit_test(the_scale_rounds_with_the_weight),

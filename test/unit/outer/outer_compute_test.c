@@ -83,7 +83,7 @@ static void in_order_with_results(void **state) {
     outer_compute_close(compute);
     uint8_t hash[MESSAGE_HASH_BYTES];
     struct state_hash now;
-    transfer_payload_hash(made, outer_copy_payload_down(&fixture.copy, 0), hash);
+    payload_hash_of(made, outer_copy_payload_down(&fixture.copy, 0), hash);
     assert_memory_equal(job.payload_hash, hash, sizeof hash);
     outer_copy_hash(&fixture.copy, 0, fixture.copy.g + fixture.copy.offsets[0], &now);
     assert_true(state_hash_equal(&job.state_hash, &now));
@@ -239,7 +239,7 @@ static uint8_t *packed_by_another(size_t *bytes, struct commit commits[5], float
     job = done(compute, &job);
     assert_int_equal(job.status, STATUS_OK);
     assert_in_range(job.bytes, 1, bound);
-    transfer_payload_hash(packed, job.bytes, hash);
+    payload_hash_of(packed, job.bytes, hash);
     assert_memory_equal(job.payload_hash, hash, sizeof hash);
     *bytes = job.bytes;
     *g = copied(fixture.copy.g), *u = copied(fixture.copy.u);

@@ -377,9 +377,9 @@ static const struct {
      "set "
      "overlap_steps: auto, or quorum: all"},
     /* the mechanism, as far as a user meets it */
-    {"sync: {alhpa: 1}",
-     "run.yaml:1:8: sync.alhpa: unknown key (known here: every_steps, fragment_layers, pattern, overlap_steps, "
-     "keep_local, codec_up, codec_down, error_feedback, quorum, grace, stale, min_workers, drift)"},
+    {"sync: {alhpa: 1}", "run.yaml:1:8: sync.alhpa: unknown key (known here: every_steps, fragment_layers, pattern, "
+                         "balance, overlap_steps, "
+                         "keep_local, codec_up, codec_down, error_feedback, quorum, grace, stale, min_workers, drift)"},
     {"sync: {every_step: 1}", "run.yaml:1:8: sync.every_step: unknown key (did you mean 'every_steps'?)"},
     {"lr: 1", "run.yaml:1:1: lr: unknown key (did you mean inner.lr or outer.lr?)"},
     {"inner: {steps: 30abc}",
@@ -523,10 +523,11 @@ static void overrides_of_a_worker(void **state) {
     (void)state;
     struct run_file run;
     struct error error = {0};
-    static const char *const own[] = {"inner.threads=8",      "inner.min_step_time=1s", "link.up=1Mbit/s",
-                                      "data.train=[/a.txt]",  "checkpoint.every=0s",    "worker={selftest: 100}",
-                                      "model.recompute=block"};
-    assert_int_equal(parse(sample, own, 7, &run, &error), STATUS_OK);
+    static const char *const own[] = {"inner.threads=8",       "inner.min_step_time=1s", "link.up=1Mbit/s",
+                                      "data.train=[/a.txt]",   "checkpoint.every=0s",    "worker={selftest: 100}",
+                                      "model.recompute=block", "inner.precision=auto"};
+    assert_int_equal(parse(sample, own, 8, &run, &error), STATUS_OK);
+    assert_int_equal(run.inner.precision, INNER_PRECISION_AUTO);
     assert_int_equal(run.inner.threads, 8);
     assert_int_equal(run.model.recompute, RECOMPUTE_BLOCK);
     assert_int_equal(run.inner.min_step_us, 1000000);
@@ -611,8 +612,8 @@ static void identity_text_and_paths(void **state) {
     must_parse(sample, &run);
     char *text = run_file_text(&run, true, false);
     static const char *const node_keys[] = {
-        "train:",  "  val:",      "dtype:",      "threads:",  "min_step_time:", "link:",
-        "\n  up:", "checkpoint:", "full_every:", "\nworker:", "selftest:"};
+        "train:", "  val:",  "dtype:",      "threads:",    "precision:", "min_step_time:",
+        "link:",  "\n  up:", "checkpoint:", "full_every:", "\nworker:",  "selftest:"};
     for (size_t i = 0; i < sizeof node_keys / sizeof node_keys[0]; i++)
         assert_null(strstr(text, node_keys[i]));
     static const char *const continued_keys[] = {"\n  steps:", "eval:", "windows:"};
@@ -646,11 +647,11 @@ static void keys_hash(void **state) {
     uint8_t b[RUN_KEYS_HASH_BYTES];
     hash_of("name: x\ninner: {lr: 1e-3}\n", a);
     static const char *const same[] = {
-        "inner:\n  lr: 0.001 # peak\n\nname: 'x'\n",            /* order, style, spelling */
-        "name: x\nmodel: {kv_heads: 6, head_dim: 64}\n",        /* what would be derived */
-        "name: x\nlink: {up: 1Mbit/s}\ninner: {threads: 8}\n",  /* node keys */
-        "name: x\ndata: {train: [a], val: [b], dtype: uint32}", /* node keys */
-        "name: x\nmodel: {recompute: block}\n",                 /* a node key among the model's */
+        "inner:\n  lr: 0.001 # peak\n\nname: 'x'\n",                            /* order, style, spelling */
+        "name: x\nmodel: {kv_heads: 6, head_dim: 64}\n",                        /* what would be derived */
+        "name: x\nlink: {up: 1Mbit/s}\ninner: {threads: 8, precision: bf16}\n", /* node keys */
+        "name: x\ndata: {train: [a], val: [b], dtype: uint32}",                 /* node keys */
+        "name: x\nmodel: {recompute: block}\n",                                 /* a node key among the model's */
         "name: x\ndata: {parts: 4}\n",
         "name: x\ninner: {min_step_time: 1s}\nouter: {link: 1Gbit/s}\n",            /* node keys */
         "name: x\ncheckpoint: {every: 1s, full_every: 2}\nworker: {selftest: 9}\n", /* node keys */
@@ -667,6 +668,7 @@ static void keys_hash(void **state) {
         "name: x\ninner: {lr: 1.0000000000000002e-3}\n",
         "name: x\ninner: {seed: 2}\n",
         "name: x\nsync: {codec_down: int8}\n",
+        "name: x\nsync: {balance: bytes}\n", /* who cuts fragments otherwise is of another run */
         "name: x\ndata: {parts: 5}\n",
         "name: x\nouter: {lr: 0.5}\n",
         "name: x\nmodel: {tied: false}\n",

@@ -14,6 +14,7 @@ static void names(void **state) {
         assert_int_equal(codec->id, id);
         assert_string_equal(codec->name, expected[id]);
         assert_ptr_equal(codec_find(expected[id]), codec);
+        assert_true(codec->exact == (id == CODEC_F32));
     }
     assert_null(codec_find("e3m1"));
     assert_null(codec_find(""));
@@ -50,7 +51,7 @@ static void spans(void **state) {
     (void)state;
     static const struct codec_span span[4] = {{0, 130}, {144, 1}, {160, 257}, {432, 64}};
     enum { TOTAL = 130 + 1 + 257 + 64 };
-    float packed[TOTAL], out[TOTAL], alone[TOTAL];
+    float packed[TOTAL], out[TOTAL], alone[TOTAL], left_out[TOTAL];
     uint64_t random = 11;
     for (int i = 0; i < TOTAL; i++)
         packed[i] = values_draw(&random, VALUES_NORMAL) * (i < 130 ? 1000.f : 1.f);
@@ -70,11 +71,59 @@ static void spans(void **state) {
         }
         assert_int_equal(codec_decode_spans(codec, span, 4, payload, bytes, out), STATUS_OK);
         assert_memory_equal(out, alone, sizeof out);
+        /* With error feedback likewise; what was decoded is as good a residual as any. */
+        assert_int_equal(codec_encode_fed_spans(codec, span, 4, packed, alone, payload, left_out), STATUS_OK);
+        for (size_t s = at = byte = 0; s < 4; s++) {
+            assert_int_equal(codec->encode_fed(packed + at, alone + at, span[s].count, single, alone + at), STATUS_OK);
+            assert_memory_equal(payload + byte, single, codec->bytes(span[s].count));
+            at += span[s].count;
+            byte += codec->bytes(span[s].count);
+        }
+        assert_memory_equal(left_out, alone, sizeof alone);
         assert_int_equal(codec_decode_spans(codec, span, 4, payload, bytes - 1, out), STATUS_DATA);
         assert_int_equal(codec_decode_spans(codec, span, 4, payload, bytes + 1, out), STATUS_DATA);
         free(payload);
         free(single);
     }
+}
+
+/* Pieces cover the spans in order, none crosses two of them, and their bytes are the fragment's. */
+static void pieces(void **state) {
+    (void)state;
+    enum {
+        SPANS = 6,
+        FIRST = CODEC_PIECE_FLOATS + 130,
+        SECOND = 3 * CODEC_PIECE_FLOATS,
+        TOTAL = FIRST + SECOND + 1 + 5
+    };
+    static const struct codec_span span[SPANS] = {{0, FIRST}, {0, 0}, {0, SECOND}, {0, 1}, {0, 5}, {0, 0}};
+    static const size_t expected[] = {
+        CODEC_PIECE_FLOATS, 130, CODEC_PIECE_FLOATS, CODEC_PIECE_FLOATS, CODEC_PIECE_FLOATS, 1, 5};
+    static float packed[TOTAL];
+    static uint8_t whole[4 * TOTAL], parts[4 * TOTAL];
+    uint64_t random = 12;
+    for (int i = 0; i < TOTAL; i++)
+        packed[i] = values_draw(&random, VALUES_NORMAL);
+    for (int id = 0; id < CODEC_COUNT; id++) {
+        const struct codec *codec = codec_get((enum codec_id)id);
+        struct codec_piece piece = {0};
+        size_t at = 0, byte = 0, i = 0;
+        for (; codec_next_piece(span, SPANS, &piece); i++) {
+            assert_true(i < sizeof expected / sizeof *expected);
+            assert_int_equal(piece.at, at);
+            assert_int_equal(piece.count, expected[i]);
+            assert_int_equal(codec->encode(packed + at, piece.count, parts + byte), STATUS_OK);
+            at += piece.count;
+            byte += codec->bytes(piece.count);
+        }
+        assert_int_equal(i, sizeof expected / sizeof *expected);
+        assert_int_equal(at, TOTAL);
+        assert_int_equal(byte, codec_payload_bytes(codec, span, SPANS));
+        assert_int_equal(codec_encode_spans(codec, span, SPANS, packed, whole), STATUS_OK);
+        assert_memory_equal(parts, whole, byte);
+    }
+    struct codec_piece none = {0};
+    assert_false(codec_next_piece(span, 0, &none));
 }
 
 static void a_bad_tensor_fails_the_fragment(void **state) {
@@ -93,6 +142,8 @@ static void a_bad_tensor_fails_the_fragment(void **state) {
         assert_int_equal(codec_decode_spans(codec, span, 2, payload, bytes, out), STATUS_DATA);
         packed[299] = NAN;
         assert_int_equal(codec_encode_spans(codec, span, 2, packed, payload), STATUS_NOT_FINITE);
+        memset(out, 0, sizeof out);
+        assert_int_equal(codec_encode_fed_spans(codec, span, 2, packed, out, payload, out), STATUS_NOT_FINITE);
     }
 }
 
@@ -141,6 +192,7 @@ int main(void) {
         cmocka_unit_test(names),
         cmocka_unit_test(sizes),
         cmocka_unit_test(spans),
+        cmocka_unit_test(pieces),
         cmocka_unit_test(a_bad_tensor_fails_the_fragment),
         cmocka_unit_test(empty),
 #ifdef __SSE2__

@@ -10,7 +10,9 @@
 static void fast_equals_ref(void **state) {
     (void)state;
     values_check_fast_against_ref(codec_get(CODEC_INT8));
+    values_check_passes_against_ref(codec_get(CODEC_INT8));
     values_check_fast_against_ref(codec_get(CODEC_INT4));
+    values_check_passes_against_ref(codec_get(CODEC_INT4));
 }
 
 static void not_finite_is_refused(void **state) {

@@ -101,6 +101,51 @@ static inline void values_check_fast_against_ref(const struct codec *codec) {
         }
 }
 
+/* encode_fed and decode_add against _ref and single rounded operations, at every count and kind; fenced, aside and in place. */
+static inline void values_check_passes_against_ref(const struct codec *codec) {
+    enum { COUNT_MAX = 600 };
+    static float difference[COUNT_MAX], residual[COUNT_MAX], in_place[COUNT_MAX + 1], left_out[COUNT_MAX + 1];
+    static float x[COUNT_MAX], decoded[COUNT_MAX], expected[COUNT_MAX], sum[COUNT_MAX + 1];
+    static uint8_t fast[4 * COUNT_MAX + 2], ref[4 * COUNT_MAX];
+    const float weight = 12345.678f;
+    uint64_t state = 13;
+    for (size_t count = 1; count <= COUNT_MAX; count++)
+        for (int kind = 0; kind < VALUES_KIND_COUNT; kind++) {
+            size_t bytes = codec->bytes(count);
+            for (size_t i = 0; i < count; i++) {
+                difference[i] = values_draw(&state, (enum values_kind)kind);
+                residual[i] = in_place[i] = 0.25f * values_draw(&state, (enum values_kind)kind);
+                volatile float both = difference[i] + residual[i];
+                x[i] = both;
+            }
+            left_out[count] = in_place[count] = sum[count] = 42;
+            fast[1 + bytes] = 0xa5;
+            enum status status = codec->encode_ref(x, count, ref); /* refuses what the sum carries beyond the range */
+            assert_int_equal(codec->encode_fed(difference, residual, count, fast + 1, left_out), status);
+            assert_int_equal(codec->encode_fed(difference, in_place, count, fast + 1, in_place), status);
+            if (status != STATUS_OK)
+                continue;
+            assert_memory_equal(fast + 1, ref, bytes);
+            assert_int_equal(fast[1 + bytes], 0xa5);
+            assert_int_equal(codec->decode_ref(ref, count, decoded), STATUS_OK);
+            for (size_t i = 0; i < count; i++) {
+                volatile float left = x[i] - decoded[i];
+                expected[i] = left;
+                assert_true(!codec->exact || values_to_bits(left) == 0);
+            }
+            assert_memory_equal(left_out, expected, count * sizeof(float));
+            assert_memory_equal(in_place, expected, count * sizeof(float));
+            for (size_t i = 0; i < count; i++) {
+                sum[i] = difference[i];
+                volatile float product = weight * decoded[i], added = sum[i] + product;
+                expected[i] = added;
+            }
+            assert_int_equal(codec->decode_add(fast + 1, count, weight, sum), STATUS_OK);
+            assert_memory_equal(sum, expected, count * sizeof(float));
+            assert_true(left_out[count] == 42 && in_place[count] == 42 && sum[count] == 42);
+        }
+}
+
 /* Fast and _ref give the same verdict, and the same floats, on payloads of random bytes and on valid ones with one byte changed. */
 static inline void values_check_hostile(const struct codec *codec, int rounds) {
     enum { COUNT_MAX = 300 };
@@ -120,6 +165,7 @@ static inline void values_check_hostile(const struct codec *codec, int rounds) {
                 payload[i] = (uint8_t)values_u64(&state);
         enum status verdict = codec->decode_ref(payload, count, ref_out);
         assert_int_equal(codec->decode(payload, count, fast_out), verdict);
+        assert_int_equal(codec->decode_add(payload, count, 0, src), verdict);
         if (verdict == STATUS_OK) {
             accepted++;
             assert_memory_equal(fast_out, ref_out, count * sizeof(float));

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/files.h"
 #include "worker/own_values.h"
@@ -119,7 +120,6 @@ static void paths_in_set_become_absolute(void **state) {
         assert_string_equal(run.data.val[0], "/usr/held.txt");
         assert_string_equal(run.data.val[1], "/with\"quote.txt");
         assert_string_equal(run.data.train[0], "/run.txt");
-        own_values_apply(&own, &run);
         assert_string_equal(own.set.items[0], "data.val=[\"/usr/held.txt\",\"/with\\\"quote.txt\"]");
         assert_string_equal(own.set.items[1], "link.up=1Mbit/s");
         assert_string_equal(run.data.train[0], "/run.txt"); /* --data says nothing */
@@ -129,6 +129,40 @@ static void paths_in_set_become_absolute(void **state) {
         must_open((struct own_values){0});
     }
     own_values_close(&own);
+}
+
+/* What only comes to be a path with the working directory, and what no run file takes: refused before anybody is asked for a place. */
+static void a_set_that_cannot_be_kept_is_refused(void **state) {
+    (void)state;
+    char here[128];
+    snprintf(here, sizeof here, "%s/\xff", directory);
+    assert_int_equal(mkdir(here, 0755), 0);
+    assert_int_equal(chdir(here), 0);
+    assert_int_equal(open_with((struct own_values){.set = {{"data.train=[t.txt]"}, 1}}), STATUS_USAGE);
+    assert_non_null(strstr(error.text, "\xff/t.txt: this is not UTF-8"));
+    own_values_close(&own);
+    must_open((struct own_values){.set = {{"data.train=[/t.txt]", "link.up=1Mbit/s"}, 2}});
+    own_values_close(&own);
+    assert_int_equal(open_with((struct own_values){.set = {{"inner.nonsense=1"}, 1}}), STATUS_CONFIG);
+    own_values_close(&own);
+    assert_int_equal(chdir("/"), 0);
+}
+
+/* Saved before they have proved good, they go when they do not; a name that is not in force is not kept. */
+static void forgotten_and_renamed(void **state) {
+    (void)state;
+    must_open((struct own_values){.name = "attic", .data = {{"/a.txt"}, 1}});
+    assert_false(own.found);
+    own_values_rename(&own, "cellar");
+    assert_string_equal(own.name, "cellar");
+    assert_int_equal(own_values_save(&own, directory, &error), STATUS_OK);
+    own_values_close(&own);
+    must_open((struct own_values){0});
+    assert_true(own.found);
+    assert_string_equal(own.name, "cellar");
+    own_values_close(&own);
+    own_values_forget(directory);
+    assert_false(files_exists(path));
 }
 
 static void data_and_val_replace_those_of_the_run(void **state) {
@@ -195,6 +229,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_start_that_says_nothing_goes_on_as_before, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(the_command_line_wins, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(paths_in_set_become_absolute, make_directory, remove_directory),
+        cmocka_unit_test_setup_teardown(a_set_that_cannot_be_kept_is_refused, make_directory, remove_directory),
+        cmocka_unit_test_setup_teardown(forgotten_and_renamed, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(data_and_val_replace_those_of_the_run, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(refusals, make_directory, remove_directory),
     };

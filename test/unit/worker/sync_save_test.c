@@ -31,7 +31,8 @@ static void open_island(struct island *island) {
     memset(island, 0, sizeof *island);
     rig_open(&island->rig);
     struct model *model = island->rig.loop.model;
-    assert_int_equal(fragments_create(model_tensors(model), 2, 1, FRAGMENT_PATTERN_STRIDED, &island->fragments, &error),
+    assert_int_equal(fragments_create(model_tensors(model), 2, 1, FRAGMENT_PATTERN_STRIDED, FRAGMENT_BALANCE_LAYERS,
+                                      &island->fragments, &error),
                      STATUS_OK);
     assert_int_equal(
         outer_copy_open(&island->copy, &island->fragments, &island->rig.run, model_parameters(model), &error),

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "base/failpoint.h"
+#include "base/files.h"
 #include "base/rng.h"
 #include "comms/commit.h"
 #include "worker/worker_store.h"
@@ -240,6 +241,26 @@ static void a_full_disk_is_counted_and_tried_again(void **state) {
     worker_store_close(store);
 }
 
+static void of_a_lost_branch_is_set_aside(void **state) {
+    (void)state;
+    struct error error = {0};
+    char kept[WORKER_STORE_KEPT_BYTES], path[256];
+    struct worker_store *store = open_store("worker");
+    assert_int_equal(worker_store_set_aside(store, 40, kept, &error), STATUS_NOT_FOUND);
+    static const char *const names[] = {"checkpoint-lost-40", "checkpoint-lost-40.2"};
+    for (int i = 0; i < 2; i++) {
+        write_image(store);
+        assert_int_equal(worker_store_set_aside(store, 40, kept, &error), STATUS_OK);
+        assert_string_equal(kept, names[i]);
+        snprintf(path, sizeof path, "%s/%s/00000001/manifest.json", rig_directory, kept);
+        assert_true(files_exists(path));
+    }
+    worker_store_close(store);
+    store = open_store("worker");
+    assert_null(worker_store_found(store));
+    worker_store_close(store);
+}
+
 static void the_log_tells_what_was_counted(void **state) {
     (void)state;
     char path[128];
@@ -265,6 +286,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(another_run_and_other_keys_are_refused, rig_make, rig_remove),
         cmocka_unit_test_setup_teardown(when_all_are_torn_a_worker_goes_on_without, rig_make, rig_remove),
         cmocka_unit_test_setup_teardown(a_full_disk_is_counted_and_tried_again, rig_make, rig_remove),
+        cmocka_unit_test_setup_teardown(of_a_lost_branch_is_set_aside, rig_make, rig_remove),
         cmocka_unit_test_setup_teardown(the_log_tells_what_was_counted, rig_make, rig_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,451 @@
+/* attention_kernels: the two passes of attention.h for one instruction set; attention.c includes this file once for each, with
+ *   KERNEL(name)   the name with the set's ending
+ *   KERNEL_LANES   floats of a vector: 16, 8 or 4
+ *   KERNEL_ROWS    rows of a register tile, 8 or 4: KERNEL_ROWS x 2 vectors of sums; two vectors and a factor beside them
+ *
+ * A tile is TILE queries against TILE keys and lies transposed: with a query in each lane, the softmax runs down the rows without
+ * sums across lanes. A product takes its left factor one float at a time, in either order, its right one by rows:
+ *
+ *   scores (keys,queries) = K Q^T            weights = softmax of the columns       out (queries,D) += weights^T V
+ *   dweights (keys,queries) = V dout^T       dscores = weights * (dweights - delta), delta = sum of dout * out of a query
+ *   dV (keys,D) += weights dout              dK (keys,D) += dscores Q               dQ (queries,D) += dscores^T K
+ *
+ * Operands are copies in scratch, padded with zeros to whole vectors and register tiles. In a tile on the diagonal, the blocks in
+ * which all keys come after all queries are left out of every product. Scores are in units of log 2: their exp is 2^x. */
+
+typedef float KERNEL(vector) __attribute__((vector_size(KERNEL_LANES * sizeof(float)), aligned(4), may_alias));
+typedef int32_t KERNEL(integers) __attribute__((vector_size(KERNEL_LANES * sizeof(float))));
+typedef uint32_t KERNEL(bits) __attribute__((vector_size(KERNEL_LANES * sizeof(float))));
+
+static INLINE KERNEL(vector) KERNEL(load)(const float *from) {
+    return *(const KERNEL(vector) *)from;
+}
+
+static INLINE void KERNEL(store)(float *to, KERNEL(vector) value) {
+    *(KERNEL(vector) *)to = value;
+}
+
+/* mask ? yes : no, lane by lane */
+static INLINE KERNEL(vector) KERNEL(choose)(KERNEL(integers) mask, KERNEL(vector) yes, KERNEL(vector) no) {
+    return (KERNEL(vector))((mask & (KERNEL(integers))yes) | (~mask & (KERNEL(integers))no));
+}
+
+/* The larger of each lane; a NaN in x is passed over. */
+static INLINE KERNEL(vector) KERNEL(larger)(KERNEL(vector) x, KERNEL(vector) than) {
+    return KERNEL(choose)(x > than, x, than);
+}
+
+/* 2^x for x <= 127, relative error below 2e-7; 2^-126 for all below; NaN stays. x = n + f with |f| <= 1/2 and a polynomial of
+ * degree 6 for 2^f, largest relative error 2.1e-8 in exact arithmetic (Remez). */
+static INLINE KERNEL(vector) KERNEL(power_of_two)(KERNEL(vector) x) {
+    const float shifter = 12582912.0F; /* 1.5 * 2^23: adding it rounds to an integer, kept in the low mantissa bits */
+    x = KERNEL(choose)(x < -126.0F, (KERNEL(vector)){0} - 126.0F, x);
+    KERNEL(vector) shifted = x + shifter, f = x - (shifted - shifter);
+    KERNEL(vector) p = f * 1.5594677825e-4F + 1.3406643411e-3F;
+    p = p * f + 9.6176927909e-3F;
+    p = p * f + 5.5503103882e-2F;
+    p = p * f + 2.4022652209e-1F;
+    p = p * f + 6.9314724207e-1F;
+    p = p * f + 1.0F;
+    return (KERNEL(vector))((KERNEL(bits))p + ((KERNEL(bits))shifted << 23)); /* n is added to the exponent */
+}
+
+/* -1 in the lanes below `count`, which may be more than there are. */
+static INLINE KERNEL(integers) KERNEL(first_lanes)(int count) {
+#if KERNEL_LANES == 16
+    const KERNEL(integers) lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif KERNEL_LANES == 8
+    const KERNEL(integers) lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    const KERNEL(integers) lane = {0, 1, 2, 3};
+#endif
+    return lane < count;
+}
+
+/* ---- copies ---- */
+
+/* rows[i][j] <-> rows[j][i]: log2(KERNEL_LANES) rounds, each a perfect shuffle of the two halves of the rows. */
+static INLINE void KERNEL(transpose)(KERNEL(vector) rows[KERNEL_LANES]) {
+#if KERNEL_LANES == 16
+    enum { ROUNDS = 4 };
+#define LOW_HALVES  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_HALVES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif KERNEL_LANES == 8
+    enum { ROUNDS = 3 };
+#define LOW_HALVES  0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_HALVES 4, 12, 5, 13, 6, 14, 7, 15
+#else
+    enum { ROUNDS = 2 };
+#define LOW_HALVES  0, 4, 1, 5
+#define HIGH_HALVES 2, 6, 3, 7
+#endif
+    KERNEL(vector) shuffled[KERNEL_LANES];
+#pragma GCC unroll 4
+    for (int round = 0; round < ROUNDS; round++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < KERNEL_LANES / 2; i++) {
+            shuffled[2 * i] = __builtin_shufflevector(rows[i], rows[i + KERNEL_LANES / 2], LOW_HALVES);
+            shuffled[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + KERNEL_LANES / 2], HIGH_HALVES);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < KERNEL_LANES; i++)
+            rows[i] = shuffled[i];
+    }
+#undef LOW_HALVES
+#undef HIGH_HALVES
+}
+
+/* from: `rows` rows of D -> to: padded_rows of padded_D, the rest zero. Strides: floats from one row to the next. */
+static void KERNEL(copy_rows)(int rows, int D, const float *from, size_t from_stride, int padded_rows, int padded_D,
+                              float *to, size_t to_stride) {
+    for (int row = 0; row < padded_rows; row++, from += from_stride, to += to_stride) {
+        int d = 0;
+        if (row < rows) {
+            for (; d + KERNEL_LANES <= D; d += KERNEL_LANES)
+                KERNEL(store)(to + d, KERNEL(load)(from + d));
+            for (; d < D; d++)
+                to[d] = from[d];
+        }
+        for (; d < padded_D; d++)
+            to[d] = 0;
+    }
+}
+
+/* from (rows,padded_D) -> to: rows of D, row r times factor[r]. */
+static void KERNEL(write_rows)(int rows, int D, int padded_D, const float *from, const float *factor, float *to,
+                               size_t to_stride) {
+    for (int row = 0; row < rows; row++, from += padded_D, to += to_stride) {
+        int d = 0;
+        for (; d + KERNEL_LANES <= D; d += KERNEL_LANES)
+            KERNEL(store)(to + d, KERNEL(load)(from + d) * factor[row]);
+        for (; d < D; d++)
+            to[d] = from[d] * factor[row];
+    }
+}
+
+/* from: `rows` rows of D -> copy (rows,padded_D), times factor, unless NULL; transposed (padded_D,TILE), times transposed_factor.
+ * Whole blocks of KERNEL_LANES rows and columns are set; what has no source is zero. */
+static void KERNEL(copy_transposed)(int rows, int D, int padded_D, const float *from, size_t stride, float factor,
+                                    float *copy, float transposed_factor, float *transposed) {
+    for (int row = 0; row < rows; row += KERNEL_LANES)
+        for (int d = 0; d < padded_D; d += KERNEL_LANES) {
+            KERNEL(vector) block[KERNEL_LANES];
+            const float *corner = from + (size_t)row * stride + (size_t)d;
+            if (row + KERNEL_LANES <= rows && d + KERNEL_LANES <= D) {
+#pragma GCC unroll 16
+                for (int i = 0; i < KERNEL_LANES; i++)
+                    block[i] = KERNEL(load)(corner + (size_t)i * stride);
+            } else {
+                float padded[KERNEL_LANES][KERNEL_LANES] = {{0}};
+                for (int i = 0; i < KERNEL_LANES && row + i < rows; i++)
+                    for (int j = 0; j < KERNEL_LANES && d + j < D; j++)
+                        padded[i][j] = corner[(size_t)i * stride + (size_t)j];
+                for (int i = 0; i < KERNEL_LANES; i++)
+                    block[i] = KERNEL(load)(padded[i]);
+            }
+            if (copy != NULL)
+#pragma GCC unroll 16
+                for (int i = 0; i < KERNEL_LANES; i++)
+                    KERNEL(store)(copy + (size_t)(row + i) * (size_t)padded_D + (size_t)d, block[i] * factor);
+            KERNEL(transpose)(block);
+#pragma GCC unroll 16
+            for (int i = 0; i < KERNEL_LANES; i++)
+                KERNEL(store)(transposed + (size_t)(d + i) * TILE + (size_t)row, block[i] * transposed_factor);
+        }
+}
+
+/* dots (rows, rounded up to KERNEL_LANES): sums of a * b over rows of D, `stride` apart. */
+static void KERNEL(dot_rows)(int rows, int D, const float *a, const float *b, size_t stride, float *dots) {
+    for (int row = 0; row < rows; row += KERNEL_LANES) {
+        KERNEL(vector) sums[KERNEL_LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < KERNEL_LANES; i++) {
+            size_t at = (size_t)(row + i) * stride;
+            sums[i] = (KERNEL(vector)){0};
+            for (int d = 0; row + i < rows && d + KERNEL_LANES <= D; d += KERNEL_LANES)
+                sums[i] += KERNEL(load)(a + at + (size_t)d) * KERNEL(load)(b + at + (size_t)d);
+        }
+        KERNEL(transpose)(sums);
+#pragma GCC unroll 15
+        for (int i = 1; i < KERNEL_LANES; i++)
+            sums[0] += sums[i];
+        KERNEL(store)(dots + row, sums[0]);
+        for (int i = row; i < row + KERNEL_LANES && i < rows; i++)
+            for (int d = D / KERNEL_LANES * KERNEL_LANES; d < D; d++)
+                dots[i] += a[(size_t)i * stride + (size_t)d] * b[(size_t)i * stride + (size_t)d];
+    }
+}
+
+/* ---- products ---- */
+
+/* c (KERNEL_ROWS, vectors) = the start + sum over depth of a[row * a_row + i * a_step] * b[i * b_step ...] */
+static INLINE void KERNEL(register_tile)(const int vectors, enum start start, int depth, const float *a, size_t a_row,
+                                         size_t a_step, const float *b, size_t b_step, const float *factor, float *c,
+                                         size_t c_row) {
+    KERNEL(vector) sum[KERNEL_ROWS][2];
+    if (start == START_ZERO) {
+#pragma GCC unroll 8
+        for (int r = 0; r < KERNEL_ROWS; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] = (KERNEL(vector)){0};
+    } else {
+#pragma GCC unroll 8
+        for (int r = 0; r < KERNEL_ROWS; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] = KERNEL(load)(c + (size_t)r * c_row + (size_t)(v * KERNEL_LANES)) *
+                            (start == START_SCALED ? factor[r] : 1.0F);
+    }
+    for (int i = 0; i < depth; i++) {
+        KERNEL(vector) right[2];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            right[v] = KERNEL(load)(b + v * KERNEL_LANES);
+#pragma GCC unroll 8
+        for (int r = 0; r < KERNEL_ROWS; r++) {
+            const float left = a[(size_t)r * a_row];
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] += left * right[v];
+        }
+        a += a_step;
+        b += b_step;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < KERNEL_ROWS; r++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            KERNEL(store)(c + (size_t)r * c_row + (size_t)(v * KERNEL_LANES), sum[r][v]);
+}
+
+/* c (rows,columns) = the start + a b; rows and columns are rounded up to register tiles, and a, b and c padded for that.
+ * skip: what a tile on the diagonal leaves out. factor (rows,) for START_SCALED. */
+static INLINE void KERNEL(product)(enum start start, enum skip skip, int rows, int columns, int depth, const float *a,
+                                   size_t a_row, size_t a_step, const float *b, size_t b_step, const float *factor,
+                                   float *c, size_t c_row) {
+    for (int column = 0; column < columns; column += 2 * KERNEL_LANES)
+        for (int row = 0; row < rows; row += KERNEL_ROWS) {
+            int first = column, from = 0, to = depth;
+            if (skip == SKIP_LEFT_COLUMNS && first + KERNEL_LANES <= row)
+                first += KERNEL_LANES;
+            if (skip == SKIP_LEFT_COLUMNS && first + KERNEL_LANES <= row)
+                continue;
+            if (skip == SKIP_EARLIER_DEPTH)
+                from = row;
+            if (skip == SKIP_LATER_DEPTH && to > row + KERNEL_ROWS)
+                to = row + KERNEL_ROWS;
+            const float *left = a + (size_t)row * a_row + (size_t)from * a_step;
+            const float *right = b + (size_t)from * b_step + (size_t)first;
+            float *sums = c + (size_t)row * c_row + (size_t)first;
+            if (first == column && first + KERNEL_LANES < columns)
+                KERNEL(register_tile)
+                (2, start, to - from, left, a_row, a_step, right, b_step, factor + row, sums, c_row);
+            else if (first < columns)
+                KERNEL(register_tile)
+                (1, start, to - from, left, a_row, a_step, right, b_step, factor + row, sums, c_row);
+        }
+}
+
+/* scores (keys,queries) = of_keys (keys,padded_D) of_queries (padded_D,TILE) */
+static void KERNEL(scores_product)(bool diagonal, int keys, int queries, int D, int padded_D, const float *of_keys,
+                                   const float *of_queries, float *scores) {
+    KERNEL(product)
+    (START_ZERO, diagonal ? SKIP_LEFT_COLUMNS : SKIP_NOTHING, keys, queries, D, of_keys, (size_t)padded_D, 1,
+     of_queries, TILE, scores, scores, TILE);
+}
+
+/* of_keys (keys,padded_D) = the start + weights (keys,queries) of_queries (queries,padded_D) */
+static void KERNEL(keys_product)(enum start start, bool diagonal, int keys, int queries, int padded_D,
+                                 const float *weights, const float *of_queries, float *of_keys) {
+    KERNEL(product)
+    (start, diagonal ? SKIP_EARLIER_DEPTH : SKIP_NOTHING, keys, padded_D, queries, weights, TILE, 1, of_queries,
+     (size_t)padded_D, weights, of_keys, (size_t)padded_D);
+}
+
+/* of_queries (queries,padded_D) = the start + weights^T of_keys (keys,padded_D); factor (queries,) for START_SCALED. */
+static void KERNEL(queries_product)(enum start start, bool diagonal, int keys, int queries, int padded_D,
+                                    const float *weights, const float *of_keys, const float *factor,
+                                    float *of_queries) {
+    KERNEL(product)
+    (start, diagonal ? SKIP_LATER_DEPTH : SKIP_NOTHING, queries, padded_D, keys, weights, 1, TILE, of_keys,
+     (size_t)padded_D, factor, of_queries, (size_t)padded_D);
+}
+
+/* ---- softmax ---- */
+
+/* Keys that the lanes from `query` on can see, rounded up to register tiles: what the products of a tile will read. */
+static INLINE int KERNEL(keys_of_lanes)(bool diagonal, int keys, int query) {
+    int last = (query + KERNEL_LANES + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS;
+    int padded = (keys + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS;
+    return diagonal && last < padded ? last : padded;
+}
+
+/* scores -> weights 2^(score - largest), of a query and all its keys so far; largest, sum (TILE,) become those of these keys too.
+ * factor (TILE,), set: what sums over earlier keys are to be multiplied by. */
+static void KERNEL(softmax_tile)(bool diagonal, int keys, int queries, float *scores, float *largest, float *sum,
+                                 float *factor) {
+    for (int query = 0; query < queries; query += KERNEL_LANES) {
+        int rows = KERNEL(keys_of_lanes)(diagonal, keys, query);
+        KERNEL(vector) before = KERNEL(load)(largest + query), largest_of[4], sum_of[4];
+        for (int i = 0; i < 4; i++)
+            largest_of[i] = before;
+        for (int key = 0; key < rows; key += 4)
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) {
+                float *at = scores + (size_t)(key + i) * TILE + (size_t)query;
+                KERNEL(vector) x = KERNEL(load)(at);
+                if (diagonal && key + i > query) {
+                    x = KERNEL(choose)(KERNEL(first_lanes)(key + i - query), (KERNEL(vector)){0} - INFINITY, x);
+                    KERNEL(store)(at, x);
+                }
+                largest_of[i] = KERNEL(larger)(x, largest_of[i]);
+            }
+        KERNEL(vector)
+        top =
+            KERNEL(larger)(KERNEL(larger)(largest_of[0], largest_of[1]), KERNEL(larger)(largest_of[2], largest_of[3]));
+        for (int i = 0; i < 4; i++)
+            sum_of[i] = (KERNEL(vector)){0};
+        for (int key = 0; key < rows; key += 4)
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) {
+                float *at = scores + (size_t)(key + i) * TILE + (size_t)query;
+                KERNEL(vector) weight = KERNEL(power_of_two)(KERNEL(load)(at) - top);
+                if (diagonal && key + i > query)
+                    weight = KERNEL(choose)(KERNEL(first_lanes)(key + i - query), (KERNEL(vector)){0}, weight);
+                KERNEL(store)(at, weight);
+                sum_of[i] += weight;
+            }
+        KERNEL(vector) fade = KERNEL(power_of_two)(before - top);
+        KERNEL(store)(factor + query, fade);
+        KERNEL(store)(largest + query, top);
+        KERNEL(store)
+        (sum + query, KERNEL(load)(sum + query) * fade + ((sum_of[0] + sum_of[1]) + (sum_of[2] + sum_of[3])));
+    }
+}
+
+/* scores -> weights = 2^(score - lse); dweights -> dscores = weights * (dweights - delta). lse, delta (TILE,). */
+static void KERNEL(softmax_tile_backward)(bool diagonal, int keys, int queries, const float *lse, const float *delta,
+                                          float *restrict scores, float *restrict dweights) {
+    for (int query = 0; query < queries; query += KERNEL_LANES) {
+        int rows = KERNEL(keys_of_lanes)(diagonal, keys, query);
+        KERNEL(vector) log_sum = KERNEL(load)(lse + query), pull = KERNEL(load)(delta + query);
+        for (int key = 0; key < rows; key += 2)
+#pragma GCC unroll 2
+            for (int i = 0; i < 2; i++) {
+                size_t at = (size_t)(key + i) * TILE + (size_t)query;
+                KERNEL(vector) weight = KERNEL(power_of_two)(KERNEL(load)(scores + at) - log_sum);
+                if (diagonal && key + i > query)
+                    weight = KERNEL(choose)(KERNEL(first_lanes)(key + i - query), (KERNEL(vector)){0}, weight);
+                KERNEL(store)(scores + at, weight);
+                KERNEL(store)(dweights + at, weight * (KERNEL(load)(dweights + at) - pull));
+            }
+    }
+}
+
+/* ---- the passes over one head of queries; its keys and values are in scratch ---- */
+
+static void KERNEL(forward_head)(const struct layout *l, const struct scratch *s, const float *q, float *out,
+                                 float *lse) {
+    const int T = l->T, D = l->D, padded_D = l->padded_D;
+    for (int first = 0; first < T; first += TILE) {
+        int queries = rows_of_tile(T, first);
+        size_t row = (size_t)first * l->query_stride;
+        KERNEL(copy_transposed)
+        (queries, D, padded_D, q + row, l->query_stride, 1, NULL, l->scale * LOG2_E, s->q_transposed);
+        for (int i = 0; i < TILE; i++) {
+            s->largest[i] = -INFINITY;
+            s->sum[i] = 0;
+        }
+        for (int key = 0; key <= first; key += TILE) {
+            int keys = rows_of_tile(T, key);
+            size_t at = (size_t)key * (size_t)padded_D;
+            bool diagonal = key == first;
+            KERNEL(scores_product)(diagonal, keys, queries, D, padded_D, s->k + at, s->q_transposed, s->scores);
+            KERNEL(softmax_tile)(diagonal, keys, queries, s->scores, s->largest, s->sum, s->factor);
+            KERNEL(queries_product)
+            (key == 0 ? START_ZERO : START_SCALED, diagonal, keys, queries, padded_D, s->scores, s->v + at, s->factor,
+             s->out);
+        }
+        for (int i = 0; i < queries; i++) {
+            s->factor[i] = 1 / s->sum[i];
+            lse[first + i] = s->largest[i] + log2f(s->sum[i]);
+        }
+        KERNEL(write_rows)(queries, D, padded_D, s->out, s->factor, out + row, l->query_stride);
+    }
+}
+
+/* dk, dv of scratch: set by the first head of a group, then added to. */
+static void KERNEL(backward_head)(const struct layout *l, const struct scratch *s, bool first_of_group, const float *q,
+                                  const float *out, const float *lse, const float *dout, float *dq) {
+    const int T = l->T, D = l->D, padded_D = l->padded_D;
+    memset(s->lse, 0, TILE * sizeof *s->lse);
+    for (int i = 0; i < TILE; i++)
+        s->factor[i] = l->scale;
+    for (int first = 0; first < T; first += TILE) {
+        int queries = rows_of_tile(T, first);
+        size_t row = (size_t)first * l->query_stride;
+        KERNEL(dot_rows)(queries, D, out + row, dout + row, l->query_stride, s->delta);
+        KERNEL(copy_transposed)(queries, D, padded_D, dout + row, l->query_stride, 1, s->dout, 1, s->dout_transposed);
+        KERNEL(copy_transposed)
+        (queries, D, padded_D, q + row, l->query_stride, l->scale, s->q, l->scale * LOG2_E, s->q_transposed);
+        memcpy(s->lse, lse + first, (size_t)queries * sizeof *s->lse);
+        for (int key = 0; key <= first; key += TILE) {
+            int keys = rows_of_tile(T, key);
+            size_t at = (size_t)key * (size_t)padded_D;
+            bool diagonal = key == first;
+            enum start start = diagonal && first_of_group ? START_ZERO : START_SUM;
+            KERNEL(scores_product)(diagonal, keys, queries, D, padded_D, s->k + at, s->q_transposed, s->scores);
+            KERNEL(scores_product)(diagonal, keys, queries, D, padded_D, s->v + at, s->dout_transposed, s->dscores);
+            KERNEL(softmax_tile_backward)(diagonal, keys, queries, s->lse, s->delta, s->scores, s->dscores);
+            KERNEL(keys_product)(start, diagonal, keys, queries, padded_D, s->scores, s->dout, s->dv + at);
+            KERNEL(keys_product)(start, diagonal, keys, queries, padded_D, s->dscores, s->q, s->dk + at);
+            KERNEL(queries_product)
+            (key == 0 ? START_ZERO : START_SUM, diagonal, keys, queries, padded_D, s->dscores, s->k + at, s->factor,
+             s->dq);
+        }
+        KERNEL(write_rows)(queries, D, padded_D, s->dq, s->factor, dq + row, l->query_stride);
+    }
+}
+
+/* ---- all heads ---- */
+
+static void KERNEL(copy_keys)(const struct layout *l, const struct scratch *s, const float *k, const float *v) {
+    KERNEL(copy_rows)(l->T, l->D, k, l->key_stride, l->padded_T, l->padded_D, s->k, (size_t)l->padded_D);
+    KERNEL(copy_rows)(l->T, l->D, v, l->key_stride, l->padded_T, l->padded_D, s->v, (size_t)l->padded_D);
+}
+
+static void KERNEL(forward)(struct attention_sizes sizes, const float *q, const float *k, const float *v, float *out,
+                            float *lse, float *memory) {
+    const struct layout l = layout_of(sizes);
+    const struct scratch s = scratch_of(&l, memory);
+    for (int b = 0; b < sizes.B; b++)
+        for (int h = 0; h < sizes.H; h++) {
+            size_t at = query_at(&l, sizes, b, h), kv = key_at(&l, sizes, b, h), rows = rows_at(&l, sizes, b, h);
+            if (h % l.group == 0)
+                KERNEL(copy_keys)(&l, &s, k + kv, v + kv);
+            KERNEL(forward_head)(&l, &s, q + at, out + at, lse + rows);
+        }
+}
+
+static void KERNEL(backward)(struct attention_sizes sizes, const float *q, const float *k, const float *v,
+                             const float *out, const float *lse, const float *dout, float *dq, float *dk, float *dv,
+                             float *memory) {
+    const struct layout l = layout_of(sizes);
+    const struct scratch s = scratch_of(&l, memory);
+    for (int b = 0; b < sizes.B; b++)
+        for (int h = 0; h < sizes.H; h++) {
+            size_t at = query_at(&l, sizes, b, h), kv = key_at(&l, sizes, b, h), rows = rows_at(&l, sizes, b, h);
+            if (h % l.group == 0)
+                KERNEL(copy_keys)(&l, &s, k + kv, v + kv);
+            KERNEL(backward_head)(&l, &s, h % l.group == 0, q + at, out + at, lse + rows, dout + at, dq + at);
+            if (h % l.group == l.group - 1) {
+                KERNEL(copy_rows)(l.T, l.D, s.dk, (size_t)l.padded_D, l.T, l.D, dk + kv, l.key_stride);
+                KERNEL(copy_rows)(l.T, l.D, s.dv, (size_t)l.padded_D, l.T, l.D, dv + kv, l.key_stride);
+            }
+        }
+}
+
+#undef KERNEL
+#undef KERNEL_LANES
+#undef KERNEL_ROWS

@@ -1,0 +1,254 @@
+/* linear: the three products of a layer against sums in double, in f32 and, where this machine has it, in bf16; rounding; what a machine
+ * without bf16 answers. */
+#include "model/linear.h"
+#include <float.h>
+#include <math.h>
+#include "base/rng.h"
+#include "model/gemm.h"
+#include "model/onednn.h"
+#include "support.h"
+
+static struct linear *open_or_fail(bool bf16) {
+    struct linear *linear = NULL;
+    struct error error;
+    if (linear_open(bf16, &linear, &error) != STATUS_OK)
+        fail_msg("%s", error.text);
+    return linear;
+}
+
+static bool lacks_bf16(void) {
+    if (!onednn_has_bf16())
+        print_message("no bf16 products here: %s\n", onednn_text());
+    return !onednn_has_bf16();
+}
+
+static float float_of(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* ---- rounding ---- */
+
+/* The nearest of the two neighbours, by exact arithmetic in double; a tie goes to the even one. */
+static uint16_t nearest_ref(uint32_t bits) {
+    uint16_t low = (uint16_t)(bits >> 16), high = (uint16_t)(low + 1);
+    double value = (double)float_of(bits), down = (double)float_of((uint32_t)low << 16),
+           up = (double)float_of((uint32_t)high << 16);
+    if ((bits & 0x7f800000u) == 0x7f800000u) /* not finite: the same, a NaN quiet */
+        return (uint16_t)((bits & 0x7fffffu) != 0 ? low | 0x40u : low);
+    if ((bits & 0x7f800000u) == 0) /* subnormal: zero with its sign */
+        return (uint16_t)(low & 0x8000u);
+    if (isinf(up)) /* what lies beyond the largest bf16, as if the exponent went on */
+        up = copysign(ldexp(1, 128), value);
+    double to_down = fabs(value - down), to_up = fabs(up - value);
+    if (to_down == to_up)
+        return low % 2 == 0 ? low : high;
+    return to_down < to_up ? low : high;
+}
+
+static void check_rounding(const uint32_t *bits, size_t count, bool in_place) {
+    struct linear *linear = open_or_fail(true);
+    float *values = malloc(count * sizeof *values);
+    uint16_t *room = in_place ? (uint16_t *)(void *)values : malloc(count * sizeof *room);
+    memcpy(values, bits, count * sizeof *values);
+    struct factor factor = linear_factor(linear, count, values, room);
+    assert_null(factor.f32);
+    assert_ptr_equal(factor.bf16, room);
+    for (size_t i = 0; i < count; i++)
+        if (factor.bf16[i] != nearest_ref(bits[i]))
+            fail_msg("%08x rounds to %04x, expected %04x", bits[i], factor.bf16[i], nearest_ref(bits[i]));
+    if (!in_place)
+        free(room);
+    free(values);
+    linear_close(linear);
+}
+
+/* Every upper half, with lower halves around the tie. */
+static void rounding_is_to_nearest_even(void **state) {
+    (void)state;
+    static const uint32_t lower[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
+    enum { LOWER = sizeof lower / sizeof *lower, COUNT = 65536 * LOWER };
+    if (lacks_bf16())
+        skip();
+    uint32_t *bits = malloc(COUNT * sizeof *bits);
+    for (uint32_t i = 0; i < COUNT; i++)
+        bits[i] = (i / LOWER) << 16 | lower[i % LOWER];
+    for (int in_place = 0; in_place < 2; in_place++)
+        check_rounding(bits, COUNT, in_place);
+    for (size_t count = 1; count < 1100; count += 73)
+        check_rounding(bits + 1000, count, count % 2);
+    free(bits);
+}
+
+static void f32_factors_are_the_values(void **state) {
+    (void)state;
+    struct linear *linear = open_or_fail(false);
+    const float values[] = {1.00390625f, -2};
+    struct factor factor = linear_factor(linear, 2, values, NULL);
+    assert_ptr_equal(factor.f32, values);
+    assert_null(factor.bf16);
+    assert_ptr_equal(factor_at(factor, 1).f32, values + 1);
+    assert_null(factor_at(factor, 1).bf16);
+    linear_close(linear);
+}
+
+/* ---- products ---- */
+
+struct layer {
+    int rows, inputs, outputs;
+    float *x, *w, *dout, *before; /* before: what products are added to */
+    struct factor x_factor, w_factor, dout_factor;
+    void *rooms[3]; /* of bf16 factors */
+    float *result;
+};
+
+static float *random_values(size_t count, uint64_t stream) {
+    float *values = malloc(count * sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < count; i++)
+        values[i] = rng_normal(5, stream, i);
+    return values;
+}
+
+static struct layer make_layer(const struct linear *linear, int rows, int inputs, int outputs) {
+    size_t R = (size_t)rows, I = (size_t)inputs, O = (size_t)outputs, most = R * I + R * O + I * O;
+    struct layer l = {.rows = rows,
+                      .inputs = inputs,
+                      .outputs = outputs,
+                      .x = random_values(R * I, 1),
+                      .w = random_values(O * I, 2),
+                      .dout = random_values(R * O, 3),
+                      .before = random_values(most, 4),
+                      .rooms = {malloc(2 * R * I), malloc(2 * O * I), malloc(2 * R * O)},
+                      .result = malloc(most * sizeof(float))};
+    assert_non_null(l.result);
+    l.x_factor = linear_factor(linear, R * I, l.x, l.rooms[0]);
+    l.w_factor = linear_factor(linear, O * I, l.w, l.rooms[1]);
+    l.dout_factor = linear_factor(linear, R * O, l.dout, l.rooms[2]);
+    memcpy(l.result, l.before, most * sizeof(float));
+    return l;
+}
+
+static void free_layer(struct layer *l) {
+    free(l->x);
+    free(l->w);
+    free(l->dout);
+    free(l->before);
+    free(l->result);
+    for (size_t i = 0; i < sizeof l->rooms / sizeof *l->rooms; i++)
+        free(l->rooms[i]);
+}
+
+enum which { FORWARD, FORWARD_ADD, INPUT, INPUT_ADD, WEIGHT, WHICH_COUNT };
+static const char *const which_names[] = {"forward", "forward, added", "dX", "dX, added", "dW"};
+
+static void compute(struct linear *linear, struct layer *l, enum which which) {
+    switch (which) {
+    case FORWARD:
+        linear_forward(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->result);
+        break;
+    case FORWARD_ADD:
+        linear_forward_add(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->result);
+        break;
+    case INPUT:
+    case INPUT_ADD:
+        linear_backward_input(linear, l->rows, l->inputs, l->outputs, l->dout_factor, l->w_factor, l->result,
+                              which == INPUT_ADD);
+        break;
+    case WEIGHT:
+        linear_backward_weight(linear, l->rows, l->inputs, l->outputs, l->dout_factor, l->x_factor, l->result);
+        break;
+    case WHICH_COUNT:
+        fail();
+    }
+}
+
+/* Term `i` of result (row, column), in double, of the unrounded factors. */
+static double term(const struct layer *l, enum which which, size_t row, size_t column, size_t i) {
+    size_t I = (size_t)l->inputs, O = (size_t)l->outputs;
+    if (which == FORWARD || which == FORWARD_ADD)
+        return (double)l->x[row * I + i] * (double)l->w[column * I + i];
+    if (which == WEIGHT)
+        return (double)l->dout[i * O + row] * (double)l->x[i * I + column];
+    return (double)l->dout[row * O + i] * (double)l->w[i * I + column];
+}
+
+/* bf16: each factor is off by at most 2^-8 of itself, a term by 2^-7 and a little; then come the f32 sums. */
+static void check_result(const struct layer *l, enum which which, bool bf16) {
+    int rows = which == WEIGHT ? l->outputs : l->rows, columns = which < INPUT ? l->outputs : l->inputs;
+    int terms = which < INPUT ? l->inputs : which == WEIGHT ? l->rows : l->outputs;
+    double per_term = (bf16 ? 0x1.01p-7 : 0) + (terms + 1) * (double)FLT_EPSILON;
+    for (int row = 0; row < rows; row++)
+        for (int column = 0; column < columns; column++) {
+            size_t at = (size_t)row * (size_t)columns + (size_t)column;
+            bool add = which == FORWARD_ADD || which == INPUT_ADD || which == WEIGHT;
+            double sum = add ? (double)l->before[at] : 0, magnitude = fabs(sum);
+            for (int i = 0; i < terms; i++) {
+                double one = term(l, which, (size_t)row, (size_t)column, (size_t)i);
+                sum += one;
+                magnitude += fabs(one);
+            }
+            if (!(fabs((double)l->result[at] - sum) <= per_term * magnitude))
+                fail_msg("%s %s of %d rows, %d inputs, %d outputs: [%d][%d] = %.9g, expected %.9g to %.2g",
+                         bf16 ? "bf16" : "f32", which_names[which], l->rows, l->inputs, l->outputs, row, column,
+                         (double)l->result[at], sum, per_term * magnitude);
+        }
+}
+
+static void check_products(bool bf16) {
+    static const int sizes[][3] = {
+        {26, 40, 56}, {1, 7, 5}, {131, 37, 61}, {64, 128, 96}, {5, 3, LINEAR_OUTPUTS_BLOCK + 9}};
+    struct linear *linear = open_or_fail(bf16);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int which = 0; which < WHICH_COUNT; which++) {
+            struct layer layer = make_layer(linear, sizes[i][0], sizes[i][1], sizes[i][2]);
+            compute(linear, &layer, (enum which)which);
+            check_result(&layer, (enum which)which, bf16);
+            free_layer(&layer);
+        }
+    linear_close(linear);
+}
+
+static void f32_products(void **state) {
+    (void)state;
+    check_products(false);
+}
+
+static void bf16_products(void **state) {
+    (void)state;
+    if (lacks_bf16())
+        skip();
+    check_products(true);
+}
+
+/* ---- what a machine can do ---- */
+
+static void precision_resolves(void **state) {
+    (void)state;
+    struct error error;
+    bool bf16 = true, has = onednn_has_bf16();
+    assert_int_equal(linear_resolve(INNER_PRECISION_F32, &bf16, &error), STATUS_OK);
+    assert_false(bf16);
+    assert_string_equal(linear_text(false), "f32");
+    assert_int_equal(linear_resolve(INNER_PRECISION_AUTO, &bf16, &error), STATUS_OK);
+    assert_int_equal(bf16, has);
+    if (has) {
+        assert_int_equal(linear_resolve(INNER_PRECISION_BF16, &bf16, &error), STATUS_OK);
+        assert_true(bf16);
+        assert_memory_equal(linear_text(true), "bf16 (oneDNN ", 13);
+        return;
+    }
+    assert_int_equal(linear_resolve(INNER_PRECISION_BF16, &bf16, &error), STATUS_CONFIG);
+    char expected[ERROR_TEXT_BYTES];
+    snprintf(expected, sizeof expected, "inner.precision: bf16 does not work here: %s; use f32 or auto", onednn_text());
+    assert_string_equal(error.text, expected);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rounding_is_to_nearest_even),
+                                       cmocka_unit_test(f32_factors_are_the_values), cmocka_unit_test(f32_products),
+                                       cmocka_unit_test(bf16_products), cmocka_unit_test(precision_resolves)};
+    gemm_use_one_thread();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
