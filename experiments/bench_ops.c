@@ -23,7 +23,7 @@ struct operands {
     struct attention_sizes attention;
     float *x, *w, *rstd, *normed, *dx, *dw, *scratch; /* norm */
     float *q, *k, *v, *attended, *lse, *dattended, *dq, *dk, *dv;
-    float *cosine, *sine, *rotated;
+    float *cosine, *sine, *rotated, *head_rstd;
     float *gate, *up, *hidden, *zeros[3];
     float *logits;
     int32_t *targets;
@@ -44,10 +44,18 @@ static void run_norm_backward(void *context, uint64_t calls) {
         norm_backward_add(o->N, o->C, o->x, o->w, o->rstd, o->normed, o->dx, o->dw, o->scratch);
 }
 
-static void run_rotation(void *context, uint64_t calls) {
+static void run_rotation_forward(void *context, uint64_t calls) {
     struct operands *o = context;
     for (uint64_t i = 0; i < calls; i++)
-        rope_forward(o->attention.B, o->T, o->attention.H, o->attention.D, o->cosine, o->sine, o->rotated);
+        rope_forward(o->attention.B, o->T, o->attention.H, o->attention.D, 1e-6F, o->cosine, o->sine, o->q, o->w,
+                     o->rotated, o->head_rstd);
+}
+
+static void run_rotation_backward(void *context, uint64_t calls) {
+    struct operands *o = context;
+    for (uint64_t i = 0; i < calls; i++)
+        rope_backward(o->attention.B, o->T, o->attention.H, o->attention.D, o->cosine, o->sine, o->q, o->w,
+                      o->head_rstd, o->dattended, o->rotated, o->dw, o->scratch);
 }
 
 static void run_attention_forward(void *context, uint64_t calls) {
@@ -148,6 +156,7 @@ static size_t lay_out(struct operands *o) {
                   {&o->cosine, (size_t)o->T * (size_t)a->D / 2},
                   {&o->sine, (size_t)o->T * (size_t)a->D / 2},
                   {&o->rotated, q},
+                  {&o->head_rstd, (size_t)o->N * (size_t)a->H},
                   {&o->gate, hidden},
                   {&o->up, hidden},
                   {&o->hidden, hidden},
@@ -177,7 +186,6 @@ static void fill(struct operands *o, const struct shape *shape) {
     bench_fill(o->k, kv, 4, 1);
     bench_fill(o->v, kv, 5, 1);
     bench_fill(o->dattended, q, 6, 1);
-    bench_fill(o->rotated, q, 7, 1);
     bench_fill(o->gate, hidden, 8, 4);
     bench_fill(o->up, hidden, 9, 1);
     bench_fill(o->logits, (size_t)o->head_rows * (size_t)o->V, 10, 1);
@@ -190,6 +198,7 @@ static void fill(struct operands *o, const struct shape *shape) {
         o->targets[i] = (int32_t)(rng_u64(14, 0, (uint64_t)i) % (uint64_t)o->V);
     rope_fill_table(o->T, o->attention.D, shape->rope_theta, o->cosine, o->sine);
     run_norm_forward(o, 1);
+    run_rotation_forward(o, 1);
     run_attention_forward(o, 1);
 }
 
@@ -223,7 +232,7 @@ static enum status operands_open(const struct model_options *options, struct ope
 
 /* ---- measuring ---- */
 
-enum { STREAMED_OPS = 9, ATTENTION_OPS = 2, CASES_MAX = 2 * STREAMED_OPS + ATTENTION_OPS + BENCH_PRODUCTS_MAX };
+enum { STREAMED_OPS = 10, ATTENTION_OPS = 2, CASES_MAX = 2 * STREAMED_OPS + ATTENTION_OPS + BENCH_PRODUCTS_MAX };
 
 /* A pass over `count` values of each of its arrays. */
 struct streamed {
@@ -267,10 +276,12 @@ static json_t *measure(const struct bench_plan *plan, struct operands *o, struct
                        uint32_t *stream_memory, const struct bench_flops *flops) {
     static struct bench_case cases[CASES_MAX];
     const size_t N = (size_t)o->N, C = (size_t)o->C, F = (size_t)o->F, one = 1;
+    const size_t heads = (size_t)(o->attention.H * o->attention.D);
     const struct streamed ops[STREAMED_OPS] = {
         {"norm forward", run_norm_forward, BENCH_STREAM_COPY, N, C},
         {"norm backward", run_norm_backward, BENCH_STREAM_3R1W, N, C},
-        {"rotation", run_rotation, BENCH_STREAM_1R1W, N, (size_t)(o->attention.H * o->attention.D)},
+        {"rotation forward", run_rotation_forward, BENCH_STREAM_COPY, N, heads},
+        {"rotation backward", run_rotation_backward, BENCH_STREAM_TRIAD, N, heads},
         {"mlp gate forward", run_gate_forward, BENCH_STREAM_TRIAD, N, F},
         {"mlp gate backward", run_gate_backward, BENCH_STREAM_3R3W, N, F},
         {"loss", run_loss, BENCH_STREAM_1R1W, (size_t)o->head_rows, (size_t)o->V},

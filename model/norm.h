@@ -1,5 +1,5 @@
 /* norm: RMSNorm over the last axis, scaled by w (not 1 + w): out = x * w / sqrt(mean(x^2) + eps). arXiv 1910.07467.
- * Used for the residual stream (columns = C) and per head of q and k (rows = B*T*H, columns = D). */
+ * For the residual stream (columns = C); for the heads of q and k it is part of rope.h. */
 #ifndef ATOLL_MODEL_NORM_H
 #define ATOLL_MODEL_NORM_H
 

@@ -10,10 +10,10 @@
 #include "base/clock.h"
 
 enum step_part {
-    STEP_PART_EMBEDDING, /* rows in, gradients of rows out, targets */
-    STEP_PART_COPY,      /* of the residual stream */
-    STEP_PART_NORM,
-    STEP_PART_ROTATION,
+    STEP_PART_EMBEDDING,          /* rows in, gradients of rows out, targets */
+    STEP_PART_COPY,               /* of the residual stream */
+    STEP_PART_NORM,               /* of the residual stream */
+    STEP_PART_ROTATION,           /* of q and k, with their norms */
     STEP_PART_ROUNDING,           /* to bf16, of weights and of activations */
     STEP_PART_PROJECTION_FORWARD, /* the seven products of the layers, */
     STEP_PART_PROJECTION_INPUT,   /* gradients of their inputs, */

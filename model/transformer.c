@@ -122,7 +122,7 @@ void pass_lay_out(struct pass *pass, const struct transformer *transformer, stru
     pass->q_rstd = take(arena, e.N, e.H);
     pass->k_rstd = take(arena, e.N, e.K);
     pass->targets = arena_take(arena, (size_t)e.N * sizeof *pass->targets);
-    size_t scratch = attention_scratch_floats(sizes_of_attention(e)), columns = (size_t)(e.C > e.D ? e.C : e.D);
+    size_t scratch = attention_scratch_floats(sizes_of_attention(e)), columns = (size_t)(e.C > 2 * e.D ? e.C : 2 * e.D);
     pass->scratch = arena_take(arena, (scratch > columns ? scratch : columns) * sizeof(float));
 
     struct arena layer = *arena, head = *arena;
@@ -199,13 +199,10 @@ static void qk_forward(struct pass *pass, struct extent e, struct parameters p, 
     const struct transformer *t = pass->transformer;
     const struct kept *a = &pass->kept[layer];
     float eps = (float)t->shape.norm_eps;
-    norm_forward(e.N * e.H, e.D, eps, a->q, p.values + tensors_offset_of_layer(&t->table, layer, LAYER_Q_NORM), pass->q,
-                 pass->q_rstd);
-    norm_forward(e.N * e.K, e.D, eps, a->k, p.values + tensors_offset_of_layer(&t->table, layer, LAYER_K_NORM), pass->k,
-                 pass->k_rstd);
-    mark(pass, STEP_PART_NORM);
-    rope_forward(e.B, e.T, e.H, e.D, t->cosine, t->sine, pass->q);
-    rope_forward(e.B, e.T, e.K, e.D, t->cosine, t->sine, pass->k);
+    rope_forward(e.B, e.T, e.H, e.D, eps, t->cosine, t->sine, a->q,
+                 p.values + tensors_offset_of_layer(&t->table, layer, LAYER_Q_NORM), pass->q, pass->q_rstd);
+    rope_forward(e.B, e.T, e.K, e.D, eps, t->cosine, t->sine, a->k,
+                 p.values + tensors_offset_of_layer(&t->table, layer, LAYER_K_NORM), pass->k, pass->k_rstd);
     mark(pass, STEP_PART_ROTATION);
 }
 
@@ -358,18 +355,15 @@ static void qk_backward(struct pass *pass, struct extent e, int layer) {
     const struct transformer *t = pass->transformer;
     size_t q_norm = tensors_offset_of_layer(&t->table, layer, LAYER_Q_NORM),
            k_norm = tensors_offset_of_layer(&t->table, layer, LAYER_K_NORM);
-    rope_backward(e.B, e.T, e.H, e.D, t->cosine, t->sine, pass->dq);
-    rope_backward(e.B, e.T, e.K, e.D, t->cosine, t->sine, pass->dk);
-    mark(pass, STEP_PART_ROTATION);
     wait_turn(pass, turn_of_layer(layer, LAYER_Q_NORM));
-    norm_backward(e.N * e.H, e.D, a->q, work->parameters.values + q_norm, pass->q_rstd, pass->dq, pass->dq,
-                  work->gradients + q_norm, pass->scratch);
+    rope_backward(e.B, e.T, e.H, e.D, t->cosine, t->sine, a->q, work->parameters.values + q_norm, pass->q_rstd,
+                  pass->dq, pass->dq, work->gradients + q_norm, pass->scratch);
     turns_pass_on(work->turns, turn_of_layer(layer, LAYER_Q_NORM));
     wait_turn(pass, turn_of_layer(layer, LAYER_K_NORM));
-    norm_backward(e.N * e.K, e.D, a->k, work->parameters.values + k_norm, pass->k_rstd, pass->dk, pass->dk,
-                  work->gradients + k_norm, pass->scratch);
+    rope_backward(e.B, e.T, e.K, e.D, t->cosine, t->sine, a->k, work->parameters.values + k_norm, pass->k_rstd,
+                  pass->dk, pass->dk, work->gradients + k_norm, pass->scratch);
     turns_pass_on(work->turns, turn_of_layer(layer, LAYER_K_NORM));
-    mark(pass, STEP_PART_NORM);
+    mark(pass, STEP_PART_ROTATION);
 }
 
 static void attention_block_backward(struct pass *pass, struct extent e, int layer) {

@@ -71,7 +71,7 @@ equal "threads of gemm, step, outer" "1 2 1 2 1 2" \
 equal "all parts of a step" 15 "$(jq '.step[0].parts | length' all.json)"
 equal "all products, forward and backward" "dW dX forward" "$(jq -r '[.gemm[0].products[].product] | unique | join(" ")' all.json)"
 equal "all ways to recompute" "none attention block" "$(jq -r '[.memory[0].ways[].recompute] | join(" ")' all.json)"
-equal "all passes" 11 "$(jq '.ops[0].ops | length' all.json)"
+equal "all passes" 12 "$(jq '.ops[0].ops | length' all.json)"
 equal "all codecs" "f32 bf16 int8 int4 e3m0" "$(jq -r '[.codec[0].codecs[].codec] | join(" ")' all.json)"
 equal "bytes per parameter are the formula's" true "$(jq '[.codec[0].codecs[] | .bytes_per_parameter == .formula_bytes_per_parameter] | all' all.json)"
 # 2 layers of 4 x 32 x 32 + 3 x 32 x 64 + 2 x 32 + 2 x 16, the embedding, the last norm; 4 bytes each; 3 workers and an outer

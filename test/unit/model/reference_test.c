@@ -272,21 +272,35 @@ static void norm_matches(void **state) {
     report("norm");
 }
 
+/* Heads normalized, then rotated; the gradients the other way around. */
 static void check_rope(int B, int T, int H, int D, double theta) {
-    size_t count = (size_t)(B * T * H * D), angles = (size_t)(T * (D / 2));
-    struct both x = both_normal(count, 0, 1), y = both_zero(count), dy = both_normal(count, 0, 1),
-                dx = both_zero(count);
-    struct both cosine = both_zero(angles), sine = both_zero(angles);
+    const float eps = 1e-6f;
+    int heads = B * T * H;
+    size_t count = (size_t)(heads * D), angles = (size_t)(T * (D / 2));
+    struct both x = both_normal(count, 0, 1), w = both_normal((size_t)D, 1, 0.3), y = both_zero(count),
+                dy = both_normal(count, 0, 1), dx = both_zero(count), dw = both_normal((size_t)D, 0, 1),
+                unused = both_zero((size_t)D);
+    struct both cosine = both_zero(angles), sine = both_zero(angles), rstd = both_zero((size_t)heads),
+                scratch = both_zero((size_t)(2 * D)), between = both_zero(count);
     rope_fill_table(T, D, theta, cosine.narrow, sine.narrow);
-    memcpy(y.narrow, x.narrow, count * sizeof(float));
-    rope_forward(B, T, H, D, cosine.narrow, sine.narrow, y.narrow);
-    rope_ref(x.wide, B * T, T, H, D, theta, y.wide);
+    rope_forward(B, T, H, D, eps, cosine.narrow, sine.narrow, x.narrow, w.narrow, y.narrow, rstd.narrow);
+    rmsnorm_ref(x.wide, w.wide, heads, D, (double)eps, between.wide);
+    rope_ref(between.wide, B * T, T, H, D, theta, y.wide);
     expect_close("rope y", y);
-    memcpy(dx.narrow, dy.narrow, count * sizeof(float));
-    rope_backward(B, T, H, D, cosine.narrow, sine.narrow, dx.narrow);
-    rope_ref_backward(B * T, T, H, D, theta, dy.wide, dx.wide);
+
+    memset(dx.narrow, 0x7f, count * sizeof(float));
+    memset(between.wide, 0, count * sizeof(double));
+    rope_backward(B, T, H, D, cosine.narrow, sine.narrow, x.narrow, w.narrow, rstd.narrow, dy.narrow, dx.narrow,
+                  dw.narrow, scratch.narrow);
+    rope_ref_backward(B * T, T, H, D, theta, dy.wide, between.wide);
+    rmsnorm_ref_backward(x.wide, w.wide, heads, D, (double)eps, between.wide, dx.wide, dw.wide);
     expect_close("rope dx", dx);
-    struct both all[] = {x, y, dy, dx, cosine, sine};
+    expect_close("rope dw", dw);
+    memcpy(dx.narrow, dy.narrow, count * sizeof(float));
+    rope_backward(B, T, H, D, cosine.narrow, sine.narrow, x.narrow, w.narrow, rstd.narrow, dx.narrow, dx.narrow,
+                  unused.narrow, scratch.narrow);
+    expect_close("rope dx, in place", dx);
+    struct both all[] = {x, w, y, dy, dx, dw, unused, cosine, sine, rstd, scratch, between};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         both_free(all[i]);
 }
@@ -296,6 +310,9 @@ static void rope_matches(void **state) {
     check_rope(2, 13, 4, 12, 1e4);
     check_rope(2, 13, 3, 6, 500);
     check_rope(1, 1025, 1, 64, 1e6); /* large angles */
+    check_rope(1, 5, 2, 32, 1e4);
+    check_rope(2, 3, 1, 128, 1e4);
+    check_rope(1, 2, 70, 36, 1e4); /* more heads than a partial sum has */
     report("rope");
 }
 
