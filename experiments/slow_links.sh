@@ -21,7 +21,7 @@
 #   --only WHAT        paced, real or none
 #   --every H          steps from one send of a fragment to its next (100)
 #   --step S           seconds of a paced step (default: as measured in D, with real training and sync off)
-#   --late S           a cell whose paced steps took longer than they should, by this share of the time together, is not kept (0.005)
+#   --late S           a cell is not kept when paced steps that took longer than they should have cost it more than this much utilization (0.005)
 #   --at-once N        paced cells at a time (as many as there is memory for, at most 8 per core)
 #   --json FILE        the numbers
 #   --dir D            where cells.jsonl is and the runs go (runs/slow-links)
@@ -95,17 +95,15 @@ all_have_steps() { # COUNT LOG...
     for log in "${@:2}"; do [ "$(steps_of "$log")" -ge "$1" ] || return 1; done
 }
 
-# off_step real|paced: prints the seconds of a step with sync off, both workers at work, one core each.
+# off_step: prints the seconds of a real step with sync off, both workers at work, one core each. A paced step takes as long as it is told.
 off_step() {
-    local k own=() logs=()
-    RUN=$DIRECTORY/off-$1 PIDS=()
+    local k logs=()
+    RUN=$DIRECTORY/off PIDS=()
     rm -rf "$RUN"
     mkdir -p "$RUN"
-    # shellcheck disable=SC2207
-    [ "$1" = real ] || own=($(paced) $(pace))
     for ((k = 0; k < WORKERS; k++)); do
         taskset -c "${CORE[k % ${#CORE[@]}]}" "$ATOLL" train "$HERE/cost.yaml" --dir "$RUN/worker-$k" --quiet --restarts 0 \
-            ${SETTINGS[@]+"${SETTINGS[@]}"} ${own[@]+"${own[@]}"} --set sync=off --set workers=1 > "$RUN/$k.out" 2> "$RUN/$k.err" < /dev/null &
+            ${SETTINGS[@]+"${SETTINGS[@]}"} --set sync=off --set workers=1 > "$RUN/$k.out" 2> "$RUN/$k.err" < /dev/null &
         PIDS[$k]=$!
         logs+=("$RUN/worker-$k/worker-0/log.jsonl")
     done
@@ -176,24 +174,21 @@ run_cell() { # CODEC/OVERLAP/LAYOUT/RATE real|paced NUMBER
 
 measured() { [ "$(jq --arg cell "$1" --arg step "$2" 'select(.cell == $cell and .step == $step) | 1' "$CELLS")" ]; } # CELL real|paced
 
-# Step lengths with sync off are measured once per directory: all cells of a table have the same.
-known_step() { jq -r --arg step "$1" 'select(.off == $step) | .seconds' "$CELLS" | tail -n 1; }
-note_step() { echo "{\"off\":\"$1\",\"seconds\":$2}" >> "$CELLS"; }
+# The step that paced ones imitate is measured once per directory: all cells of a table have the same.
+known_step() { jq -r 'select(.off_step_s) | .off_step_s' "$CELLS" | tail -n 1; }
+note_step() { echo "{\"off_step_s\":$1}" >> "$CELLS"; }
 
 run_paced() {
-    local rate codec way cell off n=0 todo=()
-    : "${STEP:=$(known_step real)}"
+    local rate codec way cell n=0 todo=()
+    local known
+    known=$(known_step)
+    : "${STEP:=$known}"
     if [ -z "$STEP" ]; then
         echo "== a real step with sync off"
-        STEP=$(off_step real)
-        note_step real "$STEP"
+        STEP=$(off_step)
     fi
-    off=$(known_step paced)
-    if [ -z "$off" ]; then
-        echo "== a paced step with sync off: $STEP s are wanted"
-        off=$(off_step paced)
-        note_step paced "$off"
-    fi
+    [ -n "$known" ] || note_step "$STEP"
+    awk "BEGIN { exit !(${known:-$STEP} == $STEP) }" || { complain "$CELLS is of steps of $known s: choose another --dir"; exit 1; }
     # The longest ones first: bits of a round over the rate.
     while read -r _ cell; do
         measured "$cell" paced || todo+=("$cell")
@@ -210,7 +205,7 @@ run_paced() {
         (
             trap cleanup EXIT
             trap 'exit 130' INT TERM
-            run_cell "$cell" paced "$n" "$off"
+            run_cell "$cell" paced "$n" "$STEP"
         ) &
         sleep 1 # not all at the same instant
     done
@@ -222,11 +217,11 @@ run_real() {
     for cell in $REAL; do
         ! measured "$cell" real || continue
         echo "== with real training: $cell"
-        before=$(off_step real)
-        [ "$(known_step real)" ] || note_step real "$before"
+        before=$(off_step)
+        [ "$(known_step)" ] || note_step "$before"
         ( trap cleanup EXIT; trap 'exit 130' INT TERM; run_cell "$cell" real real "$before" ) &
         wait $! || continue
-        after=$(off_step real)
+        after=$(off_step)
         measured "$cell" real || continue
         # Sync off before and after; the utilization is against the mean of both.
         jq -c --arg cell "$cell" --argjson before "$before" --argjson after "$after" 'if .cell == $cell and .step == "real"

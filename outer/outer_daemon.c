@@ -35,7 +35,6 @@ enum {
     EXPORT_AGAIN_US = 5000000,
     PROGRESS_US = 10000000,
     MAPPED_FROM_BYTES = 1 << 20, /* above a chunk and what libzmq makes of it */
-    KEPT_FREE_BYTES = 2 << 20,
 };
 
 static volatile sig_atomic_t stop_signals;
@@ -735,7 +734,7 @@ int outer_command(int argc, char **argv) {
     /* Chunks come and go, some GB/s of them: they are to come from pages that are there (a fresh one costs more than to decrypt into it), and
      * when the last one has gone, little is to be kept. glibc would raise both bounds as it goes, and keep all. */
     mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES);
-    mallopt(M_TRIM_THRESHOLD, KEPT_FREE_BYTES);
+    mallopt(M_TRIM_THRESHOLD, OUTER_HEAP_KEPT_BYTES);
     keys_init();
     struct sigaction action = {.sa_handler = on_stop_signal};
     sigaction(SIGTERM, &action, NULL);

@@ -8,11 +8,13 @@
 enum {
     PAYLOADS_KEPT_BYTES = 48 << 20,
     PAYLOADS_KEPT_MIN = 2, /* the newest, and the one before, which the slow may still be fetching */
-    /* What an outer without workers or parameters touches, and no size of a run changes: pages of this program and its libraries (8.4 MB of
-     * Debian 12's files), and 3.6 MB of heaps and stacks of its threads, a part of them kept though free (outer_daemon.c). Seen in /proc/PID/smaps. */
-    LIBRARIES_BYTES = 12000000,
-    /* libzmq 4.3: per connection a pipe each way, of 256 messages of 64 bytes, and a batch of 8 KiB each way. */
-    CONNECTION_BYTES = 2 * (256 * 64 + 8192),
+    /* What no size of a run changes, seen in /proc/PID/smaps of an outer that nobody joined: 12.8 MB of pages of this program and of Debian 12's
+     * libraries (3 MB of them oneDNN's, which an outer loads and never calls), and 1.4 MB of buffers and stacks of its threads. */
+    PROGRAM_BYTES = 14200000,
+    /* libzmq 4.3: per connection a pipe each way to the socket, and another to who admits it (ZAP), of 256 messages of 64 bytes each; a batch of
+     * 8 KiB each way; and the counters of 40 bytes for the 249 smallest messages that share the batch read. */
+    CONNECTION_BYTES = 4 * 256 * 64 + 2 * 8192 + 249 * 40,
+    HEAPS = 3, /* glibc's: of the main thread, which sends, and of libzmq's two, which receive */
     LANES = 2, /* control, bulk */
 };
 
@@ -42,13 +44,15 @@ static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-/* What moves. Before a round closes: the `staged` contributions, and of each worker a window of more that came while this thread was busy; a worker
- * sends at most one payload per fragment, and each of its bytes is in one of the two places. When its commit goes out, the memory of that round's
- * contributions is kept for the next ones' (outer_run.h: spares); and of each worker a chunk waits for its socket. */
-static void plan_transfers(const struct fragments *fragments, const struct run_file *run, size_t *before,
-                           size_t *after) {
+/* What moves: the `staged` contributions, with the memory that is kept for the next ones' (outer_run.h: spares). In the sockets, of each worker a window
+ * of more that came while this thread was busy; it sends at most one payload per fragment, and each of its bytes is in one of the two places. And of
+ * each worker a window of a commit: with two rounds open one's commit goes out while the other's contributions come. Receiving and sending have
+ * heaps of their own, neither uses what the other freed. When all is still, each heap keeps a little of it (outer_daemon.c). */
+static void plan_transfers(const struct fragments *fragments, const struct run_file *run, size_t *moving,
+                           size_t *kept) {
     uint64_t payloads_up[MESSAGE_FRAGMENTS_MAX];
-    size_t workers = (size_t)run->workers, up = 0, all_up = 0, down = 0;
+    size_t workers = (size_t)run->workers, window = transfer_window_bytes((uint32_t)workers);
+    size_t up = 0, all_up = 0, down = 0;
     for (int f = 0; f < fragments->count; f++) {
         payloads_up[f] = payload_bytes(&fragments->list[f], run->sync.codec_up);
         all_up += payloads_up[f];
@@ -56,8 +60,9 @@ static void plan_transfers(const struct fragments *fragments, const struct run_f
         down = larger(down, payload_bytes(&fragments->list[f], run->sync.codec_down));
     }
     size_t staged = staging_bytes(payloads_up, (uint32_t)fragments->count, (uint32_t)workers, STAGING_SLACK_BYTES);
-    *before = smaller(workers * all_up, staged + workers * smaller(up, transfer_window_bytes((uint32_t)workers)));
-    *after = staged + workers * smaller(down, MESSAGE_CHUNK_BYTES_MAX);
+    size_t received = workers * smaller(up, window), sent = workers * smaller(down, window);
+    *moving = smaller(workers * all_up, staged + received) + sent;
+    *kept = smaller(received + sent, (size_t)HEAPS * OUTER_HEAP_KEPT_BYTES);
 }
 
 /* Tables that are written whole when they are opened; those of sessions and commits, where somebody is; and the links. */
@@ -68,18 +73,18 @@ static size_t table_bytes(const struct fragments *fragments, size_t workers) {
 }
 
 void outer_memory_plan(const struct fragments *fragments, const struct run_file *run, struct outer_memory *plan) {
-    size_t copy = 0, before, after;
+    size_t copy = 0, moving, kept;
     bool feedback = run->sync.error_feedback && !codec_get((enum codec_id)run->sync.codec_down)->exact;
     for (int f = 0; f < fragments->count; f++)
         copy += arena_round(fragments->list[f].count * sizeof(float));
-    plan_transfers(fragments, run, &before, &after);
+    plan_transfers(fragments, run, &moving, &kept);
     *plan = (struct outer_memory){
         .state_bytes = 2 * copy + commit_maker_bytes(fragments, (enum outer_aggregate)run->outer.aggregate) -
                        (feedback ? 0 : copy), /* a residual that is never touched takes no page */
         .commits_bytes = outer_memory_payloads_kept(fragments, run) * all_payloads_down(fragments, run),
-        .staging_bytes = larger(before, after),
-        .ends_bytes = copy,
-        .program_bytes = LIBRARIES_BYTES + table_bytes(fragments, (size_t)run->workers),
+        .staging_bytes = moving,
+        .ends_bytes = copy + kept,
+        .program_bytes = PROGRAM_BYTES + table_bytes(fragments, (size_t)run->workers),
         .snapshots_bytes = OUTER_SNAPSHOTS_MAX * snapshot_bound(fragments->largest_count)};
     plan->peak_bytes =
         plan->state_bytes + plan->commits_bytes + plan->program_bytes + larger(plan->staging_bytes, plan->ends_bytes);

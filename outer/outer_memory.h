@@ -11,15 +11,16 @@
 #include "outer/run_file.h"
 
 enum {
-    OUTER_SNAPSHOTS_MAX = 2, /* whole fragments in memory at a time; who wants another waits */
+    OUTER_SNAPSHOTS_MAX = 2,         /* whole fragments in memory at a time; who wants another waits */
+    OUTER_HEAP_KEPT_BYTES = 2 << 20, /* how much free memory at its end each of glibc's heaps keeps */
 };
 
 struct outer_memory {
     size_t state_bytes;   /* g, u, residual */
     size_t commits_bytes; /* payloads kept for replay */
-    size_t staging_bytes; /* contributions, in staging and in the sockets; or a commit on its way, when that is more */
+    size_t staging_bytes; /* contributions in staging; contributions and commits in the sockets */
     size_t
-        ends_bytes; /* the parameters once more: at the start, and when the model is exported; staging is empty then */
+        ends_bytes; /* at the start, and when the model is exported: the parameters once more, and what the heaps keep; staging is empty */
     size_t program_bytes;   /* libraries, tables, links */
     size_t peak_bytes;      /* of all these */
     size_t snapshots_bytes; /* more, while whole fragments are fetched */
