@@ -131,7 +131,7 @@ none_ended() {
 }
 
 # stood_still LOG...: somebody has waited for the network, 10 ms or more in all.
-stood_still() { grep -hs '"event":"link"' "$@" | grep -qE '"wait_us":[0-9]{5,}'; }
+stood_still() { grep -qsE '"event":"link".*"wait_us":[0-9]{5,}' "$@"; }
 
 # The cell in its namespaces, until its window is whole; into cells.jsonl.
 run_cell() { # CODEC/OVERLAP/LAYOUT/RATE real|paced NUMBER
@@ -157,17 +157,19 @@ run_cell() { # CODEC/OVERLAP/LAYOUT/RATE real|paced NUMBER
     done
     wait_until 600 "the first step" all_have_steps 1 "${logs[@]}"
     # Without overlap each round begins with idle links, and with one fragment too: the first is like all others. Several fragments in flight queue up
-    # round after round when the links are too slow for them: the first two rounds show less than what comes of it.
+    # round after round when the links are too slow for them: until one round takes as long as the one before.
     offset=$(jq -s '.[0].fragments | length' "$RUN/outer/log.jsonl")
     offset=$(((offset - 1) * EVERY / offset))
-    case $overlap/$layout in
-    wait/*) last=$((EVERY + offset + 2)) ;;
-    *) last=$((2 * EVERY + offset + 2)) ;;
-    esac
-    until all_have_steps "$last" "${logs[@]}"; do
-        none_ended || exit 1
-        sleep 1
-        if [ "$1" != "${1#*overlap/fragments}" ] && [ "$last" -lt $((3 * EVERY)) ] && stood_still "${logs[@]}"; then last=$((last + EVERY)); fi
+    last=$((EVERY + offset + 2))
+    [ "$overlap" = wait ] || last=$((last + EVERY))
+    for (( ; ; )); do
+        until all_have_steps "$last" "${logs[@]}"; do
+            none_ended || exit 1
+            sleep 1
+        done
+        [ "$overlap/$layout" = overlap/fragments ] && [ "$last" -lt $((8 * EVERY)) ] && stood_still "${logs[@]}" || break
+        ! python3 "$HERE/slow_links_report.py" steady "$last" "$EVERY" "${logs[@]}" || break
+        last=$((last + EVERY))
     done
     python3 "$HERE/slow_links_report.py" cell "$RUN" "$1" "$2" "$last" "$EVERY" "$4" "$LATE" >> "$CELLS" || complain "$CELL: not kept"
 }
@@ -218,7 +220,7 @@ run_real() {
         ! measured "$cell" real || continue
         echo "== with real training: $cell"
         before=$(off_step)
-        [ "$(known_step)" ] || note_step "$before"
+        [ "$(known_step)" ] || [ "$STEP" ] || note_step "$before"
         ( trap cleanup EXIT; trap 'exit 130' INT TERM; run_cell "$cell" real real "$before" ) &
         wait $! || continue
         after=$(off_step)

@@ -2,6 +2,7 @@
 """What slow_links.sh measures, from the logs alone:
 
     slow_links_report.py off STEPS LOG...                         seconds of a step with sync off, mean of the last STEPS of each log
+    slow_links_report.py steady LAST EVERY LOG...                 exit code 0 when the EVERY steps up to LAST took as long as those before
     slow_links_report.py cell DIR CELL real|paced LAST EVERY OFF LATE     the line of a cell: the EVERY steps up to step LAST, of OFF seconds with
                                                                   sync off; none when late paced steps may have changed the utilization by LATE
     slow_links_report.py table CELLS.jsonl [--every H] [--json FILE]      all of them; exit code 0 when the bound holds
@@ -15,6 +16,7 @@ import sys
 from chaos_report import Run, hash_errors, of, records
 
 BOUND = 0.98
+STEADY = 0.03  # rounds that differ by less are alike
 BOUND_CELL = "e3m0/overlap/fragments/1"
 CODECS = ["e3m0", "int4", "int8", "bf16", "f32"]
 BITS_DATA_PARALLEL = 16
@@ -26,6 +28,14 @@ def seconds_per_step(steps):
 
 def off(count, paths):
     return statistics.mean(seconds_per_step(of(records(path), "step")[-count - 1:]) for path in paths)
+
+
+def is_steady(last, every, paths):
+    for path in paths:
+        t = {r["step"]: r["t"] for r in of(records(path), "step")}
+        if abs((t[last] - t[last - every]) / (t[last - every] - t[last - 2 * every]) - 1) > STEADY:
+            return False
+    return True
 
 
 def cell(directory, name, step, last, every, off_s, late_allowed):
@@ -115,6 +125,10 @@ def main():
     action = actions.add_parser("off")
     action.add_argument("steps", type=int)
     action.add_argument("logs", nargs="+")
+    action = actions.add_parser("steady")
+    action.add_argument("last", type=int)
+    action.add_argument("every", type=int)
+    action.add_argument("logs", nargs="+")
     action = actions.add_parser("cell")
     for name, kind in (("directory", str), ("name", str), ("step", str), ("last", int), ("every", int), ("off", float), ("late", float)):
         action.add_argument(name, type=kind)
@@ -125,6 +139,8 @@ def main():
     values = parser.parse_args()
     if values.action == "off":
         print(f"{off(values.steps, values.logs):.6f}")
+    elif values.action == "steady":
+        sys.exit(0 if is_steady(values.last, values.every, values.logs) else 1)
     elif values.action == "cell":
         try:
             print(json.dumps(cell(values.directory, values.name, values.step, values.last, values.every, values.off, values.late)))

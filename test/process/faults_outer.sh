@@ -309,13 +309,18 @@ empty() {
     loss_is_close
 }
 
+# copy_live DIR COPY: of a directory that an outer writes in; a file that it renames meanwhile is not there under its old name.
+copy_live() {
+    cp -r "$1" "$2" 2>"$WORK/copy.err" || ! grep -v "\.tmp': No such file" "$WORK/copy.err"
+}
+
 # A copy from before START: the members bear what it does not know of.
 before_start() {
     local LISTEN
     LISTEN=$(some_address)
     begin 2 inner.steps=240
     check "nothing but keys and outer.json" test ! -e "$RUN/outer/commits/f000-v000000001"
-    cp -r "$RUN/outer" "$WORK/backup"
+    copy_live "$RUN/outer" "$WORK/backup"
     worker 0
     worker 1
     wait_for_version 3
@@ -427,7 +432,7 @@ backup() {
     worker 0
     worker 1
     wait_for_version 2
-    cp -r "$RUN/outer" "$WORK/backup"
+    copy_live "$RUN/outer" "$WORK/backup"
     wait_for_version 6
     outer_dies
     lose_disk "$WORK/backup"
@@ -451,7 +456,7 @@ fork() {
     worker 1
     wait_for_version 3
     die 0
-    cp -r "$RUN/outer" "$WORK/backup"
+    copy_live "$RUN/outer" "$WORK/backup"
     sleep 0.2
     cp "$OUTER_LOG" "$WORK/backup" # a line for each record at least
     goes_on 5 20
@@ -627,7 +632,7 @@ two() {
     pid=$OUTER_PID
     refused "a second outer" 75 "run/outer is in use by process $pid" second \
         "$ATOLL" outer "$CORPUS/run.yaml" --dir "$RUN/outer" --listen 127.0.0.1:0 "${OUTER_SETTINGS[@]}"
-    cp -r "$RUN/outer" "$WORK/copy"
+    copy_live "$RUN/outer" "$WORK/copy"
     refused "a copy at the same port" 74 "in use" same \
         "$ATOLL" outer "$CORPUS/run.yaml" --dir "$WORK/copy" --listen "127.0.0.1:$(control_port)" "${OUTER_SETTINGS[@]}"
     start beside "$ATOLL" outer "$CORPUS/run.yaml" --dir "$WORK/copy" --listen 127.0.0.1:0 "${OUTER_SETTINGS[@]}"

@@ -14,7 +14,7 @@ CELLS=$WORK/cells/cells.jsonl
 slow_links() { # NAME OPTION...
     run_command 120 "$1" env ATOLL="$ATOLL" "$WORK/experiments/slow_links.sh" --dir "$WORK/cells" --every 5 --step 0.1 --late 1 --codecs f32 \
         --ways wait/whole --rates "2 100" --real f32/overlap/fragments/100 model.layers=2 model.width=64 model.heads=2 model.ffn=128 \
-        model.context=64 inner.batch_per_worker=1 "${@:2}"
+        model.context=64 inner.batch_per_worker=1 inner.min_step_time=200ms "${@:2}"
     if [ "$EXIT_CODE" = "$EXIT_SKIPPED" ]; then
         say "SKIPPED: $(tail -n 1 "$WORK/$1.err")"
         exit $EXIT_SKIPPED
