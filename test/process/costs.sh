@@ -8,7 +8,7 @@ cp -r "$(dirname "$0")/../../experiments" "$WORK"
 mkdir -p "$WORK/runs/cost-text"
 make_corpus "$WORK/runs/cost-text/train.txt" 510000 1
 make_corpus "$WORK/runs/cost-text/held-out.txt" 4000 2
-QUICK=(--turns 2 --seconds 0.6 model.layers=2 model.width=64 model.heads=2 model.ffn=128 model.context=64 inner.batch_per_worker=2)
+QUICK=(--turns 2 --seconds 0.4 model.layers=2 model.width=64 model.heads=2 model.ffn=128 model.context=64 inner.batch_per_worker=2)
 
 row() { # FILE PATTERN FILTER
     jq -r --arg name "$2" ".rows[] | select(.name | test(\$name)) | $3" "$1"
