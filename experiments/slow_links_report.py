@@ -53,7 +53,7 @@ def cell(directory, name, step, last, every, off_s, late_allowed):
         steps.append(seconds_per_step(inside))
         late.append(sum(max(0, r["compute_us"] / 1e6 - off_s) for r in inside[1:]) / (end - begin))
         links = [r for r in of(log, "link") if begin - 1 <= r["t"] <= end + 1]  # one a second
-        if len(links) < 2:
+        if not links:
             raise ValueError(f"{end - begin:.1f} s are too short for a measure")
         seconds = max(1, links[-1]["t"] - links[0]["t"])
         waits.append(min(1, (links[-1]["wait_us"] - links[0]["wait_us"]) / 1e6 / seconds))

@@ -285,6 +285,10 @@ begins_write() {
 
 # ---- the disk is lost, or old ----
 
+all_known_again() {
+    [ "$(grep -c "is known again by its certificate" "$OUTER_ERR")" -ge 3 ]
+}
+
 # Its key only. It knows its workers by their certificates, and takes the run from them; the newest version, which nobody heard of, is made again.
 empty() {
     local LISTEN
@@ -297,6 +301,7 @@ empty() {
     lose_disk - keys/seed
     outer
     goes_on 2 30
+    wait_for 20 "each worker by its certificate" all_known_again
     equal "it knows each worker by its certificate" 3 "$(grep -c "is known again by its certificate" "$OUTER_ERR")"
     says "said" "$OUTER_ERR" "fragment [0-9], or|fragment [0-9]: version [0-9]+ taken over from worker"
     equal "logged" '"empty"' "$(events "$OUTER_LOG" recover 'select(.what == "outer start") | .from' | tail -n 1)"
