@@ -71,7 +71,7 @@ def cell(directory, name, step, last, every, off_s, late_allowed):
 
 
 def percent(value):
-    return "" if value is None else f"{100 * value:.1f} %" if value >= 0.1 else f"{100 * value:.2g} %"
+    return "" if value is None else f"{100 * value:.1f} %" if value >= 0.01 else f"{100 * value:.2g} %"
 
 
 NAMES = {"overlap/fragments": "overlap, fragments", "overlap/whole": "overlap, whole", "wait/fragments": "no overlap, fragments",

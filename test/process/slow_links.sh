@@ -12,7 +12,7 @@ make_corpus "$WORK/runs/cost-text/train.txt" 510000 1
 make_corpus "$WORK/runs/cost-text/held-out.txt" 4000 2
 CELLS=$WORK/cells/cells.jsonl
 slow_links() { # NAME OPTION...
-    run_command 120 "$1" env ATOLL="$ATOLL" "$WORK/experiments/slow_links.sh" --dir "$WORK/cells" --every 5 --step 0.1 --late 1 --codecs f32 \
+    run_command 120 "$1" env ATOLL="$ATOLL" "$WORK/experiments/slow_links.sh" --dir "$WORK/cells" --every 5 --step 0.3 --late 1 --codecs f32 \
         --ways wait/whole --rates "2 100" --real f32/overlap/fragments/100 model.layers=2 model.width=64 model.heads=2 model.ffn=128 \
         model.context=64 inner.batch_per_worker=1 inner.min_step_time=200ms "${@:2}"
     if [ "$EXIT_CODE" = "$EXIT_SKIPPED" ]; then
@@ -39,7 +39,7 @@ lines=$(wc -l <"$CELLS")
 slow_links again
 equal "what was measured is not measured again" "$lines" "$(wc -l <"$CELLS")"
 
-start ended env ATOLL="$ATOLL" "$WORK/experiments/slow_links.sh" --dir "$WORK/cells" --step 0.1 --only paced --rates 0.25
+start ended env ATOLL="$ATOLL" "$WORK/experiments/slow_links.sh" --dir "$WORK/cells" --step 0.3 --only paced --rates 0.25
 wait_for 60 "a cell at work" test -s "$WORK/cells/run-1/worker-1/log.jsonl"
 kill -TERM "$PID"
 wait_exit "$PID" 30 "the experiment"
