@@ -6,7 +6,6 @@
 #include "base/files.h"
 #include "experiments/bench_measure.h"
 #include "experiments/bench_nodes.h"
-#include "model/tokenizer.h"
 #include "worker/island.h"
 
 enum { PIECE = 4096, FATE_US = 600000000 };
@@ -52,30 +51,10 @@ static enum status open_state(struct bench_island *b, struct error *error) {
 
 static enum status start_sync(struct bench_island *b, struct error *error) {
     struct island *island = &b->island;
-    const struct run_file *run = &island->run;
-    const struct message_admit *admit = &island->enrolment.admit;
-    struct sync_thread_options options = {.link = island->link,
-                                          .link_options = island->link_options,
-                                          .recover = island_recover,
-                                          .read_continued = island_read_continued,
-                                          .context = island,
-                                          .run = run,
-                                          .copy = &island->copy,
-                                          .theta = b->theta,
-                                          .log = island->log,
-                                          .hello = island->hello,
-                                          .session = island->session,
-                                          .up_bytes_per_s = island->up_bytes_per_s,
-                                          .down_bytes_per_s = island->down_bytes_per_s,
-                                          .interrupted = &interrupted};
-    struct state_hash hash;
-    outer_copy_hash_all(&island->copy, &hash);
-    memcpy(options.ready.initial_hash, hash.bytes, sizeof hash.bytes);
-    tokenizer_hash((enum tokenizer_kind)run->data.tokenizer, run->model.vocab, options.ready.tokenizer_hash);
+    struct sync_thread_options options = island_sync_options(island);
+    options.theta = b->theta;
     options.ready.tokens_per_step = 1;
-    memcpy(options.run_id, admit->certificate.run_id, sizeof options.run_id);
-    memcpy(options.sign_key, admit->sign_key, sizeof options.sign_key);
-    add_noise(b->theta, b->table.block_floats, admit->certificate.slot);
+    add_noise(b->theta, b->table.block_floats, island->enrolment.admit.certificate.slot);
     return sync_thread_open(&options, &island->sync, error);
 }
 

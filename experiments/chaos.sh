@@ -24,24 +24,7 @@ source "$HERE/header_text.sh"
 
 MINUTES= WORKERS= EVERY= OUTER_KILLS= SEED=1 DOWN=5 DIRECTORY= KEEP= JSON= SCALE=
 SETTINGS=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --minutes | --workers | --every | --outer-kills | --seed | --down | --dir | --json)
-        [ $# -gt 1 ] || wrong "$1 needs a value"
-        name=${1#--} name=${name//-/_} name=${name^^}
-        [ "$name" = DIR ] && name=DIRECTORY
-        [[ $name =~ ^(DIRECTORY|JSON)$ || $2 =~ ^[0-9]+(\.[0-9]+)?$ ]] || wrong "$1 $2: not a number"
-        printf -v "$name" %s "$2"
-        shift
-        ;;
-    --scale) SCALE=1 ;;
-    --keep) KEEP=1 ;;
-    -h | --help) usage; exit 0 ;;
-    *=*) SETTINGS+=(--set "$1") ;;
-    *) wrong "$1: unknown (--help)" ;;
-    esac
-    shift
-done
+take_options "minutes workers every outer-kills seed down" "" "" "scale" "$@"
 PACE_MS=100
 if [ "$SCALE" ]; then
     : "${MINUTES:=15}" "${WORKERS:=32}" "${EVERY:=15}" "${OUTER_KILLS:=0}"

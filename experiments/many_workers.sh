@@ -25,23 +25,7 @@ source "$HERE/by_turns.sh"
 
 WORKERS=32 EVERY=30 TURNS=7 SECONDS_EACH=24 CORES= DIRECTORY= KEEP= JSON=
 SETTINGS=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --workers | --every | --turns | --seconds | --cores | --json | --dir)
-        [ $# -gt 1 ] || wrong "$1 needs a value"
-        name=${1#--} name=${name^^}
-        case $name in DIR) name=DIRECTORY ;; SECONDS) name=SECONDS_EACH ;; esac
-        [[ $name =~ ^(DIRECTORY|JSON)$ || $2 =~ ^[0-9]+([.,][0-9]+)*$ ]] || wrong "$1 $2: not a number"
-        printf -v "$name" %s "$2"
-        shift
-        ;;
-    --keep) KEEP=1 ;;
-    -h | --help) usage; exit 0 ;;
-    *=*) SETTINGS+=(--set "$1") ;;
-    *) wrong "$1: unknown (--help)" ;;
-    esac
-    shift
-done
+take_options "workers every turns seconds" "cores" "" "" "$@"
 need_tools jq python3 taskset
 [ "$WORKERS" -ge 1 ] && [ "$WORKERS" -le 64 ] || wrong "--workers $WORKERS: 1 to 64"
 [ "$CORES" ] || CORES=$(own_cores | head -n 2 | paste -sd ,)

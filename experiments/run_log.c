@@ -274,7 +274,7 @@ static const struct field_row link_rows[] = {
     NEED(run_log_link, wire_down, FIELD_COUNT, "bytes received, likewise"),
     MAY(run_log_link, control_up, FIELD_COUNT, "bytes of the control link's messages sent, part of wire_up"),
     MAY(run_log_link, control_down, FIELD_COUNT, "bytes of the control link's messages received, part of wire_down"),
-    MAY(run_log_link, retransmitted_up, FIELD_COUNT, "bytes that TCP sent again, not in wire_up"),
+    MAY(run_log_link, retransmitted_up, FIELD_COUNT, "bytes that TCP sent again; they are in wire_up"),
     NEED(run_log_link, wait_us, FIELD_COUNT, "us that training stood still for the network"),
     MAY(run_log_link, eval_us, FIELD_COUNT, "us of evaluations"),
 };

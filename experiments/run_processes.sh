@@ -7,6 +7,42 @@ wrong() { complain "$*"; exit 64; }
 # The comment at the script's head, after its first line.
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"; }
 
+# take_options NUMBERS LISTS TEXTS FLAGS ARGUMENT...: the command line of such a script, its options named without the dashes: those that take one
+# number, several, any text, nothing. --outer-kills 2 becomes OUTER_KILLS=2, a flag becomes 1. All have --dir (DIRECTORY), --json, --keep and
+# KEY=VALUE for the run file, which goes into SETTINGS.
+take_options() {
+    local numbers=" $1 " lists=" $2 " texts=" $3 dir json " flags=" $4 keep " name variable pattern
+    shift 4
+    while [ $# -gt 0 ]; do
+        name=${1#--} variable=${1#--} variable=${variable//-/_} variable=${variable^^}
+        case $name in
+        dir) variable=DIRECTORY ;;
+        seconds) variable=SECONDS_EACH ;; # bash has SECONDS
+        esac
+        case $1 in
+        -h | --help) usage; exit 0 ;;
+        --*)
+            if [[ $flags == *" $name "* ]]; then
+                printf -v "$variable" 1
+            else
+                pattern=
+                [[ $numbers != *" $name "* ]] || pattern='^[0-9]+(\.[0-9]+)?$'
+                [[ $lists != *" $name "* ]] || pattern='^[0-9]+([., ][0-9]+)*$'
+                [[ $texts != *" $name "* ]] || pattern='^'
+                [ "$pattern" ] || wrong "$1: unknown (--help)"
+                [ $# -gt 1 ] || wrong "$1 needs a value"
+                [[ $2 =~ $pattern ]] || wrong "$1 $2: not a number"
+                printf -v "$variable" %s "$2"
+                shift
+            fi
+            ;;
+        *=*) SETTINGS+=(--set "$1") ;;
+        *) wrong "$1: unknown (--help)" ;;
+        esac
+        shift
+    done
+}
+
 need_tools() {
     local tool
     for tool; do

@@ -29,23 +29,7 @@ MINUTES=5 PARTITION=60 TAIL=30 RATE=10mbit WORKERS=4 DIRECTORY= KEEP= JSON=
 VICTIM=worker-1
 WARM_UP=5 # seconds until the links are full
 SETTINGS=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --minutes | --partition | --tail | --workers | --rate | --dir | --json)
-        [ $# -gt 1 ] || wrong "$1 needs a value"
-        name=${1#--} name=${name^^}
-        [ "$name" = DIR ] && name=DIRECTORY
-        [[ $name =~ ^(DIRECTORY|JSON|RATE)$ || $2 =~ ^[0-9]+(\.[0-9]+)?$ ]] || wrong "$1 $2: not a number"
-        printf -v "$name" %s "$2"
-        shift
-        ;;
-    --keep) KEEP=1 ;;
-    -h | --help) usage; exit 0 ;;
-    *=*) SETTINGS+=(--set "$1") ;;
-    *) wrong "$1: unknown (--help)" ;;
-    esac
-    shift
-done
+take_options "minutes partition tail workers" "" "rate" "" "$@"
 SETTINGS=(--set "workers=$WORKERS" ${SETTINGS[@]+"${SETTINGS[@]}"})
 [ "$WORKERS" -ge 2 ] && [ "$WORKERS" -le 64 ] || wrong "--workers $WORKERS: 2 to 64"
 

@@ -42,23 +42,7 @@ ONLY= EVERY=100 STEP= LATE=0.005 AT_ONCE= DIRECTORY=runs/slow-links KEEP= JSON=
 WORKERS=2
 OFF_STEPS=20
 SETTINGS=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --rates | --codecs | --ways | --real | --only | --every | --step | --late | --at-once | --json | --dir)
-        [ $# -gt 1 ] || wrong "$1 needs a value"
-        name=${1#--} name=${name//-/_} name=${name^^}
-        [ "$name" != DIR ] || name=DIRECTORY
-        [[ ! $name =~ ^(RATES|EVERY|STEP|LATE|AT_ONCE)$ || $2 =~ ^[0-9]+([. ][0-9]+)*$ ]] || wrong "$1 $2: not a number"
-        printf -v "$name" %s "$2"
-        shift
-        ;;
-    --keep) KEEP=1 ;;
-    -h | --help) usage; exit 0 ;;
-    *=*) SETTINGS+=(--set "$1") ;;
-    *) wrong "$1: unknown (--help)" ;;
-    esac
-    shift
-done
+take_options "every step late at-once" "rates" "codecs ways real only" "" "$@"
 [[ -z $ONLY || $ONLY =~ ^(paced|real|none)$ ]] || wrong "--only $ONLY: paced, real or none"
 
 need_tools ip tc jq python3 taskset

@@ -25,23 +25,7 @@ source "$HERE/by_turns.sh"
 EVERY="30 100" TURNS=7 SECONDS_EACH=24 CORES= DIRECTORY= KEEP= JSON=
 WORKERS=2
 SETTINGS=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --every | --turns | --seconds | --cores | --json | --dir)
-        [ $# -gt 1 ] || wrong "$1 needs a value"
-        name=${1#--} name=${name^^}
-        case $name in DIR) name=DIRECTORY ;; SECONDS) name=SECONDS_EACH ;; esac
-        [[ $name =~ ^(DIRECTORY|JSON)$ || $2 =~ ^[0-9]+([. ][0-9]+)*$ ]] || wrong "$1 $2: not a number"
-        printf -v "$name" %s "$2"
-        shift
-        ;;
-    --keep) KEEP=1 ;;
-    -h | --help) usage; exit 0 ;;
-    *=*) SETTINGS+=(--set "$1") ;;
-    *) wrong "$1: unknown (--help)" ;;
-    esac
-    shift
-done
+take_options "turns seconds" "every cores" "" "" "$@"
 need_tools jq python3 taskset
 [ "$CORES" ] || CORES=$(own_cores | head -n "$WORKERS" | paste -sd ' ')
 read -ra CORE <<< "$CORES"

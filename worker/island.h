@@ -58,8 +58,8 @@ enum status island_get_admitted(struct island *island, struct error *error);
 /* Dials until WELCOME: fills `hello`, `link`, `link_options`, `session` and `run`. STATUS_AGAIN: interrupted. */
 enum status island_begin_session(struct island *island, struct error *error);
 
-/* sync_thread_options.recover and .read_continued; context: the island. */
-enum status island_recover(void *context, struct worker_link_options *options, bool *done, struct error *error);
-bool island_read_continued(void *context, const struct message_welcome *welcome, struct sync_continued *continued);
+/* What the sync thread of an island in a session is opened with, whose copy is still the seed's: all but theta, the moments, what it resumes from,
+ * and of READY has_validation and tokens_per_step. It points into the island. */
+struct sync_thread_options island_sync_options(struct island *island);
 
 #endif

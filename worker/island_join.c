@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/files.h"
+#include "model/tokenizer.h"
 #include "worker/island.h"
 
 enum {
@@ -153,8 +154,8 @@ static enum status parse_text(const struct island *island, const struct message_
     run_file_keys_hash(run, hash);
     if (memcmp(hash, welcome->keys_hash, sizeof hash) != 0)
         return error_set(error, STATUS_CONFIG,
-                         "--set changes a key that belongs to the whole run; a worker may set inner.threads, link.up "
-                         "and link.down only");
+                         "--set changes a key that belongs to the whole run; a worker may set inner.threads, "
+                         "inner.precision, model.recompute, link.up and link.down only");
     return STATUS_OK;
 }
 
@@ -168,7 +169,7 @@ static enum status parse_run(struct island *island, const struct message_welcome
 }
 
 /* Of a later WELCOME, in the sync thread. */
-bool island_read_continued(void *context, const struct message_welcome *welcome, struct sync_continued *continued) {
+static bool read_continued(void *context, const struct message_welcome *welcome, struct sync_continued *continued) {
     struct run_file *run = malloc(sizeof *run);
     struct error error;
     CHECK(run != NULL);
@@ -186,7 +187,7 @@ static void close_recovery(void *recovery) {
 }
 
 /* The outer lost its list: show it the certificate. A turn of it, in the sync thread, whose link then dials where this says. */
-enum status island_recover(void *context, struct worker_link_options *options, bool *done, struct error *error) {
+static enum status recover(void *context, struct worker_link_options *options, bool *done, struct error *error) {
     struct island *island = context;
     enum status status = STATUS_OK;
     *done = false;
@@ -297,4 +298,29 @@ enum status island_begin_session(struct island *island, struct error *error) {
     }
     free(event);
     return status;
+}
+
+struct sync_thread_options island_sync_options(struct island *island) {
+    const struct message_admit *admit = &island->enrolment.admit;
+    struct sync_thread_options options = {.link = island->link,
+                                          .link_options = island->link_options,
+                                          .recover = recover,
+                                          .read_continued = read_continued,
+                                          .context = island,
+                                          .run = &island->run,
+                                          .copy = &island->copy,
+                                          .log = island->log,
+                                          .hello = island->hello,
+                                          .session = island->session,
+                                          .up_bytes_per_s = island->up_bytes_per_s,
+                                          .down_bytes_per_s = island->down_bytes_per_s,
+                                          .interrupted = island->interrupted};
+    struct state_hash hash;
+    outer_copy_hash_all(&island->copy, &hash);
+    memcpy(options.ready.initial_hash, hash.bytes, sizeof hash.bytes);
+    tokenizer_hash((enum tokenizer_kind)island->run.data.tokenizer, island->run.model.vocab,
+                   options.ready.tokenizer_hash);
+    memcpy(options.run_id, admit->certificate.run_id, sizeof options.run_id);
+    memcpy(options.sign_key, admit->sign_key, sizeof options.sign_key);
+    return options;
 }

@@ -429,8 +429,8 @@ static void reset_locked(struct sync_thread *sync, const struct sync_action *act
     push_job_locked(sync, SYNC_JOB_EXPIRE, f, NULL);
 }
 
-/* Carries out the machine's actions; returns whether a WAIT was among them. */
-static bool carry_out_locked(struct sync_thread *sync, const struct sync_actions *actions, uint64_t waited_us) {
+/* Carries out the machine's actions; returns whether a WAIT was among them. *waited_us: for the first merge's log line, which has it then. */
+static bool carry_out_locked(struct sync_thread *sync, const struct sync_actions *actions, uint64_t *waited_us) {
     bool wait = false;
     for (uint32_t i = 0; i < actions->count; i++) {
         const struct sync_action *action = &actions->list[i];
@@ -446,8 +446,8 @@ static bool carry_out_locked(struct sync_thread *sync, const struct sync_actions
         case SYNC_ACTION_COVERED:
         case SYNC_ACTION_SHIFT:
         case SYNC_ACTION_TAKE:
-            merge_locked(sync, action, waited_us);
-            waited_us = 0;
+            merge_locked(sync, action, *waited_us);
+            *waited_us = 0;
             break;
         case SYNC_ACTION_EXPIRE:
             log_merge(sync, action, "expired", 0);
@@ -497,13 +497,12 @@ bool sync_thread_catch_up(struct sync_thread *sync) {
         uint64_t seen = sync->changes;
         sync->telemetry.phase = sync->joined ? WORKER_TRAINING : WORKER_CATCHING_UP;
         sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_BOUNDARY}, &actions);
-        wait = carry_out_locked(sync, &actions, waited_us);
-        waited_us = 0;
+        wait = carry_out_locked(sync, &actions, &waited_us);
         /* Not for one that came while others were merged: only for a copy whose merge is due at a later step. */
         if (!wait && sync->changes == seen && anything_ready_locked(sync))
             break;
         if (!sync->joined || wait)
-            waited_us = stand_still_locked(sync, seen);
+            waited_us += stand_still_locked(sync, seen);
     }
     sync->telemetry.phase = WORKER_TRAINING;
     bool go = !sync->stopped && !is_told_to_leave(sync);
@@ -525,9 +524,9 @@ bool sync_thread_step(struct sync_thread *sync, const struct sync_stepped *stepp
         uint64_t seen = sync->changes;
         sync_step(&sync->machine, &event, &actions);
         /* After FINISH (this worker came back late) what it waits for may never come. */
-        if (!carry_out_locked(sync, &actions, waited_us) || is_told_to_leave(sync) || sync->finished)
+        if (!carry_out_locked(sync, &actions, &waited_us) || is_told_to_leave(sync) || sync->finished)
             break;
-        waited_us = stand_still_locked(sync, seen);
+        waited_us += stand_still_locked(sync, seen);
         event.kind = SYNC_EVENT_BOUNDARY;
     }
     bool go = !sync->stopped;
@@ -537,11 +536,12 @@ bool sync_thread_step(struct sync_thread *sync, const struct sync_stepped *stepp
 
 void sync_thread_merge_now(struct sync_thread *sync) {
     struct sync_actions actions;
+    uint64_t waited_us = 0;
     actions.count = 0;
     pthread_mutex_lock(&sync->lock);
     if (!sync->stopped && sync->machine.phase == SYNC_PHASE_TRAINING) {
         sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_BOUNDARY}, &actions);
-        carry_out_locked(sync, &actions, 0);
+        carry_out_locked(sync, &actions, &waited_us);
     }
     pthread_mutex_unlock(&sync->lock);
 }
@@ -563,12 +563,11 @@ bool sync_thread_finish(struct sync_thread *sync) {
         actions.count = 0;
         uint64_t seen = sync->changes;
         sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_END}, &actions);
-        bool wait = carry_out_locked(sync, &actions, waited_us);
-        waited_us = 0;
+        bool wait = carry_out_locked(sync, &actions, &waited_us);
         if (final_versions_are_here(sync))
             break;
         if (wait)
-            waited_us = stand_still_locked(sync, seen);
+            waited_us += stand_still_locked(sync, seen);
         else if (sync->machine.phase == SYNC_PHASE_DONE && sync->changes == seen)
             wait_locked(sync, 1000000); /* for slower workers: nothing of ours is on the way */
     }
@@ -588,14 +587,14 @@ static bool anything_in_flight_locked(const struct sync_thread *sync) {
 }
 
 void sync_thread_drain(struct sync_thread *sync, uint64_t timeout_us) {
-    uint64_t until_us = clock_now_us() + timeout_us;
+    uint64_t until_us = clock_now_us() + timeout_us, waited_us = 0;
     pthread_mutex_lock(&sync->lock);
     while (!sync->stopped && !sync->unheard && anything_in_flight_locked(sync) && clock_now_us() < until_us) {
         struct sync_actions actions;
         actions.count = 0;
         uint64_t seen = sync->changes;
         sync_step(&sync->machine, &(struct sync_event){.kind = SYNC_EVENT_BOUNDARY}, &actions);
-        carry_out_locked(sync, &actions, 0);
+        carry_out_locked(sync, &actions, &waited_us);
         if (anything_in_flight_locked(sync) && sync->changes == seen)
             wait_locked(sync, 50000);
     }

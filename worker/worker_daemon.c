@@ -11,7 +11,6 @@
 #include "base/failpoint.h"
 #include "base/files.h"
 #include "base/units.h"
-#include "model/tokenizer.h"
 #include "outer/run_header.h"
 #include "worker/eval_log.h"
 #include "worker/island.h"
@@ -172,34 +171,15 @@ static enum status resume(struct island *island, const struct worker_image **ima
 }
 
 static enum status start_sync(struct island *island, struct error *error) {
-    struct sync_thread_options options = {.link = island->link,
-                                          .link_options = island->link_options,
-                                          .recover = island_recover,
-                                          .read_continued = island_read_continued,
-                                          .context = island,
-                                          .run = &island->run,
-                                          .copy = &island->copy,
-                                          .theta = model_parameters(island->loop.model),
-                                          .moment1 = model_moment1(island->loop.model),
-                                          .moment2 = model_moment2(island->loop.model),
-                                          .log = island->log,
-                                          .hello = island->hello,
-                                          .session = island->session,
-                                          .up_bytes_per_s = island->up_bytes_per_s,
-                                          .down_bytes_per_s = island->down_bytes_per_s,
-                                          .interrupted = &interrupted};
-    struct state_hash hash;
+    struct sync_thread_options options = island_sync_options(island);
+    options.theta = model_parameters(island->loop.model);
+    options.moment1 = model_moment1(island->loop.model);
+    options.moment2 = model_moment2(island->loop.model);
+    options.ready.has_validation = island->loop.held_out != NULL;
+    options.ready.tokens_per_step = inner_loop_tokens_per_step(&island->run);
     enum status status = resume(island, &options.resume, &options.tokens, error);
     if (status != STATUS_OK)
         return status;
-    outer_copy_hash_all(&island->copy, &hash); /* still the seed's */
-    memcpy(options.ready.initial_hash, hash.bytes, sizeof hash.bytes);
-    tokenizer_hash((enum tokenizer_kind)island->run.data.tokenizer, island->run.model.vocab,
-                   options.ready.tokenizer_hash);
-    options.ready.has_validation = island->loop.held_out != NULL;
-    options.ready.tokens_per_step = inner_loop_tokens_per_step(&island->run);
-    memcpy(options.run_id, island->enrolment.admit.certificate.run_id, sizeof options.run_id);
-    memcpy(options.sign_key, island->enrolment.admit.sign_key, sizeof options.sign_key);
     status = sync_thread_open(&options, &island->sync, error);
     if (status == STATUS_OK)
         island->link = NULL; /* the thread's now */
@@ -272,8 +252,10 @@ static bool keep_lost(struct island *island) {
     char kept[WORKER_STORE_KEPT_BYTES];
     uint64_t from, to;
     struct error error;
-    if (sync_thread_take_lost(island->sync, &from, &to))
-        island->lost_from = from, island->lost_to = to;
+    if (sync_thread_take_lost(island->sync, &from, &to)) {
+        island->lost_from = from;
+        island->lost_to = to;
+    }
     if (island->lost_from == 0)
         return true;
     enum status status = worker_store_set_aside(island->store, island->lost_from, kept, &error);
