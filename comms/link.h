@@ -22,6 +22,9 @@ struct link_peer {
     uint8_t routing_bytes;
 };
 
+/* Buffers of MESSAGE_CHUNK_BYTES_MAX that a link keeps for the chunks that it sends next. */
+enum { LINK_CHUNKS_KEPT = 16 };
+
 enum link_event_kind {
     LINK_EVENT_NONE,      /* time-out, wake or signal */
     LINK_EVENT_MESSAGE,   /* a valid control message */

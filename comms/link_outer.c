@@ -28,6 +28,7 @@ struct outer_link {
     enum link_lane first; /* the lane that is asked first the next time: neither can starve the other */
     struct link_drops drops;
     struct link_buffers buffers;
+    struct link_chunks chunks;
 };
 
 /* ---- opening ---- */
@@ -106,6 +107,7 @@ enum status outer_link_open(const struct outer_link_options *options, struct out
     if (!made)
         return error_set(error, STATUS_NO_MEMORY, "no memory for the link (%zu bytes)", sizeof *made);
     raise_descriptor_limit();
+    link_chunks_open(&made->chunks);
     made->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     made->context = zmq_ctx_new();
     enum status status;
@@ -131,6 +133,7 @@ void outer_link_close(struct outer_link *link) {
     if (link->context)
         while (zmq_ctx_term(link->context) != 0 && errno == EINTR)
             ;
+    link_chunks_close(&link->chunks);
     zap_close(link->zap);
     if (link->wake >= 0)
         close(link->wake);
@@ -237,7 +240,7 @@ void outer_link_receive(struct outer_link *link, uint64_t timeout_us, struct lin
                 return;
             }
         }
-        if (!any && link_wait(link->lanes, link->wake, deadline))
+        if (!any && (timeout_us == 0 || link_wait(link->lanes, link->wake, deadline)))
             return;
         if (clock_now_us() >= deadline)
             return;
@@ -260,7 +263,7 @@ size_t outer_link_encoded_bytes(const struct outer_link *link) {
 
 enum status outer_link_send_chunk(struct outer_link *link, const struct link_peer *peer, const struct chunk *chunk,
                                   const uint8_t *payload) {
-    return link_send_chunk(link->lanes[LINK_BULK].socket, peer, chunk, payload);
+    return link_send_chunk(link->lanes[LINK_BULK].socket, peer, &link->chunks, chunk, payload);
 }
 
 void outer_link_bytes(struct outer_link *link, const struct link_peer *peer, struct link_bytes *bytes) {

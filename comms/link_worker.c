@@ -81,6 +81,7 @@ struct worker_link {
 
     struct link_drops drops;
     struct link_buffers buffers;
+    struct link_chunks chunks;
 };
 
 /* ---- open, close ---- */
@@ -101,6 +102,7 @@ enum status worker_link_open(const struct worker_link_options *options, struct w
     struct worker_link *made = calloc(1, sizeof *made);
     if (!made)
         return error_set(error, STATUS_NO_MEMORY, "no memory for the link (%zu bytes)", sizeof *made);
+    link_chunks_open(&made->chunks);
     made->options = *options;
     memcpy(made->addresses, options->addresses, options->address_count * sizeof *options->addresses);
     memcpy(made->outer_key, options->outer_key, sizeof made->outer_key);
@@ -137,6 +139,7 @@ void worker_link_close(struct worker_link *link) {
     if (link->context)
         while (zmq_ctx_term(link->context) != 0 && errno == EINTR)
             ;
+    link_chunks_close(&link->chunks);
     if (link->wake >= 0)
         close(link->wake);
     sodium_memzero(&link->curve, sizeof link->curve);
@@ -470,7 +473,7 @@ void worker_link_receive(struct worker_link *link, uint64_t timeout_us, struct l
         uint64_t until = deadline;
         if (step(link, now, event, &until))
             return;
-        if (link_wait(link->lanes, link->wake, until))
+        if (timeout_us == 0 || link_wait(link->lanes, link->wake, until))
             return;
         now = clock_now_us();
         if (now >= deadline)
@@ -502,7 +505,7 @@ size_t worker_link_encoded_bytes(const struct worker_link *link) {
 enum status worker_link_send_chunk(struct worker_link *link, const struct chunk *chunk, const uint8_t *payload) {
     if (link->phase != PHASE_UP || link->ended || !link->options.bulk)
         return STATUS_AGAIN;
-    return link_send_chunk(link->lanes[LINK_BULK].socket, NULL, chunk, payload);
+    return link_send_chunk(link->lanes[LINK_BULK].socket, NULL, &link->chunks, chunk, payload);
 }
 
 void worker_link_bytes(struct worker_link *link, struct link_bytes *bytes) {

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -170,6 +171,10 @@ bool link_decode(enum link_lane lane, struct link_buffers *buffers, int first, s
     return true;
 }
 
+static enum status send_failure(void) {
+    return errno == EAGAIN ? STATUS_AGAIN : STATUS_UNREACHABLE;
+}
+
 /* The first frame decides: a later one finds the queue room that the first one took. libzmq takes back the whole message when its pipe
  * goes away between two frames (EAGAIN on a DEALER, silence on a ROUTER, whose next send then says EHOSTUNREACH). */
 static enum status send_frame(void *socket, const void *bytes, size_t count, int flags) {
@@ -177,9 +182,7 @@ static enum status send_frame(void *socket, const void *bytes, size_t count, int
     do
         rc = zmq_send(socket, bytes, count, flags | ZMQ_DONTWAIT);
     while (rc < 0 && errno == EINTR);
-    if (rc >= 0)
-        return STATUS_OK;
-    return errno == EAGAIN ? STATUS_AGAIN : STATUS_UNREACHABLE;
+    return rc >= 0 ? STATUS_OK : send_failure();
 }
 
 enum status link_send_message(void *socket, const struct link_peer *peer, struct link_buffers *buffers,
@@ -191,16 +194,66 @@ enum status link_send_message(void *socket, const struct link_peer *peer, struct
     return status == STATUS_OK ? send_frame(socket, buffers->encoded, bytes, 0) : status;
 }
 
-enum status link_send_chunk(void *socket, const struct link_peer *peer, const struct chunk *chunk,
-                            const uint8_t *payload) {
+void link_chunks_open(struct link_chunks *chunks) {
+    chunks->count = 0;
+    pthread_mutex_init(&chunks->lock, NULL);
+}
+
+void link_chunks_close(struct link_chunks *chunks) {
+    for (uint32_t i = 0; i < chunks->count; i++)
+        free(chunks->kept[i]);
+    pthread_mutex_destroy(&chunks->lock);
+}
+
+static uint8_t *take_chunk(struct link_chunks *chunks) {
+    pthread_mutex_lock(&chunks->lock);
+    uint8_t *buffer = chunks->count > 0 ? chunks->kept[--chunks->count] : NULL;
+    pthread_mutex_unlock(&chunks->lock);
+    return buffer != NULL ? buffer : malloc(MESSAGE_CHUNK_BYTES_MAX);
+}
+
+/* In any thread of libzmq's, or ours. */
+static void give_chunk(void *buffer, void *owner) {
+    struct link_chunks *chunks = owner;
+    pthread_mutex_lock(&chunks->lock);
+    bool kept = chunks->count < LINK_CHUNKS_KEPT;
+    if (kept)
+        chunks->kept[chunks->count++] = buffer;
+    pthread_mutex_unlock(&chunks->lock);
+    if (!kept)
+        free(buffer);
+}
+
+/* The payload in memory of its own. false: no memory. */
+static bool fill_frame(struct link_chunks *chunks, const uint8_t *payload, size_t bytes, zmq_msg_t *frame) {
+    CHECK(bytes <= MESSAGE_CHUNK_BYTES_MAX);
+    uint8_t *buffer = take_chunk(chunks);
+    if (buffer == NULL)
+        return false;
+    memcpy(buffer, payload, bytes);
+    bool made = zmq_msg_init_data(frame, buffer, bytes, give_chunk, chunks) == 0;
+    if (!made)
+        give_chunk(buffer, chunks);
+    return made;
+}
+
+enum status link_send_chunk(void *socket, const struct link_peer *peer, struct link_chunks *chunks,
+                            const struct chunk *chunk, const uint8_t *payload) {
     uint8_t header[WIRE_CHUNK_HEADER_BYTES_MAX];
     size_t header_bytes = wire_encode_chunk(chunk, header);
+    zmq_msg_t frame;
+    if (!fill_frame(chunks, payload, chunk->bytes, &frame))
+        return STATUS_AGAIN;
     enum status status = STATUS_OK;
     if (peer)
         status = send_frame(socket, peer->routing, peer->routing_bytes, ZMQ_SNDMORE);
     if (status == STATUS_OK)
         status = send_frame(socket, header, header_bytes, ZMQ_SNDMORE);
-    return status == STATUS_OK ? send_frame(socket, payload, chunk->bytes, 0) : status;
+    while (status == STATUS_OK && zmq_msg_send(&frame, socket, ZMQ_DONTWAIT) < 0)
+        if (errno != EINTR)
+            status = send_failure();
+    zmq_msg_close(&frame); /* nothing when it was sent */
+    return status;
 }
 
 /* ---- waiting ---- */

@@ -3,6 +3,7 @@
 #ifndef ATOLL_COMMS_LINK_ZMQ_H
 #define ATOLL_COMMS_LINK_ZMQ_H
 
+#include <pthread.h>
 #include <zmq.h>
 #include "comms/link.h"
 #include "comms/meter.h"
@@ -17,6 +18,16 @@ enum {
     LINK_LINGER_MS = 1000,
     LINK_FRAMES_MAX = 3, /* routing id, header, payload */
 };
+
+/* Where the payloads of chunks lie while libzmq sends them: buffers of MESSAGE_CHUNK_BYTES_MAX that were used before, the last one first, since
+ * copying into fresh pages costs more than the copy. libzmq gives them back from its own threads. Outlives the context. */
+struct link_chunks {
+    pthread_mutex_t lock;
+    uint32_t count;
+    uint8_t *kept[LINK_CHUNKS_KEPT];
+};
+void link_chunks_open(struct link_chunks *chunks);
+void link_chunks_close(struct link_chunks *chunks); /* the context is gone */
 
 struct link_lane_state {
     void *socket;
@@ -67,8 +78,8 @@ bool link_decode(enum link_lane lane, struct link_buffers *buffers, int first, s
 /* Send without waiting; routing may be NULL (DEALER). STATUS_AGAIN or STATUS_UNREACHABLE as in link.h. */
 enum status link_send_message(void *socket, const struct link_peer *peer, struct link_buffers *buffers,
                               const struct message *message);
-enum status link_send_chunk(void *socket, const struct link_peer *peer, const struct chunk *chunk,
-                            const uint8_t *payload);
+enum status link_send_chunk(void *socket, const struct link_peer *peer, struct link_chunks *chunks,
+                            const struct chunk *chunk, const uint8_t *payload);
 
 /* ---- waiting ---- */
 

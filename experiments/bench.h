@@ -18,7 +18,7 @@
  *   memory[] size, threads, ways[]: recompute, state_bytes, activation_bytes, product_bytes, predicted_bytes (their sum), peak_bytes (what the
  *            process grew by), share (peak / predicted), activation_share (of none's), steps_per_s S, speed_share S (of none's)
  *   gemm[]   size, precision ("f32", "bf16"), threads[], gflops[] S and products[].gflops[] S per thread count, scaling (last / first thread count)
- *            products[]: product, rows, inputs, outputs, per_step (how often a step has it)
+ *            products[]: product, add (to what is there), rows, inputs, outputs, per_step (how often a step has it)
  *   ops[]    size, threads, ops[]: op, rows, columns, unit, rate S, limit (what it is), limit_rate S, share S
  *   step[]   size, precision, threads, parameters, tokens_per_step, flops_per_step, ms S, tokens_per_s S, gflops S, product_gflops S, share S,
  *            scaling_share (tokens/s over those of one thread times the products' scaling; null for one thread),

@@ -13,12 +13,12 @@
  * included, with those of the stream. */
 #include <string.h>
 #include "base/check.h"
-#include "base/vector.h"
 #include "experiments/bench.h"
 #include "experiments/bench_stream.h"
 #include "model/tensors.h"
 #include "outer/fragments.h"
 #include "outer/mean.h"
+#include "outer/mix.h"
 #include "quant/codec.h"
 
 enum { GUARD_BYTES = 64, SUM_TOKENS = 1000 };
@@ -54,11 +54,6 @@ static void decode(struct operands *o) {
           STATUS_OK);
 }
 
-static HOT_LOOP void subtract(const float *restrict g, const float *restrict theta, float *restrict x, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        x[i] = g[i] - theta[i];
-}
-
 static void run_encode(void *context, uint64_t calls) {
     for (uint64_t i = 0; i < calls; i++)
         encode(context);
@@ -83,7 +78,7 @@ static void send_once(struct operands *o) {
     for (; codec_next_piece(o->fragment->spans, o->fragment->span_count, &piece);
          payload += o->codec->bytes(piece.count)) {
         float *residual = o->residual + piece.at;
-        subtract(o->g + piece.at, o->theta + piece.at, difference, piece.count);
+        mix_difference(o->g + piece.at, o->theta + piece.at, difference, piece.count);
         feed(o->codec, difference, residual, piece.count, payload, residual);
     }
 }
@@ -96,7 +91,7 @@ static void run_send(void *context, uint64_t calls) {
 static void run_worker(void *context, uint64_t calls) {
     struct operands *o = context;
     for (uint64_t i = 0; i < calls; i++) {
-        subtract(o->g, o->theta, o->x, o->fragment->count);
+        mix_difference(o->g, o->theta, o->x, o->fragment->count);
         size_t at = 0;
         uint8_t *payload = o->payload;
         for (int s = 0; s < o->fragment->span_count; s++) {
@@ -191,7 +186,7 @@ static bool decodes_as_ref(struct operands *o) {
 /* Behind decodes_as_ref: theta and g give x, the payload and the residual; the payload adds itself to the sum. */
 static bool passes_as_ref(struct operands *o) {
     size_t count = o->fragment->count;
-    subtract(o->g, o->theta, o->x, count);
+    mix_difference(o->g, o->theta, o->x, count);
     encode(o);
     memcpy(o->second, o->payload, o->bytes);
     decode(o);

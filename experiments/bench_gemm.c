@@ -5,9 +5,9 @@
 
 static json_t *product_json(const struct bench_product *product) {
     const struct bench_linear *linear = product->linear;
-    return json_pack("{s:s, s:i, s:i, s:i, s:I, s:[]}", "product", bench_product_name(product->kind), "rows",
-                     linear->rows, "inputs", linear->inputs, "outputs", linear->outputs, "per_step",
-                     (json_int_t)linear->per_step, "gflops");
+    return json_pack("{s:s, s:b, s:i, s:i, s:i, s:I, s:[]}", "product", bench_product_name(product->kind), "add",
+                     product->add, "rows", linear->rows, "inputs", linear->inputs, "outputs", linear->outputs,
+                     "per_step", (json_int_t)product->per_step, "gflops");
 }
 
 /* The rates of one thread count, appended to each product's "gflops" and to "total"; the first call makes the rows. */
@@ -90,22 +90,23 @@ static void print_rates(const json_t *gflops, FILE *to) {
 static void print_precision(const json_t *result, FILE *to) {
     size_t index;
     const json_t *row, *threads = json_object_get(result, "threads");
-    fprintf(to, "\ngemm %s, %s: products of one step, alone and warm, GFLOP/s\n",
+    fprintf(to, "\ngemm %s, %s: products of one step, alone and warm, GFLOP/s (+: added to what is there)\n",
             json_string_value(json_object_get(result, "size")),
             json_string_value(json_object_get(result, "precision")));
-    fprintf(to, "  %-8s %6s %6s %7s %8s", "product", "rows", "inputs", "outputs", "per step");
+    fprintf(to, "  %-9s %6s %6s %7s %8s", "product", "rows", "inputs", "outputs", "per step");
     json_array_foreach(threads, index, row)
         fprintf(to, "  %15lld thread%s", (long long)json_integer_value(row), json_integer_value(row) == 1 ? " " : "s");
     fputc('\n', to);
     json_array_foreach(json_object_get(result, "products"), index, row) {
-        fprintf(to, "  %-8s %6lld %6lld %7lld %8lld", json_string_value(json_object_get(row, "product")),
+        fprintf(to, "  %-8s%c %6lld %6lld %7lld %8lld", json_string_value(json_object_get(row, "product")),
+                json_is_true(json_object_get(row, "add")) ? '+' : ' ',
                 (long long)json_integer_value(json_object_get(row, "rows")),
                 (long long)json_integer_value(json_object_get(row, "inputs")),
                 (long long)json_integer_value(json_object_get(row, "outputs")),
                 (long long)json_integer_value(json_object_get(row, "per_step")));
         print_rates(json_object_get(row, "gflops"), to);
     }
-    fprintf(to, "  %-39s", "all of a step: operations / time");
+    fprintf(to, "  %-40s", "all of a step: operations / time");
     print_rates(json_object_get(result, "gflops"), to);
     if (json_array_size(threads) > 1)
         fprintf(to, "  scaling %.2f\n", json_number_value(json_object_get(result, "scaling")));

@@ -23,7 +23,7 @@ struct operands {
     struct attention_sizes attention;
     float *x, *w, *rstd, *normed, *dx, *dw, *scratch; /* norm */
     float *q, *k, *v, *attended, *lse, *dattended, *dq, *dk, *dv;
-    float *cosine, *sine, *rotated, *head_rstd;
+    float *cosine, *sine, *dq_norm, *dk_norm;
     float *gate, *up, *hidden, *zeros[3];
     float *logits;
     int32_t *targets;
@@ -44,31 +44,31 @@ static void run_norm_backward(void *context, uint64_t calls) {
         norm_backward_add(o->N, o->C, o->x, o->w, o->rstd, o->normed, o->dx, o->dw, o->scratch);
 }
 
-static void run_rotation_forward(void *context, uint64_t calls) {
-    struct operands *o = context;
-    for (uint64_t i = 0; i < calls; i++)
-        rope_forward(o->attention.B, o->T, o->attention.H, o->attention.D, 1e-6F, o->cosine, o->sine, o->q, o->w,
-                     o->rotated, o->head_rstd);
-}
-
-static void run_rotation_backward(void *context, uint64_t calls) {
-    struct operands *o = context;
-    for (uint64_t i = 0; i < calls; i++)
-        rope_backward(o->attention.B, o->T, o->attention.H, o->attention.D, o->cosine, o->sine, o->q, o->w,
-                      o->head_rstd, o->dattended, o->rotated, o->dw, o->scratch);
+static struct attention_inputs inputs_of(const struct operands *o) {
+    return (struct attention_inputs){.q = o->q,
+                                     .k = o->k,
+                                     .v = o->v,
+                                     .q_norm = o->w,
+                                     .k_norm = o->w,
+                                     .cosine = o->cosine,
+                                     .sine = o->sine,
+                                     .eps = 1e-6F};
 }
 
 static void run_attention_forward(void *context, uint64_t calls) {
     struct operands *o = context;
+    const struct attention_inputs in = inputs_of(o);
     for (uint64_t i = 0; i < calls; i++)
-        attention_forward(o->attention, o->q, o->k, o->v, o->attended, o->lse, o->scratch);
+        attention_forward(o->attention, &in, o->attended, o->lse, o->scratch);
 }
 
 static void run_attention_backward(void *context, uint64_t calls) {
     struct operands *o = context;
+    const struct attention_inputs in = inputs_of(o);
+    const struct attention_gradients gradients = {
+        .dq = o->dq, .dk = o->dk, .dv = o->dv, .dq_norm = o->dq_norm, .dk_norm = o->dk_norm};
     for (uint64_t i = 0; i < calls; i++)
-        attention_backward(o->attention, o->q, o->k, o->v, o->attended, o->lse, o->dattended, o->dq, o->dk, o->dv,
-                           o->scratch);
+        attention_backward(o->attention, &in, o->attended, o->lse, o->dattended, &gradients, o->scratch);
 }
 
 static void run_gate_forward(void *context, uint64_t calls) {
@@ -155,8 +155,8 @@ static size_t lay_out(struct operands *o) {
                   {&o->dv, kv},
                   {&o->cosine, (size_t)o->T * (size_t)a->D / 2},
                   {&o->sine, (size_t)o->T * (size_t)a->D / 2},
-                  {&o->rotated, q},
-                  {&o->head_rstd, (size_t)o->N * (size_t)a->H},
+                  {&o->dq_norm, (size_t)a->D},
+                  {&o->dk_norm, (size_t)a->D},
                   {&o->gate, hidden},
                   {&o->up, hidden},
                   {&o->hidden, hidden},
@@ -198,7 +198,6 @@ static void fill(struct operands *o, const struct shape *shape) {
         o->targets[i] = (int32_t)(rng_u64(14, 0, (uint64_t)i) % (uint64_t)o->V);
     rope_fill_table(o->T, o->attention.D, shape->rope_theta, o->cosine, o->sine);
     run_norm_forward(o, 1);
-    run_rotation_forward(o, 1);
     run_attention_forward(o, 1);
 }
 
@@ -232,7 +231,7 @@ static enum status operands_open(const struct model_options *options, struct ope
 
 /* ---- measuring ---- */
 
-enum { STREAMED_OPS = 10, ATTENTION_OPS = 2, CASES_MAX = 2 * STREAMED_OPS + ATTENTION_OPS + BENCH_PRODUCTS_MAX };
+enum { STREAMED_OPS = 8, ATTENTION_OPS = 2, CASES_MAX = 2 * STREAMED_OPS + ATTENTION_OPS + BENCH_PRODUCTS_MAX };
 
 /* A pass over `count` values of each of its arrays. */
 struct streamed {
@@ -276,12 +275,9 @@ static json_t *measure(const struct bench_plan *plan, struct operands *o, struct
                        uint32_t *stream_memory, const struct bench_flops *flops) {
     static struct bench_case cases[CASES_MAX];
     const size_t N = (size_t)o->N, C = (size_t)o->C, F = (size_t)o->F, one = 1;
-    const size_t heads = (size_t)(o->attention.H * o->attention.D);
     const struct streamed ops[STREAMED_OPS] = {
         {"norm forward", run_norm_forward, BENCH_STREAM_COPY, N, C},
         {"norm backward", run_norm_backward, BENCH_STREAM_3R1W, N, C},
-        {"rotation forward", run_rotation_forward, BENCH_STREAM_COPY, N, heads},
-        {"rotation backward", run_rotation_backward, BENCH_STREAM_TRIAD, N, heads},
         {"mlp gate forward", run_gate_forward, BENCH_STREAM_TRIAD, N, F},
         {"mlp gate backward", run_gate_backward, BENCH_STREAM_3R3W, N, F},
         {"loss", run_loss, BENCH_STREAM_1R1W, (size_t)o->head_rows, (size_t)o->V},

@@ -1,5 +1,5 @@
 /* bench_products: the matrix products of a training step, each alone and warm: the rate that a step is measured against. The list follows
- * model_product_rows and the linear layers of model/transformer.c; equal shapes are one entry with a count. With n threads, each does the product by
+ * model_product_rows and the linear layers of model/transformer.c; equal products are one entry with a count. With n threads, each does the product by
  * itself, all at the same time, as the passes of a step do. */
 #ifndef ATOLL_EXPERIMENTS_BENCH_PRODUCTS_H
 #define ATOLL_EXPERIMENTS_BENCH_PRODUCTS_H
@@ -21,10 +21,9 @@ struct bench_operands {
     float *result;                      /* of the products, room for the largest; the thread's linears share it */
 };
 
-/* A linear layer's shape, and how often a step has it. */
+/* The shape of linear layers. */
 struct bench_linear {
     int rows, inputs, outputs;
-    uint64_t per_step;
     float *w; /* (outputs,inputs), of all threads */
     struct factor w_factor;
     struct bench_operands *each; /* (threads,) */
@@ -35,9 +34,11 @@ struct bench_product {
     const struct bench_products *of;
     const struct bench_linear *linear;
     enum bench_product_kind kind;
+    bool add; /* to what is there: always true of dW */
+    uint64_t per_step;
 };
 
-enum { BENCH_LINEARS_MAX = 6, BENCH_PRODUCTS_MAX = BENCH_LINEARS_MAX * BENCH_PRODUCT_KINDS };
+enum { BENCH_LINEARS_MAX = 6, BENCH_PRODUCTS_MAX = BENCH_LINEARS_MAX * (2 * BENCH_PRODUCT_KINDS - 1) };
 
 struct bench_products {
     struct bench_linear linears[BENCH_LINEARS_MAX];
@@ -45,7 +46,7 @@ struct bench_products {
     struct bench_product list[BENCH_PRODUCTS_MAX];
     int count;
     int threads;
-    bool bf16;
+    enum linear_kind kind;
     struct linear **linear; /* (threads,) */
     struct crew *crew;
     struct arena arena;

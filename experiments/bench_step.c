@@ -115,9 +115,7 @@ static double flops_of_part(const struct bench_flops *flops, enum step_part part
     case STEP_PART_HEAD:
         return (double)flops->head;
     case STEP_PART_EMBEDDING:
-    case STEP_PART_COPY:
     case STEP_PART_NORM:
-    case STEP_PART_ROTATION:
     case STEP_PART_GATE:
     case STEP_PART_LOSS:
     case STEP_PART_GRADIENT_NORM:
@@ -160,8 +158,8 @@ static json_t *alone_json(const struct run *run, enum step_part part, const doub
     for (int i = 0; i < run->products.count; i++)
         if (is_of_part(run, &run->products.list[i], part))
             for (int round = 0; round < repeats; round++)
-                seconds[round] += (double)run->products.list[i].linear->per_step * run->cases[1 + i].seconds[round] /
-                                  run->products.threads;
+                seconds[round] +=
+                    (double)run->products.list[i].per_step * run->cases[1 + i].seconds[round] / run->products.threads;
     return seconds[0] > 0 ? quotients_json(seconds, 1e3, ones, repeats) : json_null();
 }
 

@@ -2,6 +2,7 @@
  *   KERNEL(name)   the name with the set's ending
  *   KERNEL_LANES   floats of a vector: 16, 8 or 4
  *   KERNEL_ROWS    rows of a register tile, 8 or 4: KERNEL_ROWS x 2 vectors of sums; two vectors and a factor beside them
+ *   KERNEL_MAX(x, than)  the instruction for x > than ? x : than, where there is one
  *
  * A tile is TILE queries against TILE keys and lies transposed: with a query in each lane, the softmax runs down the rows without
  * sums across lanes. A product takes its left factor one float at a time, in either order, its right one by rows:
@@ -30,16 +31,20 @@ static INLINE KERNEL(vector) KERNEL(choose)(KERNEL(integers) mask, KERNEL(vector
     return (KERNEL(vector))((mask & (KERNEL(integers))yes) | (~mask & (KERNEL(integers))no));
 }
 
-/* The larger of each lane; a NaN in x is passed over. */
+/* The larger of each lane; a NaN in x is passed over, one in `than` stays. */
 static INLINE KERNEL(vector) KERNEL(larger)(KERNEL(vector) x, KERNEL(vector) than) {
+#ifdef KERNEL_MAX
+    return (KERNEL(vector))KERNEL_MAX(x, than);
+#else
     return KERNEL(choose)(x > than, x, than);
+#endif
 }
 
 /* 2^x for x <= 127, relative error below 2e-7; 2^-126 for all below; NaN stays. x = n + f with |f| <= 1/2 and a polynomial of
  * degree 6 for 2^f, largest relative error 2.1e-8 in exact arithmetic (Remez). */
 static INLINE KERNEL(vector) KERNEL(power_of_two)(KERNEL(vector) x) {
     const float shifter = 12582912.0F; /* 1.5 * 2^23: adding it rounds to an integer, kept in the low mantissa bits */
-    x = KERNEL(choose)(x < -126.0F, (KERNEL(vector)){0} - 126.0F, x);
+    x = KERNEL(larger)((KERNEL(vector)){0} - 126.0F, x);
     KERNEL(vector) shifted = x + shifter, f = x - (shifted - shifter);
     KERNEL(vector) p = f * 1.5594677825e-4F + 1.3406643411e-3F;
     p = p * f + 9.6176927909e-3F;
@@ -95,19 +100,14 @@ static INLINE void KERNEL(transpose)(KERNEL(vector) rows[KERNEL_LANES]) {
 #undef HIGH_HALVES
 }
 
-/* from: `rows` rows of D -> to: padded_rows of padded_D, the rest zero. Strides: floats from one row to the next. */
-static void KERNEL(copy_rows)(int rows, int D, const float *from, size_t from_stride, int padded_rows, int padded_D,
-                              float *to, size_t to_stride) {
-    for (int row = 0; row < padded_rows; row++, from += from_stride, to += to_stride) {
+/* `rows` rows of D. Strides: floats from one row to the next. */
+static void KERNEL(copy_rows)(int rows, int D, const float *from, size_t from_stride, float *to, size_t to_stride) {
+    for (int row = 0; row < rows; row++, from += from_stride, to += to_stride) {
         int d = 0;
-        if (row < rows) {
-            for (; d + KERNEL_LANES <= D; d += KERNEL_LANES)
-                KERNEL(store)(to + d, KERNEL(load)(from + d));
-            for (; d < D; d++)
-                to[d] = from[d];
-        }
-        for (; d < padded_D; d++)
-            to[d] = 0;
+        for (; d + KERNEL_LANES <= D; d += KERNEL_LANES)
+            KERNEL(store)(to + d, KERNEL(load)(from + d));
+        for (; d < D; d++)
+            to[d] = from[d];
     }
 }
 
@@ -123,65 +123,51 @@ static void KERNEL(write_rows)(int rows, int D, int padded_D, const float *from,
     }
 }
 
-/* from: `rows` rows of D -> copy (rows,padded_D), times factor, unless NULL; transposed (padded_D,TILE), times transposed_factor.
- * Whole blocks of KERNEL_LANES rows and columns are set; what has no source is zero. */
-static void KERNEL(copy_transposed)(int rows, int D, int padded_D, const float *from, size_t stride, float factor,
-                                    float *copy, float transposed_factor, float *transposed) {
+/* from (rows,padded_D), of which rows up to a multiple of KERNEL_LANES may be read -> transposed (padded_D,TILE), times factor. */
+static void KERNEL(copy_transposed)(int rows, int padded_D, const float *from, size_t stride, float factor,
+                                    float *transposed) {
     for (int row = 0; row < rows; row += KERNEL_LANES)
         for (int d = 0; d < padded_D; d += KERNEL_LANES) {
             KERNEL(vector) block[KERNEL_LANES];
-            const float *corner = from + (size_t)row * stride + (size_t)d;
-            if (row + KERNEL_LANES <= rows && d + KERNEL_LANES <= D) {
 #pragma GCC unroll 16
-                for (int i = 0; i < KERNEL_LANES; i++)
-                    block[i] = KERNEL(load)(corner + (size_t)i * stride);
-            } else {
-                float padded[KERNEL_LANES][KERNEL_LANES] = {{0}};
-                for (int i = 0; i < KERNEL_LANES && row + i < rows; i++)
-                    for (int j = 0; j < KERNEL_LANES && d + j < D; j++)
-                        padded[i][j] = corner[(size_t)i * stride + (size_t)j];
-                for (int i = 0; i < KERNEL_LANES; i++)
-                    block[i] = KERNEL(load)(padded[i]);
-            }
-            if (copy != NULL)
-#pragma GCC unroll 16
-                for (int i = 0; i < KERNEL_LANES; i++)
-                    KERNEL(store)(copy + (size_t)(row + i) * (size_t)padded_D + (size_t)d, block[i] * factor);
+            for (int i = 0; i < KERNEL_LANES; i++)
+                block[i] = KERNEL(load)(from + (size_t)(row + i) * stride + (size_t)d) * factor;
             KERNEL(transpose)(block);
 #pragma GCC unroll 16
             for (int i = 0; i < KERNEL_LANES; i++)
-                KERNEL(store)(transposed + (size_t)(d + i) * TILE + (size_t)row, block[i] * transposed_factor);
+                KERNEL(store)(transposed + (size_t)(d + i) * TILE + (size_t)row, block[i]);
         }
 }
 
-/* dots (rows, rounded up to KERNEL_LANES): sums of a * b over rows of D, `stride` apart. */
-static void KERNEL(dot_rows)(int rows, int D, const float *a, const float *b, size_t stride, float *dots) {
+/* dots (rows, rounded up to KERNEL_LANES): sums of a * b over rows of D, times factor. */
+static void KERNEL(dot_rows)(int rows, int D, const float *a, size_t a_stride, const float *b, size_t b_stride,
+                             float factor, float *dots) {
     for (int row = 0; row < rows; row += KERNEL_LANES) {
         KERNEL(vector) sums[KERNEL_LANES];
 #pragma GCC unroll 16
         for (int i = 0; i < KERNEL_LANES; i++) {
-            size_t at = (size_t)(row + i) * stride;
+            const float *a_row = a + (size_t)(row + i) * a_stride, *b_row = b + (size_t)(row + i) * b_stride;
             sums[i] = (KERNEL(vector)){0};
             for (int d = 0; row + i < rows && d + KERNEL_LANES <= D; d += KERNEL_LANES)
-                sums[i] += KERNEL(load)(a + at + (size_t)d) * KERNEL(load)(b + at + (size_t)d);
+                sums[i] += KERNEL(load)(a_row + d) * KERNEL(load)(b_row + d);
         }
         KERNEL(transpose)(sums);
 #pragma GCC unroll 15
         for (int i = 1; i < KERNEL_LANES; i++)
             sums[0] += sums[i];
-        KERNEL(store)(dots + row, sums[0]);
+        KERNEL(store)(dots + row, sums[0] * factor);
         for (int i = row; i < row + KERNEL_LANES && i < rows; i++)
             for (int d = D / KERNEL_LANES * KERNEL_LANES; d < D; d++)
-                dots[i] += a[(size_t)i * stride + (size_t)d] * b[(size_t)i * stride + (size_t)d];
+                dots[i] += a[(size_t)i * a_stride + (size_t)d] * b[(size_t)i * b_stride + (size_t)d] * factor;
     }
 }
 
 /* ---- products ---- */
 
 /* c (KERNEL_ROWS, vectors) = the start + sum over depth of a[row * a_row + i * a_step] * b[i * b_step ...] */
-static INLINE void KERNEL(register_tile)(const int vectors, enum start start, int depth, const float *a, size_t a_row,
-                                         size_t a_step, const float *b, size_t b_step, const float *factor, float *c,
-                                         size_t c_row) {
+static INLINE void KERNEL(register_tile)(struct ahead *ahead, const int vectors, enum start start, int depth,
+                                         const float *a, size_t a_row, size_t a_step, const float *b, size_t b_step,
+                                         const float *factor, float *c, size_t c_row) {
     KERNEL(vector) sum[KERNEL_ROWS][2];
     if (start == START_ZERO) {
 #pragma GCC unroll 8
@@ -197,20 +183,24 @@ static INLINE void KERNEL(register_tile)(const int vectors, enum start start, in
                 sum[r][v] = KERNEL(load)(c + (size_t)r * c_row + (size_t)(v * KERNEL_LANES)) *
                             (start == START_SCALED ? factor[r] : 1.0F);
     }
-    for (int i = 0; i < depth; i++) {
-        KERNEL(vector) right[2];
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++)
-            right[v] = KERNEL(load)(b + v * KERNEL_LANES);
-#pragma GCC unroll 8
-        for (int r = 0; r < KERNEL_ROWS; r++) {
-            const float left = a[(size_t)r * a_row];
+    for (int i = 0; i < depth;) {
+        const int end = depth - i < AHEAD_DEPTH ? depth : i + AHEAD_DEPTH;
+        ask_for_row(ahead);
+        for (; i < end; i++) {
+            KERNEL(vector) right[2];
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++)
-                sum[r][v] += left * right[v];
+                right[v] = KERNEL(load)(b + v * KERNEL_LANES);
+#pragma GCC unroll 8
+            for (int r = 0; r < KERNEL_ROWS; r++) {
+                const float left = a[(size_t)r * a_row];
+#pragma GCC unroll 2
+                for (int v = 0; v < vectors; v++)
+                    sum[r][v] += left * right[v];
+            }
+            a += a_step;
+            b += b_step;
         }
-        a += a_step;
-        b += b_step;
     }
 #pragma GCC unroll 8
     for (int r = 0; r < KERNEL_ROWS; r++)
@@ -221,9 +211,9 @@ static INLINE void KERNEL(register_tile)(const int vectors, enum start start, in
 
 /* c (rows,columns) = the start + a b; rows and columns are rounded up to register tiles, and a, b and c padded for that.
  * skip: what a tile on the diagonal leaves out. factor (rows,) for START_SCALED. */
-static INLINE void KERNEL(product)(enum start start, enum skip skip, int rows, int columns, int depth, const float *a,
-                                   size_t a_row, size_t a_step, const float *b, size_t b_step, const float *factor,
-                                   float *c, size_t c_row) {
+static INLINE void KERNEL(product)(struct ahead *ahead, enum start start, enum skip skip, int rows, int columns,
+                                   int depth, const float *a, size_t a_row, size_t a_step, const float *b,
+                                   size_t b_step, const float *factor, float *c, size_t c_row) {
     for (int column = 0; column < columns; column += 2 * KERNEL_LANES)
         for (int row = 0; row < rows; row += KERNEL_ROWS) {
             int first = column, from = 0, to = depth;
@@ -240,35 +230,34 @@ static INLINE void KERNEL(product)(enum start start, enum skip skip, int rows, i
             float *sums = c + (size_t)row * c_row + (size_t)first;
             if (first == column && first + KERNEL_LANES < columns)
                 KERNEL(register_tile)
-                (2, start, to - from, left, a_row, a_step, right, b_step, factor + row, sums, c_row);
-            else if (first < columns)
-                KERNEL(register_tile)
-                (1, start, to - from, left, a_row, a_step, right, b_step, factor + row, sums, c_row);
+            (ahead, 2, start, to - from, left, a_row, a_step, right, b_step, factor + row, sums, c_row);
+            else if (first < columns) KERNEL(register_tile)(ahead, 1, start, to - from, left, a_row, a_step, right,
+                                                            b_step, factor + row, sums, c_row);
         }
 }
 
 /* scores (keys,queries) = of_keys (keys,padded_D) of_queries (padded_D,TILE) */
-static void KERNEL(scores_product)(bool diagonal, int keys, int queries, int D, int padded_D, const float *of_keys,
-                                   const float *of_queries, float *scores) {
+static void KERNEL(scores_product)(struct ahead *ahead, bool diagonal, int keys, int queries, int D, int padded_D,
+                                   const float *of_keys, const float *of_queries, float *scores) {
     KERNEL(product)
-    (START_ZERO, diagonal ? SKIP_LEFT_COLUMNS : SKIP_NOTHING, keys, queries, D, of_keys, (size_t)padded_D, 1,
+    (ahead, START_ZERO, diagonal ? SKIP_LEFT_COLUMNS : SKIP_NOTHING, keys, queries, D, of_keys, (size_t)padded_D, 1,
      of_queries, TILE, scores, scores, TILE);
 }
 
 /* of_keys (keys,padded_D) = the start + weights (keys,queries) of_queries (queries,padded_D) */
-static void KERNEL(keys_product)(enum start start, bool diagonal, int keys, int queries, int padded_D,
-                                 const float *weights, const float *of_queries, float *of_keys) {
+static void KERNEL(keys_product)(struct ahead *ahead, enum start start, bool diagonal, int keys, int queries,
+                                 int padded_D, const float *weights, const float *of_queries, float *of_keys) {
     KERNEL(product)
-    (start, diagonal ? SKIP_EARLIER_DEPTH : SKIP_NOTHING, keys, padded_D, queries, weights, TILE, 1, of_queries,
+    (ahead, start, diagonal ? SKIP_EARLIER_DEPTH : SKIP_NOTHING, keys, padded_D, queries, weights, TILE, 1, of_queries,
      (size_t)padded_D, weights, of_keys, (size_t)padded_D);
 }
 
 /* of_queries (queries,padded_D) = the start + weights^T of_keys (keys,padded_D); factor (queries,) for START_SCALED. */
-static void KERNEL(queries_product)(enum start start, bool diagonal, int keys, int queries, int padded_D,
-                                    const float *weights, const float *of_keys, const float *factor,
+static void KERNEL(queries_product)(struct ahead *ahead, enum start start, bool diagonal, int keys, int queries,
+                                    int padded_D, const float *weights, const float *of_keys, const float *factor,
                                     float *of_queries) {
     KERNEL(product)
-    (start, diagonal ? SKIP_LATER_DEPTH : SKIP_NOTHING, queries, padded_D, keys, weights, 1, TILE, of_keys,
+    (ahead, start, diagonal ? SKIP_LATER_DEPTH : SKIP_NOTHING, queries, padded_D, keys, weights, 1, TILE, of_keys,
      (size_t)padded_D, factor, of_queries, (size_t)padded_D);
 }
 
@@ -343,16 +332,38 @@ static void KERNEL(softmax_tile_backward)(bool diagonal, int keys, int queries, 
     }
 }
 
-/* ---- the passes over one head of queries; its keys and values are in scratch ---- */
+/* ---- the passes over one head of queries ---- */
 
-static void KERNEL(forward_head)(const struct layout *l, const struct scratch *s, const float *q, float *out,
-                                 float *lse) {
-    const int T = l->T, D = l->D, padded_D = l->padded_D;
+/* A tile of keys, made ready, and its values -> scratch, where all queries that see them read them. */
+static void KERNEL(take_keys)(const struct layout *l, const struct scratch *s, const struct attention_inputs *in,
+                              int head, int first, int keys) {
+    size_t from = key_at(l, head) + (size_t)first * l->key_stride, to = (size_t)first * (size_t)l->padded_D,
+           angles = (size_t)first * (size_t)(l->D / 2);
+    rope_forward(keys, l->D, in->eps, in->cosine + angles, in->sine + angles, in->k + from, l->key_stride, in->k_norm,
+                 s->k + to, (size_t)l->padded_D);
+    KERNEL(copy_rows)(keys, l->D, in->v + from, l->key_stride, s->v + to, (size_t)l->padded_D);
+    pad_rows(keys, l->D, l->padded_D, s->k + to);
+    pad_rows(keys, l->D, l->padded_D, s->v + to);
+}
+
+/* A tile of queries, made ready -> s->q, and transposed in units of log 2. */
+static void KERNEL(take_queries)(const struct layout *l, const struct scratch *s, const struct attention_inputs *in,
+                                 int head, int first, int queries) {
+    size_t from = query_at(l, head) + (size_t)first * l->query_stride, angles = (size_t)first * (size_t)(l->D / 2);
+    rope_forward(queries, l->D, in->eps, in->cosine + angles, in->sine + angles, in->q + from, l->query_stride,
+                 in->q_norm, s->q, (size_t)l->padded_D);
+    pad_rows(queries, l->D, l->padded_D, s->q);
+    KERNEL(copy_transposed)(queries, l->padded_D, s->q, (size_t)l->padded_D, l->scale * LOG2_E, s->q_transposed);
+}
+
+static void KERNEL(forward_head)(const struct layout *l, const struct scratch *s, const struct attention_inputs *in,
+                                 int head, float *out, float *lse, struct ahead *ahead) {
+    const int T = l->T, padded_D = l->padded_D;
     for (int first = 0; first < T; first += TILE) {
         int queries = rows_of_tile(T, first);
-        size_t row = (size_t)first * l->query_stride;
-        KERNEL(copy_transposed)
-        (queries, D, padded_D, q + row, l->query_stride, 1, NULL, l->scale * LOG2_E, s->q_transposed);
+        if (is_first_of_group(l, head))
+            KERNEL(take_keys)(l, s, in, head, first, queries);
+        KERNEL(take_queries)(l, s, in, head, first, queries);
         for (int i = 0; i < TILE; i++) {
             s->largest[i] = -INFINITY;
             s->sum[i] = 0;
@@ -361,91 +372,107 @@ static void KERNEL(forward_head)(const struct layout *l, const struct scratch *s
             int keys = rows_of_tile(T, key);
             size_t at = (size_t)key * (size_t)padded_D;
             bool diagonal = key == first;
-            KERNEL(scores_product)(diagonal, keys, queries, D, padded_D, s->k + at, s->q_transposed, s->scores);
+            KERNEL(scores_product)
+            (ahead, diagonal, keys, queries, l->D, padded_D, s->k + at, s->q_transposed, s->scores);
             KERNEL(softmax_tile)(diagonal, keys, queries, s->scores, s->largest, s->sum, s->factor);
             KERNEL(queries_product)
-            (key == 0 ? START_ZERO : START_SCALED, diagonal, keys, queries, padded_D, s->scores, s->v + at, s->factor,
-             s->out);
+            (ahead, key == 0 ? START_ZERO : START_SCALED, diagonal, keys, queries, padded_D, s->scores, s->v + at,
+             s->factor, s->out);
         }
+        float *lse_of_tile = lse + rows_at(l, head) + first;
         for (int i = 0; i < queries; i++) {
             s->factor[i] = 1 / s->sum[i];
-            lse[first + i] = s->largest[i] + log2f(s->sum[i]);
+            lse_of_tile[i] = s->largest[i] + log2f(s->sum[i]);
         }
-        KERNEL(write_rows)(queries, D, padded_D, s->out, s->factor, out + row, l->query_stride);
+        KERNEL(write_rows)
+        (queries, l->D, padded_D, s->out, s->factor, out + query_at(l, head) + (size_t)first * l->query_stride,
+         l->query_stride);
     }
 }
 
-/* dk, dv of scratch: set by the first head of a group, then added to. */
-static void KERNEL(backward_head)(const struct layout *l, const struct scratch *s, bool first_of_group, const float *q,
-                                  const float *out, const float *lse, const float *dout, float *dq) {
+/* dk, dv of scratch: of a head's keys that are ready -> of the projected. */
+static void KERNEL(write_keys)(const struct layout *l, const struct scratch *s, const struct attention_inputs *in,
+                               int head, const struct attention_gradients *gradients) {
+    for (int first = 0; first < l->T; first += TILE) {
+        int keys = rows_of_tile(l->T, first);
+        size_t to = key_at(l, head) + (size_t)first * l->key_stride, from = (size_t)first * (size_t)l->padded_D,
+               angles = (size_t)first * (size_t)(l->D / 2);
+        rope_backward(keys, l->D, in->eps, in->cosine + angles, in->sine + angles, in->k + to, l->key_stride,
+                      in->k_norm, s->dk + from, (size_t)l->padded_D, gradients->dk + to, l->key_stride,
+                      gradients->dk_norm, s->columns);
+        KERNEL(copy_rows)(keys, l->D, s->dv + from, (size_t)l->padded_D, gradients->dv + to, l->key_stride);
+    }
+}
+
+/* dk, dv of scratch: set by the first head of a group, then added to. What is multiplied by q and k holds the scale of the scores: it is in
+ * dout_transposed and in delta. */
+static void KERNEL(backward_head)(const struct layout *l, const struct scratch *s, const struct attention_inputs *in,
+                                  int head, const float *out, const float *lse, const float *dout,
+                                  const struct attention_gradients *gradients, struct ahead *ahead) {
     const int T = l->T, D = l->D, padded_D = l->padded_D;
     memset(s->lse, 0, TILE * sizeof *s->lse);
-    for (int i = 0; i < TILE; i++)
-        s->factor[i] = l->scale;
     for (int first = 0; first < T; first += TILE) {
         int queries = rows_of_tile(T, first);
-        size_t row = (size_t)first * l->query_stride;
-        KERNEL(dot_rows)(queries, D, out + row, dout + row, l->query_stride, s->delta);
-        KERNEL(copy_transposed)(queries, D, padded_D, dout + row, l->query_stride, 1, s->dout, 1, s->dout_transposed);
-        KERNEL(copy_transposed)
-        (queries, D, padded_D, q + row, l->query_stride, l->scale, s->q, l->scale * LOG2_E, s->q_transposed);
-        memcpy(s->lse, lse + first, (size_t)queries * sizeof *s->lse);
+        size_t row = query_at(l, head) + (size_t)first * l->query_stride, angles = (size_t)first * (size_t)(D / 2);
+        if (is_first_of_group(l, head))
+            KERNEL(take_keys)(l, s, in, head, first, queries);
+        KERNEL(take_queries)(l, s, in, head, first, queries);
+        KERNEL(copy_rows)(queries, D, dout + row, l->query_stride, s->dout, (size_t)padded_D);
+        pad_rows(queries, D, padded_D, s->dout);
+        KERNEL(copy_transposed)(queries, padded_D, s->dout, (size_t)padded_D, l->scale, s->dout_transposed);
+        KERNEL(dot_rows)(queries, D, out + row, l->query_stride, s->dout, (size_t)padded_D, l->scale, s->delta);
+        memcpy(s->lse, lse + rows_at(l, head) + first, (size_t)queries * sizeof *s->lse);
         for (int key = 0; key <= first; key += TILE) {
             int keys = rows_of_tile(T, key);
             size_t at = (size_t)key * (size_t)padded_D;
             bool diagonal = key == first;
-            enum start start = diagonal && first_of_group ? START_ZERO : START_SUM;
-            KERNEL(scores_product)(diagonal, keys, queries, D, padded_D, s->k + at, s->q_transposed, s->scores);
-            KERNEL(scores_product)(diagonal, keys, queries, D, padded_D, s->v + at, s->dout_transposed, s->dscores);
+            enum start start = diagonal && is_first_of_group(l, head) ? START_ZERO : START_SUM;
+            KERNEL(scores_product)(ahead, diagonal, keys, queries, D, padded_D, s->k + at, s->q_transposed, s->scores);
+            KERNEL(scores_product)
+            (ahead, diagonal, keys, queries, D, padded_D, s->v + at, s->dout_transposed, s->dscores);
             KERNEL(softmax_tile_backward)(diagonal, keys, queries, s->lse, s->delta, s->scores, s->dscores);
-            KERNEL(keys_product)(start, diagonal, keys, queries, padded_D, s->scores, s->dout, s->dv + at);
-            KERNEL(keys_product)(start, diagonal, keys, queries, padded_D, s->dscores, s->q, s->dk + at);
+            KERNEL(keys_product)(ahead, start, diagonal, keys, queries, padded_D, s->scores, s->dout, s->dv + at);
+            KERNEL(keys_product)(ahead, start, diagonal, keys, queries, padded_D, s->dscores, s->q, s->dk + at);
             KERNEL(queries_product)
-            (key == 0 ? START_ZERO : START_SUM, diagonal, keys, queries, padded_D, s->dscores, s->k + at, s->factor,
-             s->dq);
+            (ahead, key == 0 ? START_ZERO : START_SUM, diagonal, keys, queries, padded_D, s->dscores, s->k + at,
+             s->factor, s->dq);
         }
-        KERNEL(write_rows)(queries, D, padded_D, s->dq, s->factor, dq + row, l->query_stride);
+        rope_backward(queries, D, in->eps, in->cosine + angles, in->sine + angles, in->q + row, l->query_stride,
+                      in->q_norm, s->dq, (size_t)padded_D, gradients->dq + row, l->query_stride, gradients->dq_norm,
+                      s->columns);
     }
+    if (is_last_of_group(l, head))
+        KERNEL(write_keys)(l, s, in, head, gradients);
 }
 
 /* ---- all heads ---- */
 
-static void KERNEL(copy_keys)(const struct layout *l, const struct scratch *s, const float *k, const float *v) {
-    KERNEL(copy_rows)(l->T, l->D, k, l->key_stride, l->padded_T, l->padded_D, s->k, (size_t)l->padded_D);
-    KERNEL(copy_rows)(l->T, l->D, v, l->key_stride, l->padded_T, l->padded_D, s->v, (size_t)l->padded_D);
-}
-
-static void KERNEL(forward)(struct attention_sizes sizes, const float *q, const float *k, const float *v, float *out,
-                            float *lse, float *memory) {
+static void KERNEL(forward)(struct attention_sizes sizes, const struct attention_inputs *in, float *out, float *lse,
+                            float *memory) {
     const struct layout l = layout_of(sizes);
     const struct scratch s = scratch_of(&l, memory);
-    for (int b = 0; b < sizes.B; b++)
-        for (int h = 0; h < sizes.H; h++) {
-            size_t at = query_at(&l, sizes, b, h), kv = key_at(&l, sizes, b, h), rows = rows_at(&l, sizes, b, h);
-            if (h % l.group == 0)
-                KERNEL(copy_keys)(&l, &s, k + kv, v + kv);
-            KERNEL(forward_head)(&l, &s, q + at, out + at, lse + rows);
-        }
+    ask_for_all(ahead_of_forward(&l, 0, in, out));
+    for (int head = 0; head < l.heads; head++) {
+        struct ahead ahead = ahead_of_forward(&l, head + 1, in, out);
+        KERNEL(forward_head)(&l, &s, in, head, out, lse, &ahead);
+    }
 }
 
-static void KERNEL(backward)(struct attention_sizes sizes, const float *q, const float *k, const float *v,
-                             const float *out, const float *lse, const float *dout, float *dq, float *dk, float *dv,
+static void KERNEL(backward)(struct attention_sizes sizes, const struct attention_inputs *in, const float *out,
+                             const float *lse, const float *dout, const struct attention_gradients *gradients,
                              float *memory) {
     const struct layout l = layout_of(sizes);
     const struct scratch s = scratch_of(&l, memory);
-    for (int b = 0; b < sizes.B; b++)
-        for (int h = 0; h < sizes.H; h++) {
-            size_t at = query_at(&l, sizes, b, h), kv = key_at(&l, sizes, b, h), rows = rows_at(&l, sizes, b, h);
-            if (h % l.group == 0)
-                KERNEL(copy_keys)(&l, &s, k + kv, v + kv);
-            KERNEL(backward_head)(&l, &s, h % l.group == 0, q + at, out + at, lse + rows, dout + at, dq + at);
-            if (h % l.group == l.group - 1) {
-                KERNEL(copy_rows)(l.T, l.D, s.dk, (size_t)l.padded_D, l.T, l.D, dk + kv, l.key_stride);
-                KERNEL(copy_rows)(l.T, l.D, s.dv, (size_t)l.padded_D, l.T, l.D, dv + kv, l.key_stride);
-            }
-        }
+    memset(gradients->dq_norm, 0, (size_t)l.D * sizeof *gradients->dq_norm);
+    memset(gradients->dk_norm, 0, (size_t)l.D * sizeof *gradients->dk_norm);
+    ask_for_all(ahead_of_backward(&l, 0, in, out, dout, gradients));
+    for (int head = 0; head < l.heads; head++) {
+        struct ahead ahead = ahead_of_backward(&l, head + 1, in, out, dout, gradients);
+        KERNEL(backward_head)(&l, &s, in, head, out, lse, dout, gradients, &ahead);
+    }
 }
 
 #undef KERNEL
 #undef KERNEL_LANES
 #undef KERNEL_ROWS
+#undef KERNEL_MAX

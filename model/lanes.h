@@ -9,13 +9,16 @@
 
 enum { LANES = 16 };
 
+typedef float lanes_eight __attribute__((vector_size(32)));
+typedef float lanes_four __attribute__((vector_size(16)));
+
 /* The sixteen lanes folded in a fixed tree. */
 static inline float lanes_fold(const float lane[LANES]) {
-    float eight[8], four[4];
-    for (int j = 0; j < 8; j++)
-        eight[j] = lane[j] + lane[j + 8];
-    for (int j = 0; j < 4; j++)
-        four[j] = eight[j] + eight[j + 4];
+    lanes_eight low, high;
+    memcpy(&low, lane, sizeof low);
+    memcpy(&high, lane + 8, sizeof high);
+    low += high;
+    lanes_four four = __builtin_shufflevector(low, low, 0, 1, 2, 3) + __builtin_shufflevector(low, low, 4, 5, 6, 7);
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 

@@ -1,6 +1,6 @@
-/* linear: the three products of a linear layer with weight w (outputs,inputs), as PyTorch stores it: f32 through gemm, or of factors
- * rounded to bf16, summed in f32, through onednn. What is not a factor of these products stays f32. One thread uses a `struct linear` at
- * a time; threads have one each.
+/* linear: the three products of a linear layer with weight w (outputs,inputs), as PyTorch stores it: f32 through gemm or gemm_avx512, or of
+ * factors rounded to bf16, summed in f32, through onednn. What is not a factor of these products stays f32. One thread uses a
+ * `struct linear` at a time; threads have one each.
  *
  * bf16 products need their factors rounded: activations once, by who made them, for the forward product and dW or for dX and dW; weights
  * once per update, for all passes until the next. Weights stay in rows. oneDNN's own blocked layouts, one for each of forward and dX, save 1 to 20 % of
@@ -13,18 +13,27 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
+#include "model/gemm.h"
 #include "model/shape.h"
 
-/* What `asked` comes to on this machine: *bf16. STATUS_CONFIG: bf16 was asked for, and this build or CPU has none; the text says which. */
-MUST_USE enum status linear_resolve(enum inner_precision asked, bool *bf16, struct error *error);
+/* What makes the products. BLAS works everywhere. */
+enum linear_kind { LINEAR_BLAS, LINEAR_AVX512, LINEAR_BF16, LINEAR_KINDS };
 
-/* "f32", "bf16 (oneDNN 2.6.3, AMX)". Static text. */
-const char *linear_text(bool bf16);
+/* What `asked` comes to on this machine. STATUS_CONFIG: bf16 was asked for, and this build or CPU has none; the text says which. */
+MUST_USE enum status linear_resolve(enum inner_precision asked, enum linear_kind *kind, struct error *error);
+
+bool linear_works(enum linear_kind kind);
+
+/* "f32 (OpenBLAS)", "f32 (AVX-512)", "bf16 (oneDNN 2.6.3, AMX)". Static text. */
+const char *linear_text(enum linear_kind kind);
+
+/* What the products of a thread touch of memory beside their operands; `panels`: of the same layers. */
+size_t linear_scratch_bytes(enum linear_kind kind, struct gemm_panels panels);
 
 struct linear;
 
-/* linear_open: STATUS_NO_MEMORY. bf16: as linear_resolve says. */
-MUST_USE enum status linear_open(bool bf16, struct linear **linear, struct error *error);
+/* linear_open: CHECKs linear_works. STATUS_NO_MEMORY. */
+MUST_USE enum status linear_open(enum linear_kind kind, struct linear **linear, struct error *error);
 void linear_close(struct linear *linear); /* NULL: nothing */
 
 /* A factor of a product: f32, or bf16 bits. Exactly one is set, the same in all factors of one `struct linear`. */
@@ -42,15 +51,15 @@ struct factor linear_factor(const struct linear *linear, size_t count, const flo
 struct factor factor_at(struct factor factor, size_t values);
 
 /* x (rows,inputs), dout (rows,outputs), w (outputs,inputs). */
-/* out (rows,outputs) = x w^T, set; += by linear_forward_add. */
+/* out (rows,outputs) = x w^T, set; linear_forward_add: = base + x w^T, where base (rows,outputs) may be out, otherwise they must not overlap. */
 void linear_forward(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
                     float *out);
 void linear_forward_add(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
-                        float *out);
+                        const float *base, float *out);
 /* dx (rows,inputs) = dout w, set; or added when `add`. */
 void linear_backward_input(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
                            struct factor w, float *dx, bool add);
-/* dw (outputs,inputs) += dout^T x, added. In f32 in blocks of so many outputs: BLAS packs an operand that high, and not one of a whole vocabulary. */
+/* dw (outputs,inputs) += dout^T x, added. Through BLAS in blocks of so many outputs: it packs an operand that high, and not one of a whole vocabulary. */
 enum { LINEAR_OUTPUTS_BLOCK = 4096 };
 void linear_backward_weight(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
                             struct factor x, float *dw);

@@ -31,7 +31,7 @@ struct model {
     struct crew *crew;
     struct turns turns;
     uint64_t update_count;
-    bool bf16;         /* products of bf16 factors */
+    enum linear_kind products;
     uint16_t *rounded; /* bf16: (block_floats,) the factors of the passes at hand; else NULL */
     bool rounded_live; /* those of the live parameters, which have not changed since: `live` */
     struct parameters live;
@@ -45,8 +45,9 @@ struct model {
     int block_count;
 };
 
-/* Rows of a pass: one kernel's operands stay in the L2 cache, and the memory of activations does not grow with the batch. */
-enum { PASS_ROWS = 256 };
+/* Rows of a pass: one kernel's operands stay in the L2 cache, and the memory of activations does not grow with the batch. Where the weights of a layer do
+ * not stay there from pass to pass, half as many passes fetch them half as often. */
+enum { PASS_ROWS = 256, PASS_ROWS_WIDE = 512, LAYER_FLOATS_NARROW = 1 << 19 };
 
 /* Passes whose gradients of embedded tokens are kept until the look-up's are added: more than threads that run passes. */
 enum { WAVE_PASSES = 32 };
@@ -71,10 +72,15 @@ static int max_int(int a, int b) {
 
 /* ---- the cut ---- */
 
+static int rows_of_pass(const struct shape *s) {
+    int64_t attention = 2 * s->width * (s->heads + s->kv_heads) * s->head_dim, mlp = 3 * s->width * s->ffn;
+    return attention + mlp > LAYER_FLOATS_NARROW ? PASS_ROWS_WIDE : PASS_ROWS;
+}
+
 /* At least two passes where there are two windows. */
 static int windows_of_pass(const struct model_options *options) {
     int windows = (int)options->inner.batch_per_worker;
-    return min_int((windows + 1) / 2, max_int(PASS_ROWS / (int)options->shape.context, 1));
+    return min_int((windows + 1) / 2, max_int(rows_of_pass(&options->shape) / (int)options->shape.context, 1));
 }
 
 int model_pass_count(const struct model_options *options) {
@@ -102,7 +108,7 @@ static int count_blocks(const struct tensor_table *table) {
 }
 
 static size_t rounded_bytes(const struct model *m) {
-    return m->bf16 ? arena_round(m->transformer.table.block_floats * sizeof *m->rounded) : 0;
+    return m->products == LINEAR_BF16 ? arena_round(m->transformer.table.block_floats * sizeof *m->rounded) : 0;
 }
 
 /* Takes everything from `arena`, which may be counting. */
@@ -116,7 +122,7 @@ static void lay_out(struct model *m, struct arena *arena) {
     float **blocks[STATE_BLOCKS] = {&m->parameters, &m->gradients, &m->moment1, &m->moment2};
     for (size_t i = 0; i < STATE_BLOCKS; i++)
         *blocks[i] = arena_take(arena, t->table.block_floats * sizeof(float));
-    if (m->bf16)
+    if (m->products == LINEAR_BF16)
         m->rounded = arena_take(arena, rounded_bytes(m));
     size_t angles = (size_t)(s->context * (s->head_dim / 2)) * sizeof(float);
     t->cosine = arena_take(arena, angles);
@@ -148,13 +154,12 @@ static size_t bytes_needed(struct model *counted) {
 struct model_memory model_memory_plan(const struct model_options *options, const struct tensor_table *table) {
     struct model counted = {.options = *options, .transformer = {.table = *table}};
     struct error error;
-    if (linear_resolve((enum inner_precision)options->inner.precision, &counted.bf16, &error) != STATUS_OK)
-        counted.bf16 = true; /* not here: what a machine takes that can */
+    if (linear_resolve((enum inner_precision)options->inner.precision, &counted.products, &error) != STATUS_OK)
+        counted.products = LINEAR_BF16; /* not here: what a machine takes that can */
     size_t bytes = bytes_needed(&counted), factors = rounded_bytes(&counted);
-    struct gemm_panels panels = transformer_panels(&counted.transformer);
-    size_t packed = (panels.a_bytes + panels.b_bytes) * (size_t)counted.pass_threads;
+    size_t scratch = linear_scratch_bytes(counted.products, transformer_panels(&counted.transformer));
     struct model_memory memory = {.state_bytes = STATE_BLOCKS * table->block_floats * sizeof(float),
-                                  .product_bytes = counted.bf16 ? factors : packed};
+                                  .product_bytes = factors + scratch * (size_t)counted.pass_threads};
     memory.activation_bytes = bytes - memory.state_bytes - factors;
     memory.peak_bytes = memory.state_bytes + memory.activation_bytes + memory.product_bytes;
     return memory;
@@ -180,7 +185,7 @@ static void close_linears(struct model *m) {
 
 static enum status open_linears(struct model *m, struct error *error) {
     for (int i = 0; i < m->pass_threads; i++) {
-        enum status status = linear_open(m->bf16, &m->passes[i].linear, error);
+        enum status status = linear_open(m->products, &m->passes[i].linear, error);
         if (status != STATUS_OK) {
             close_linears(m);
             return status;
@@ -231,7 +236,7 @@ enum status model_create(const struct model_options *options, struct model **mod
     if (!m)
         return error_set(error, STATUS_NO_MEMORY, "no memory for a model");
     m->options = *options;
-    enum status status = linear_resolve((enum inner_precision)inner->precision, &m->bf16, error);
+    enum status status = linear_resolve((enum inner_precision)inner->precision, &m->products, error);
     if (status == STATUS_OK)
         status = tensors_table_create(&options->shape, &m->transformer.table, error);
     if (status == STATUS_OK) {
@@ -392,7 +397,7 @@ static void run_rounding(struct task *task, int thread) {
 /* A block of parameters for passes. In bf16 there is room for one block's factors at a time. */
 static struct parameters round_for_passes(struct model *m, const float *values) {
     struct parameters parameters = {.values = values, .factors = {.f32 = values}};
-    if (m->bf16) {
+    if (m->products == LINEAR_BF16) {
         struct task task = {.model = m, .run = run_rounding, .count = m->block_count, .parameters = parameters};
         run_together(&task);
         parameters.factors = (struct factor){.bf16 = m->rounded};

@@ -28,7 +28,7 @@ struct model_options {
 struct model_memory {
     size_t state_bytes;      /* parameters, gradients, two moments */
     size_t activation_bytes; /* of all threads that have passes, and small tables */
-    size_t product_bytes;    /* what BLAS packs operands into, of these threads; in bf16 the parameters, rounded */
+    size_t product_bytes;    /* what products pack operands into, of these threads; in bf16 the parameters, rounded */
     size_t peak_bytes;       /* the sum */
 };
 struct model_memory model_memory_plan(const struct model_options *options, const struct tensor_table *table);

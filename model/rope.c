@@ -5,6 +5,9 @@
 #include "base/vector.h"
 #include "model/lanes.h"
 
+/* Of the calling HOT_LOOP function only: outside it they would be compiled for the plainest instruction set. */
+#define INLINE inline __attribute__((always_inline))
+
 void rope_fill_table(int T, int D, double theta, float *cosine, float *sine) {
     int half = D / 2;
     for (int i = 0; i < half; i++) {
@@ -17,7 +20,7 @@ void rope_fill_table(int T, int D, double theta, float *cosine, float *sine) {
 }
 
 /* (a, b) -> (a cos - b sin, b cos + a sin) for the two halves of a head, normalized by scale and w. */
-static inline void turn(int half, const float *c, const float *s, const float *in, const float *w, float scale,
+static INLINE void turn(int half, const float *c, const float *s, const float *in, const float *w, float scale,
                         float *restrict low, float *restrict high) {
     for (int i = 0; i < half; i++) {
         float a = in[i] * scale * w[i], b = in[i + half] * scale * w[i + half];
@@ -26,40 +29,32 @@ static inline void turn(int half, const float *c, const float *s, const float *i
     }
 }
 
-static inline void forward_rows(int B, int T, int H, int D, float eps, const float *cosine, const float *sine,
-                                const float *x, const float *w, float *out, float *rstd) {
+static INLINE float scale_of(int D, float eps, const float *x) {
+    return 1.0f / sqrtf(lanes_dot(D, x, x) / (float)D + eps);
+}
+
+static INLINE void forward_rows(int rows, int D, float eps, const float *cosine, const float *sine, const float *x,
+                                size_t x_stride, const float *w, float *out, size_t out_stride) {
     const int half = D / 2;
-    for (int row = 0; row < B * T; row++) {
-        const float *c = cosine + (size_t)(row % T) * (size_t)half, *s = sine + (size_t)(row % T) * (size_t)half;
-        for (int h = 0; h < H; h++) {
-            size_t head = (size_t)row * (size_t)H + (size_t)h;
-            const float *in = x + head * (size_t)D;
-            float *to = out + head * (size_t)D;
-            float scale = 1.0f / sqrtf(lanes_dot(D, in, in) / (float)D + eps);
-            turn(half, c, s, in, w, scale, to, to + half);
-            rstd[head] = scale;
-        }
-    }
+    for (int row = 0; row < rows; row++, cosine += half, sine += half, x += x_stride, out += out_stride)
+        turn(half, cosine, sine, x, w, scale_of(D, eps, x), out, out + half);
 }
 
 /* The usual sizes of a head as constants: its loops are then a few vectors without a remainder. */
-HOT_LOOP void rope_forward(int B, int T, int H, int D, float eps, const float *cosine, const float *sine,
-                           const float *x, const float *w, float *out, float *rstd) {
+HOT_LOOP void rope_forward(int rows, int D, float eps, const float *cosine, const float *sine, const float *x,
+                           size_t x_stride, const float *w, float *out, size_t out_stride) {
     if (D == 32)
-        forward_rows(B, T, H, 32, eps, cosine, sine, x, w, out, rstd);
+        forward_rows(rows, 32, eps, cosine, sine, x, x_stride, w, out, out_stride);
     else if (D == 64)
-        forward_rows(B, T, H, 64, eps, cosine, sine, x, w, out, rstd);
+        forward_rows(rows, 64, eps, cosine, sine, x, x_stride, w, out, out_stride);
     else if (D == 128)
-        forward_rows(B, T, H, 128, eps, cosine, sine, x, w, out, rstd);
+        forward_rows(rows, 128, eps, cosine, sine, x, x_stride, w, out, out_stride);
     else
-        forward_rows(B, T, H, D, eps, cosine, sine, x, w, out, rstd);
+        forward_rows(rows, D, eps, cosine, sine, x, x_stride, w, out, out_stride);
 }
 
-/* Partial sums of dw over about this many heads first: shorter chains of f32 additions, hence smaller rounding errors. */
-enum { ROPE_PARTIAL_HEADS = 64 };
-
 /* The rotation is orthogonal: its gradient is the rotation by -angle. */
-static inline void turn_back(int half, const float *c, const float *s, const float *up, float *restrict low,
+static INLINE void turn_back(int half, const float *c, const float *s, const float *up, float *restrict low,
                              float *restrict high) {
     for (int i = 0; i < half; i++) {
         low[i] = up[i] * c[i] + up[i + half] * s[i];
@@ -68,45 +63,41 @@ static inline void turn_back(int half, const float *c, const float *s, const flo
 }
 
 /* As in norm_backward. sum (D,): this head's part of dw added. */
-static inline void norm_back(int D, const float *in, const float *w, float scale, const float *up, float *restrict sum,
-                             float *restrict to) {
-    float pull = scale * scale * (lanes_dot3(D, up, w, in) / (float)D);
+static INLINE void norm_back(int D, float eps, const float *in, const float *w, const float *restrict up,
+                             float *restrict weighted, float *restrict sum, float *restrict to) {
+    for (int i = 0; i < D; i++)
+        weighted[i] = up[i] * w[i];
+    float scale = scale_of(D, eps, in), pull = scale * scale * (lanes_dot(D, weighted, in) / (float)D);
     for (int i = 0; i < D; i++) {
         sum[i] += up[i] * (in[i] * scale);
-        to[i] = scale * (w[i] * up[i] - in[i] * pull);
+        to[i] = scale * (weighted[i] - in[i] * pull);
     }
 }
 
-static inline void backward_rows(int B, int T, int H, int D, const float *cosine, const float *sine, const float *x,
-                                 const float *w, const float *rstd, const float *dout, float *dx, float *dw,
-                                 float *scratch) {
-    float *sum = scratch, *up = scratch + D;
-    const int half = D / 2, rows = B * T, partial = H < ROPE_PARTIAL_HEADS ? ROPE_PARTIAL_HEADS / H : 1;
-    for (int first = 0; first < rows; first += partial) {
-        int end = first + partial < rows ? first + partial : rows;
-        memset(sum, 0, (size_t)D * sizeof *sum);
-        for (int row = first; row < end; row++) {
-            size_t table = (size_t)(row % T) * (size_t)half;
-            for (int h = 0; h < H; h++) {
-                size_t head = (size_t)row * (size_t)H + (size_t)h, at = head * (size_t)D;
-                turn_back(half, cosine + table, sine + table, dout + at, up, up + half);
-                norm_back(D, x + at, w, rstd[head], up, sum, dx + at);
-            }
-        }
-        for (int i = 0; i < D; i++)
-            dw[i] += sum[i];
+static INLINE void backward_rows(int rows, int D, float eps, const float *cosine, const float *sine, const float *x,
+                                 size_t x_stride, const float *w, const float *dout, size_t dout_stride, float *dx,
+                                 size_t dx_stride, float *dw, float *scratch) {
+    const int half = D / 2;
+    float *sum = scratch, *up = scratch + D, *weighted = scratch + 2 * D;
+    memset(sum, 0, (size_t)D * sizeof *sum);
+    for (int row = 0; row < rows; row++, x += x_stride, dout += dout_stride, dx += dx_stride) {
+        size_t table = (size_t)row * (size_t)half;
+        turn_back(half, cosine + table, sine + table, dout, up, up + half);
+        norm_back(D, eps, x, w, up, weighted, sum, dx);
     }
+    for (int i = 0; i < D; i++)
+        dw[i] += sum[i];
 }
 
-HOT_LOOP void rope_backward(int B, int T, int H, int D, const float *cosine, const float *sine, const float *x,
-                            const float *w, const float *rstd, const float *dout, float *dx, float *dw,
-                            float *scratch) {
+HOT_LOOP void rope_backward(int rows, int D, float eps, const float *cosine, const float *sine, const float *x,
+                            size_t x_stride, const float *w, const float *dout, size_t dout_stride, float *dx,
+                            size_t dx_stride, float *dw, float *scratch) {
     if (D == 32)
-        backward_rows(B, T, H, 32, cosine, sine, x, w, rstd, dout, dx, dw, scratch);
+        backward_rows(rows, 32, eps, cosine, sine, x, x_stride, w, dout, dout_stride, dx, dx_stride, dw, scratch);
     else if (D == 64)
-        backward_rows(B, T, H, 64, cosine, sine, x, w, rstd, dout, dx, dw, scratch);
+        backward_rows(rows, 64, eps, cosine, sine, x, x_stride, w, dout, dout_stride, dx, dx_stride, dw, scratch);
     else if (D == 128)
-        backward_rows(B, T, H, 128, cosine, sine, x, w, rstd, dout, dx, dw, scratch);
+        backward_rows(rows, 128, eps, cosine, sine, x, x_stride, w, dout, dout_stride, dx, dx_stride, dw, scratch);
     else
-        backward_rows(B, T, H, D, cosine, sine, x, w, rstd, dout, dx, dw, scratch);
+        backward_rows(rows, D, eps, cosine, sine, x, x_stride, w, dout, dout_stride, dx, dx_stride, dw, scratch);
 }

@@ -1,4 +1,4 @@
-/* rope: queries and keys made ready for attention in one pass: each head normalized (as in norm.h), then turned by its position, in the
+/* rope: heads of queries or keys made ready for attention: each normalized (as in norm.h), then turned by its position, in the
  * rotate-half form of GPT-NeoX and Qwen3: element i of the first half of a head pairs with element i of the second half,
  * angle(t, i) = t * theta^(-2i/D). arXiv 2104.09864. */
 #ifndef ATOLL_MODEL_ROPE_H
@@ -10,13 +10,14 @@
  * differ in the last bit. */
 void rope_fill_table(int T, int D, double theta, float *cosine, float *sine);
 
-/* x (B,T,H,D), w (D,) -> out (B,T,H,D), rstd (B,T,H), both SET: each head as by norm_forward, then rotated at its position 0..T-1; the table
- * has at least T rows. out overlaps no input. */
-void rope_forward(int B, int T, int H, int D, float eps, const float *cosine, const float *sine, const float *x,
-                  const float *w, float *out, float *rstd);
-/* x, w, rstd as the forward pass had them; dout (B,T,H,D): gradient of out -> dw (D,) ADDED, dx (B,T,H,D) SET; dx may be dout.
- * scratch (2,D), contents lost. */
-void rope_backward(int B, int T, int H, int D, const float *cosine, const float *sine, const float *x, const float *w,
-                   const float *rstd, const float *dout, float *dx, float *dw, float *scratch);
+/* One head at `rows` positions in a row, of which cosine and sine (rows,D/2) are the table's; strides: floats from one position to the next.
+ * x (rows,D), w (D,) -> out (rows,D) SET. out overlaps no input. */
+void rope_forward(int rows, int D, float eps, const float *cosine, const float *sine, const float *x, size_t x_stride,
+                  const float *w, float *out, size_t out_stride);
+/* x, w as the forward pass had them; dout (rows,D): gradient of out -> dx (rows,D) SET, dw (D,) ADDED. dw gets the sum over the rows at once: with
+ * some 64 of them, chains of f32 additions stay short and rounding errors small. dx overlaps no input. scratch (3,D), contents lost. */
+void rope_backward(int rows, int D, float eps, const float *cosine, const float *sine, const float *x, size_t x_stride,
+                   const float *w, const float *dout, size_t dout_stride, float *dx, size_t dx_stride, float *dw,
+                   float *scratch);
 
 #endif

@@ -3,9 +3,7 @@
 
 static const char *const names[STEP_PART_COUNT] = {
     [STEP_PART_EMBEDDING] = "embedding",
-    [STEP_PART_COPY] = "residual copies",
     [STEP_PART_NORM] = "norms",
-    [STEP_PART_ROTATION] = "q k norm, rotation",
     [STEP_PART_ROUNDING] = "rounding to bf16",
     [STEP_PART_PROJECTION_FORWARD] = "projections forward",
     [STEP_PART_PROJECTION_INPUT] = "projections dX",

@@ -11,14 +11,12 @@
 
 enum step_part {
     STEP_PART_EMBEDDING,          /* rows in, gradients of rows out, targets */
-    STEP_PART_COPY,               /* of the residual stream */
     STEP_PART_NORM,               /* of the residual stream */
-    STEP_PART_ROTATION,           /* of q and k, with their norms */
     STEP_PART_ROUNDING,           /* to bf16, of weights and of activations */
     STEP_PART_PROJECTION_FORWARD, /* the seven products of the layers, */
     STEP_PART_PROJECTION_INPUT,   /* gradients of their inputs, */
     STEP_PART_PROJECTION_WEIGHT,  /* and of their weights */
-    STEP_PART_ATTENTION_FORWARD,
+    STEP_PART_ATTENTION_FORWARD,  /* with the norms and the rotation of q and k */
     STEP_PART_ATTENTION_BACKWARD,
     STEP_PART_GATE, /* of the MLP, forward and backward */
     STEP_PART_HEAD, /* its three products */

@@ -6,7 +6,6 @@
 #include "model/loss.h"
 #include "model/mlp.h"
 #include "model/norm.h"
-#include "model/rope.h"
 
 /* The rows of a pass and the sizes of the shape, as kernels want them. */
 struct extent {
@@ -80,8 +79,6 @@ static void take_attended(struct arena *arena, struct extent e, struct kept *kep
 
 /* What the layer at hand needs; *shared is what the layers do not keep. */
 static void take_layer(struct pass *pass, struct extent e, struct arena *arena, struct kept *shared) {
-    pass->q = take(arena, e.N, e.H * e.D);
-    pass->k = take(arena, e.N, e.K * e.D);
     pass->hidden = take(arena, e.N, e.F);
     pass->dattended = take(arena, e.N, e.H * e.D);
     pass->dq = take(arena, e.N, e.H * e.D);
@@ -119,10 +116,10 @@ void pass_lay_out(struct pass *pass, const struct transformer *transformer, stru
     pass->x = take(arena, e.N, e.C);
     pass->normed = take(arena, e.N, e.C);
     pass->rstd = take(arena, e.N, 1);
-    pass->q_rstd = take(arena, e.N, e.H);
-    pass->k_rstd = take(arena, e.N, e.K);
+    pass->dq_norm = take(arena, 1, e.D);
+    pass->dk_norm = take(arena, 1, e.D);
     pass->targets = arena_take(arena, (size_t)e.N * sizeof *pass->targets);
-    size_t scratch = attention_scratch_floats(sizes_of_attention(e)), columns = (size_t)(e.C > 2 * e.D ? e.C : 2 * e.D);
+    size_t scratch = attention_scratch_floats(sizes_of_attention(e)), columns = (size_t)e.C;
     pass->scratch = arena_take(arena, (scratch > columns ? scratch : columns) * sizeof(float));
 
     struct arena layer = *arena, head = *arena;
@@ -194,22 +191,24 @@ static void embed_forward(struct extent e, const float *embedding, const int32_t
         }
 }
 
-/* kept q, k -> pass->q, pass->k: normalized per head and rotated; their rstd for the backward pass. */
-static void qk_forward(struct pass *pass, struct extent e, struct parameters p, int layer) {
+static struct attention_inputs inputs_of_attention(const struct pass *pass, struct parameters p, int layer) {
     const struct transformer *t = pass->transformer;
     const struct kept *a = &pass->kept[layer];
-    float eps = (float)t->shape.norm_eps;
-    rope_forward(e.B, e.T, e.H, e.D, eps, t->cosine, t->sine, a->q,
-                 p.values + tensors_offset_of_layer(&t->table, layer, LAYER_Q_NORM), pass->q, pass->q_rstd);
-    rope_forward(e.B, e.T, e.K, e.D, eps, t->cosine, t->sine, a->k,
-                 p.values + tensors_offset_of_layer(&t->table, layer, LAYER_K_NORM), pass->k, pass->k_rstd);
-    mark(pass, STEP_PART_ROTATION);
+    return (struct attention_inputs){.q = a->q,
+                                     .k = a->k,
+                                     .v = a->v,
+                                     .q_norm = p.values + tensors_offset_of_layer(&t->table, layer, LAYER_Q_NORM),
+                                     .k_norm = p.values + tensors_offset_of_layer(&t->table, layer, LAYER_K_NORM),
+                                     .cosine = t->cosine,
+                                     .sine = t->sine,
+                                     .eps = (float)t->shape.norm_eps};
 }
 
-/* pass->q, pass->k, kept v -> attended, lse. */
-static void attend(struct pass *pass, struct extent e, int layer) {
+/* kept q, k, v -> attended, lse. */
+static void attend(struct pass *pass, struct extent e, struct parameters p, int layer) {
     const struct kept *a = &pass->kept[layer];
-    attention_forward(sizes_of_attention(e), pass->q, pass->k, a->v, a->attended, a->lse, pass->scratch);
+    const struct attention_inputs in = inputs_of_attention(pass, p, layer);
+    attention_forward(sizes_of_attention(e), &in, a->attended, a->lse, pass->scratch);
     mark(pass, STEP_PART_ATTENTION_FORWARD);
 }
 
@@ -233,12 +232,10 @@ static void layer_forward_kept(struct pass *pass, struct extent e, struct parame
     linear_forward(linear, e.N, e.C, e.K * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_K), a->k);
     linear_forward(linear, e.N, e.C, e.K * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_V), a->v);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
-    qk_forward(pass, e, p, layer);
-    attend(pass, e, layer);
-    memcpy(a->middle, a->x, (size_t)e.N * (size_t)e.C * sizeof(float));
-    mark(pass, STEP_PART_COPY);
+    attend(pass, e, p, layer);
     struct factor attended = factor_of_attended(pass, e, layer);
-    linear_forward_add(linear, e.N, e.H * e.D, e.C, attended, matrix_of_layer(pass, p, layer, LAYER_O), a->middle);
+    linear_forward_add(linear, e.N, e.H * e.D, e.C, attended, matrix_of_layer(pass, p, layer, LAYER_O), a->x,
+                       a->middle);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
 
     norm_forward(e.N, e.C, eps, a->middle, p.values + tensors_offset_of_layer(t, layer, LAYER_POST_NORM), pass->normed,
@@ -255,10 +252,9 @@ static void layer_forward(struct pass *pass, struct extent e, struct parameters 
     layer_forward_kept(pass, e, p, layer);
     mlp_gate_forward((size_t)e.N * (size_t)e.F, a->gate, a->up, pass->hidden);
     mark(pass, STEP_PART_GATE);
-    memcpy(next_x, a->middle, (size_t)e.N * (size_t)e.C * sizeof(float));
-    mark(pass, STEP_PART_COPY);
     struct factor hidden = factor_in_place(pass, e.N, e.F, pass->hidden);
-    linear_forward_add(pass->linear, e.N, e.F, e.C, hidden, matrix_of_layer(pass, p, layer, LAYER_DOWN), next_x);
+    linear_forward_add(pass->linear, e.N, e.F, e.C, hidden, matrix_of_layer(pass, p, layer, LAYER_DOWN), a->middle,
+                       next_x);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
 }
 
@@ -348,22 +344,28 @@ static void mlp_backward(struct pass *pass, struct extent e, int layer) {
     mark(pass, STEP_PART_NORM);
 }
 
-/* dq, dk of the normalized and rotated -> of the projected. */
-static void qk_backward(struct pass *pass, struct extent e, int layer) {
+/* Gradient of the weights of a norm of heads, in turn. */
+static void add_head_norm(const struct pass *pass, struct extent e, int layer, enum layer_tensor which,
+                          const float *dw) {
     const struct pass_work *work = pass->work;
+    float *to = work->gradients + tensors_offset_of_layer(&pass->transformer->table, layer, which);
+    wait_turn(pass, turn_of_layer(layer, which));
+    for (int i = 0; i < e.D; i++)
+        to[i] += dw[i];
+    turns_pass_on(work->turns, turn_of_layer(layer, which));
+}
+
+/* dattended -> dq, dk, dv of the projected. */
+static void attend_backward(struct pass *pass, struct extent e, int layer) {
     const struct kept *a = &pass->kept[layer];
-    const struct transformer *t = pass->transformer;
-    size_t q_norm = tensors_offset_of_layer(&t->table, layer, LAYER_Q_NORM),
-           k_norm = tensors_offset_of_layer(&t->table, layer, LAYER_K_NORM);
-    wait_turn(pass, turn_of_layer(layer, LAYER_Q_NORM));
-    rope_backward(e.B, e.T, e.H, e.D, t->cosine, t->sine, a->q, work->parameters.values + q_norm, pass->q_rstd,
-                  pass->dq, pass->dq, work->gradients + q_norm, pass->scratch);
-    turns_pass_on(work->turns, turn_of_layer(layer, LAYER_Q_NORM));
-    wait_turn(pass, turn_of_layer(layer, LAYER_K_NORM));
-    rope_backward(e.B, e.T, e.K, e.D, t->cosine, t->sine, a->k, work->parameters.values + k_norm, pass->k_rstd,
-                  pass->dk, pass->dk, work->gradients + k_norm, pass->scratch);
-    turns_pass_on(work->turns, turn_of_layer(layer, LAYER_K_NORM));
-    mark(pass, STEP_PART_ROTATION);
+    const struct attention_inputs in = inputs_of_attention(pass, pass->work->parameters, layer);
+    const struct attention_gradients gradients = {
+        .dq = pass->dq, .dk = pass->dk, .dv = pass->dv, .dq_norm = pass->dq_norm, .dk_norm = pass->dk_norm};
+    attention_backward(sizes_of_attention(e), &in, a->attended, a->lse, pass->dattended, &gradients, pass->scratch);
+    mark(pass, STEP_PART_ATTENTION_BACKWARD);
+    add_head_norm(pass, e, layer, LAYER_Q_NORM, pass->dq_norm);
+    add_head_norm(pass, e, layer, LAYER_K_NORM, pass->dk_norm);
+    mark(pass, STEP_PART_NORM);
 }
 
 static void attention_block_backward(struct pass *pass, struct extent e, int layer) {
@@ -374,19 +376,14 @@ static void attention_block_backward(struct pass *pass, struct extent e, int lay
     struct parameters p = work->parameters;
     size_t norm = tensors_offset_of_layer(&t->table, layer, LAYER_INPUT_NORM);
 
-    if (t->shape.recompute != RECOMPUTE_BLOCK) /* else layer_forward_kept has left them */
-        qk_forward(pass, e, p, layer);
     if (t->shape.recompute == RECOMPUTE_ATTENTION)
-        attend(pass, e, layer);
+        attend(pass, e, p, layer);
     struct factor dout = factor_of(pass, e.N, e.C, work->dx, pass->normed); /* in normed's room until the norm */
     add_weight(pass, layer, LAYER_O, e.N, e.H * e.D, e.C, dout, factor_of_attended(pass, e, layer));
     linear_backward_input(linear, e.N, e.H * e.D, e.C, dout, matrix_of_layer(pass, p, layer, LAYER_O), pass->dattended,
                           false);
     mark(pass, STEP_PART_PROJECTION_INPUT);
-    attention_backward(sizes_of_attention(e), pass->q, pass->k, a->v, a->attended, a->lse, pass->dattended, pass->dq,
-                       pass->dk, pass->dv, pass->scratch);
-    mark(pass, STEP_PART_ATTENTION_BACKWARD);
-    qk_backward(pass, e, layer);
+    attend_backward(pass, e, layer);
     norm_forward(e.N, e.C, (float)t->shape.norm_eps, a->x, p.values + norm, pass->normed, pass->rstd);
     mark(pass, STEP_PART_NORM);
     struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed),

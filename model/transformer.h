@@ -6,7 +6,7 @@
  *               x += down_proj(silu(gate) * up),                             gate, up = projections of norm(x)
  *   logits = head(norm(x))
  *
- * Norms, rotations and the gated product are cheap passes over memory: the backward pass computes them again. Of what products made, it keeps what
+ * Norms, rotations and the gated product are cheap: the backward pass computes them again. Of what products made, it keeps what
  * shape.recompute says and computes the rest again, to the same bits. Must not know the update, files, data sets or sync. */
 #ifndef ATOLL_MODEL_TRANSFORMER_H
 #define ATOLL_MODEL_TRANSFORMER_H
@@ -60,17 +60,17 @@ struct pass_work {
 /* Activations, from one arena. What is a factor of products and nothing else is rounded in place. */
 struct pass {
     const struct transformer *transformer;
-    struct step_profile *profile;  /* NULL = none */
-    struct linear *linear;         /* its thread's */
-    const struct pass_work *work;  /* while pass_add_gradients runs */
-    struct kept *kept;             /* (L,) */
-    float *x;                      /* (N,C) residual stream after the last layer */
-    float *normed;                 /* (N,C) output of the norm at hand, then its gradient */
-    float *rstd, *q_rstd, *k_rstd; /* (N) (N,H) (N,K) of the norms at hand */
-    int32_t *targets;              /* (N,) */
-    float *scratch;                /* attention's tiles, a norm's columns */
+    struct step_profile *profile; /* NULL = none */
+    struct linear *linear;        /* its thread's */
+    const struct pass_work *work; /* while pass_add_gradients runs */
+    struct kept *kept;            /* (L,) */
+    float *x;                     /* (N,C) residual stream after the last layer */
+    float *normed;                /* (N,C) output of the norm at hand, then its gradient */
+    float *rstd;                  /* (N,) of the norm at hand */
+    float *dq_norm, *dk_norm;     /* (D,) gradients of the norms of heads, of the layer at hand */
+    int32_t *targets;             /* (N,) */
+    float *scratch;               /* attention's tiles, a norm's columns */
     /* of the layer at hand; logits lie in the same memory, since they live while no layer is at hand */
-    float *q, *k;        /* (N,H,D) (N,K,D) normalized and rotated */
     float *hidden;       /* (N,F) gated product; its gradient */
     float *dattended;    /* (N,H,D) */
     float *dq, *dk, *dv; /* (N,H,D) (N,K,D) (N,K,D) */

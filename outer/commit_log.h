@@ -32,14 +32,13 @@ MUST_USE enum status commit_log_open(struct commit_log **log, const char *direct
                                      const struct commit_record_shape *shapes, uint32_t fragments, struct error *error);
 void commit_log_close(struct commit_log *log);
 
-/* commit_log_append: all arrays borrowed, written from where they are.
+/* commit_log_append: all arrays borrowed.
  *   commit    version = newest + 1; any version above the newest when full (a whole fragment was taken over)
  *   payload   (shape.payload_bytes,); NULL only when full: nobody will be able to replay this commit
  *   residual  (floats,) the outer's residual of the way down after it; NULL = there is none (reads back as zeros)
  *   g, u      (floats,) after it, or both NULL: not full
  * STATUS_OK: durable, it may be sent. STATUS_IO, STATUS_NO_MEMORY: nothing was logged, nothing is left on the disk, and
- * nothing of it may be sent: the text says what to do; the same call may be tried again. One pass for the checksum, one
- * write. */
+ * nothing of it may be sent: the text says what to do; the same call may be tried again. One pass. */
 MUST_USE enum status commit_log_append(struct commit_log *log, const struct commit *commit, const uint8_t *payload,
                                        const float *residual, const float *g, const float *u, struct error *error);
 

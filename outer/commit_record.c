@@ -7,10 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 #define XXH_STATIC_LINKING_ONLY /* the state on the stack; its layout is frozen since xxhash 0.8.0 */
 #include <xxhash.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h> /* the same values from AVX2 and AVX-512 where the processor has them */
+#endif
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/failpoint.h"
@@ -23,6 +25,8 @@ enum {
     SCHEMA = 1,
     HEADER_BYTES = COMMIT_RECORD_HEADER_BYTES,
     CHECKSUM_BYTES = 16,
+    BLOCK_BYTES = COMMIT_RECORD_BLOCK_BYTES,
+    PAGE_BYTES = COMMIT_RECORD_PAGE_BYTES,
     FLAG_FULL = 1,
     FLAG_RESIDUAL = 2,
     FLAGS_KNOWN = FLAG_FULL | FLAG_RESIDUAL,
@@ -38,7 +42,16 @@ static enum status io_error(struct error *error, const char *doing, const char *
 
 /* ---- write ---- */
 
-enum { PIECES = 6 }; /* front, payload, residual, g, u, checksum */
+/* Past the page cache where the file system lets us: nobody reads a record before the next start, and fresh pages for it cost more time than all
+ * the rest of a commit (bench_sync). For that it goes out in blocks of whole pages, from one aligned place, where it is also hashed. */
+struct writer {
+    int file;
+    bool direct;
+    uint8_t *block; /* (BLOCK_BYTES,), page-aligned */
+    size_t filled;  /* of the block */
+    size_t written; /* to the file */
+    XXH3_state_t hash;
+};
 
 /* The header and the message; returns their bytes. */
 static size_t make_front(uint8_t *front, const struct commit *commit, const struct commit_record_shape *shape,
@@ -58,59 +71,97 @@ static size_t make_front(uint8_t *front, const struct commit *commit, const stru
     return HEADER_BYTES + bytes;
 }
 
-static void checksum_pieces(const struct iovec *pieces, int count, uint8_t checksum[CHECKSUM_BYTES]) {
-    XXH3_state_t state;
-    XXH128_canonical_t canonical;
-    CHECK(XXH3_128bits_reset(&state) == XXH_OK);
-    for (int i = 0; i < count; i++)
-        CHECK(XXH3_128bits_update(&state, pieces[i].iov_base, pieces[i].iov_len) == XXH_OK);
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(&state));
-    memcpy(checksum, canonical.digest, CHECKSUM_BYTES);
+static bool use_page_cache(struct writer *writer) {
+    int flags = writer->direct ? fcntl(writer->file, F_GETFL) : 0;
+    if (writer->direct && (flags < 0 || fcntl(writer->file, F_SETFL, flags & ~O_DIRECT) != 0))
+        return false;
+    writer->direct = false;
+    return true;
 }
 
-static ssize_t write_some(int file, const struct iovec *pieces, int count) {
+static ssize_t write_some(struct writer *writer, const uint8_t *from, size_t bytes) {
     int fault = failpoint_hit("outer.commit.write");
     if (fault == FAILPOINT_SHORT)
-        return write(file, pieces->iov_base, pieces->iov_len - pieces->iov_len / 2);
+        return use_page_cache(writer) ? write(writer->file, from, bytes - bytes / 2) : -1;
     if (fault != 0) {
         errno = fault;
         return -1;
     }
-    return writev(file, pieces, count);
+    return write(writer->file, from, bytes);
 }
 
-/* Moves through `pieces`. */
-static bool write_pieces(int file, struct iovec *pieces, int count) {
-    while (count > 0) {
-        ssize_t put = write_some(file, pieces, count);
+/* What is in the block, with zeros up to a whole page behind it. */
+static bool write_block(struct writer *writer) {
+    size_t bytes = (writer->filled + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    memset(writer->block + writer->filled, 0, bytes - writer->filled);
+    for (size_t done = 0; done < bytes;) {
+        ssize_t put = write_some(writer, writer->block + done, bytes - done);
+        if (put < 0 && errno == EINVAL && writer->direct && use_page_cache(writer))
+            continue; /* a file system that takes the flag, and not the write */
         if (put < 0 && errno == EINTR)
             continue;
-        if (put < 0)
+        if (put < 0 || (put % PAGE_BYTES != 0 && !use_page_cache(writer)))
             return false;
-        size_t taken = (size_t)put;
-        for (; count > 0 && taken >= pieces->iov_len; pieces++, count--)
-            taken -= pieces->iov_len;
-        if (count > 0) {
-            pieces->iov_base = (uint8_t *)pieces->iov_base + taken;
-            pieces->iov_len -= taken;
-        }
+        done += (size_t)put;
+    }
+    writer->written += writer->filled;
+    writer->filled = 0;
+    return true;
+}
+
+static bool put_bytes(struct writer *writer, const void *from, size_t bytes, bool hashed) {
+    for (const uint8_t *next = from; bytes > 0;) {
+        size_t room = BLOCK_BYTES - writer->filled, some = bytes < room ? bytes : room;
+        memcpy(writer->block + writer->filled, next, some);
+        if (hashed)
+            CHECK(XXH3_128bits_update(&writer->hash, writer->block + writer->filled, some) == XXH_OK);
+        writer->filled += some;
+        next += some;
+        bytes -= some;
+        if (writer->filled == BLOCK_BYTES && !write_block(writer))
+            return false;
     }
     return true;
 }
 
+struct piece {
+    const void *base; /* NULL: not in the record */
+    size_t bytes;
+};
+
+static bool put_record(struct writer *writer, const struct piece *pieces, int count) {
+    XXH128_canonical_t checksum;
+    CHECK(XXH3_128bits_reset(&writer->hash) == XXH_OK);
+    for (int i = 0; i < count; i++)
+        if (pieces[i].base != NULL && !put_bytes(writer, pieces[i].base, pieces[i].bytes, true))
+            return false;
+    XXH128_canonicalFromHash(&checksum, XXH3_128bits_digest(&writer->hash));
+    return put_bytes(writer, checksum.digest, CHECKSUM_BYTES, false) && write_block(writer) &&
+           ftruncate(writer->file, (off_t)writer->written) == 0;
+}
+
+/* O_DIRECT is refused by file systems without it, such as tmpfs before Linux 6.6. */
+static bool open_writer(struct writer *writer, const char *path) {
+    const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC;
+    writer->file = open(path, flags | O_DIRECT, 0666);
+    writer->direct = writer->file >= 0;
+    if (!writer->direct && errno == EINVAL)
+        writer->file = open(path, flags, 0666);
+    return writer->file >= 0;
+}
+
 /* Written whole and synced, or not there. */
-static enum status write_file(const char *path, struct iovec *pieces, int count, struct error *error) {
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file < 0)
+static enum status write_file(struct writer *writer, const char *path, const struct piece *pieces, int count,
+                              struct error *error) {
+    if (!open_writer(writer, path))
         return io_error(error, "create", path);
     enum status status = STATUS_OK;
-    if (!write_pieces(file, pieces, count))
+    if (!put_record(writer, pieces, count))
         status = io_error(error, "write", path);
-    else if (failpoint_fails("outer.commit.fsync") || fsync(file) != 0)
+    else if (failpoint_fails("outer.commit.fsync") || fsync(writer->file) != 0)
         status = io_error(error, "fsync", path);
-    (void)posix_fadvise(
-        file, 0, 0, POSIX_FADV_DONTNEED); /* nobody reads it before the next start: its pages serve the next record */
-    if (close(file) != 0 && status == STATUS_OK)
+    (void)posix_fadvise(writer->file, 0, 0, POSIX_FADV_DONTNEED); /* what did go through the page cache */
+    if (close(writer->file) != 0 && status == STATUS_OK)
         status = io_error(error, "close", path);
     if (status != STATUS_OK)
         unlink(path);
@@ -121,25 +172,20 @@ enum status commit_record_write(struct commit_record_room *room, const char *pat
                                 const struct commit_record_shape *shape, const struct commit *commit,
                                 const uint8_t *payload, const float *residual, const float *g, const float *u,
                                 size_t *bytes, struct error *error) {
-    struct iovec pieces[PIECES];
-    uint8_t checksum[CHECKSUM_BYTES];
     size_t payload_bytes = payload == NULL ? 0 : shape->payload_bytes, float_bytes = shape->floats * sizeof(float);
     uint32_t flags = (g != NULL ? FLAG_FULL : 0) | (residual != NULL ? FLAG_RESIDUAL : 0);
     size_t front_bytes = make_front(room->front, commit, shape, payload_bytes, flags);
-    const struct {
-        const void *base;
-        size_t bytes;
-    } parts[PIECES] = {{room->front, front_bytes}, {payload, payload_bytes}, {residual, float_bytes},
-                       {g, float_bytes},           {u, float_bytes},         {checksum, sizeof checksum}};
-    int count = 0;
-    *bytes = 0;
-    for (int i = 0; i < PIECES; i++)
-        if (parts[i].base != NULL) {
-            pieces[count++] = (struct iovec){(void *)(uintptr_t)parts[i].base, parts[i].bytes}; /* only read */
-            *bytes += parts[i].bytes;
-        }
-    checksum_pieces(pieces, count - 1, checksum);
-    return write_file(path, pieces, count, error);
+    const struct piece pieces[] = {{room->front, front_bytes},
+                                   {payload, payload_bytes},
+                                   {residual, float_bytes},
+                                   {g, float_bytes},
+                                   {u, float_bytes}};
+    const int count = sizeof pieces / sizeof pieces[0];
+    *bytes = CHECKSUM_BYTES;
+    for (int i = 0; i < count; i++)
+        *bytes += pieces[i].base != NULL ? pieces[i].bytes : 0;
+    struct writer writer = {.block = room->block + (PAGE_BYTES - (uintptr_t)room->block % PAGE_BYTES) % PAGE_BYTES};
+    return write_file(&writer, path, pieces, count, error);
 }
 
 /* ---- read ---- */

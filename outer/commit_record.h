@@ -21,7 +21,11 @@
 #include "comms/message.h"
 #include "comms/wire.h"
 
-enum { COMMIT_RECORD_HEADER_BYTES = 40 };
+enum {
+    COMMIT_RECORD_HEADER_BYTES = 40,
+    COMMIT_RECORD_BLOCK_BYTES = 512 << 10, /* of a write: stays in the L2 cache */
+    COMMIT_RECORD_PAGE_BYTES = 4096,       /* what O_DIRECT asks for, at most */
+};
 
 /* Sizes of one fragment: they follow from the run file, and a record of other sizes is foreign. */
 struct commit_record_shape {
@@ -34,16 +38,18 @@ struct commit_record_holds {
     bool full;
 };
 
-/* Memory for the header and the message, kept by the caller. */
+/* Memory for the header, the message and what is being written, kept by the caller. */
 struct commit_record_room {
     uint8_t front[COMMIT_RECORD_HEADER_BYTES + MESSAGE_CONTROL_BYTES_MAX];
     uint8_t scratch[WIRE_SCRATCH_BYTES];
+    uint8_t block[COMMIT_RECORD_BLOCK_BYTES +
+                  COMMIT_RECORD_PAGE_BYTES]; /* pages of it that are never filled stay untouched */
 };
 
 /* commit_record_write: to `path`, synced; what was there is gone. payload (shape->payload_bytes,), residual, g, u
- * (shape->floats,) borrowed, written from where they are; NULL = not in the record; g and u both or neither. *bytes: of
- * the whole record, also on failure. STATUS_IO, STATUS_NOT_FOUND (no such directory): there is no file. One pass for
- * the checksum, one write. */
+ * (shape->floats,) borrowed; NULL = not in the record; g and u both or neither. *bytes: of the whole record, also on
+ * failure. STATUS_IO, STATUS_NOT_FOUND (no such directory): there is no file. One pass, block by block: copy, checksum,
+ * write. */
 MUST_USE enum status commit_record_write(struct commit_record_room *room, const char *path,
                                          const struct commit_record_shape *shape, const struct commit *commit,
                                          const uint8_t *payload, const float *residual, const float *g, const float *u,

@@ -1,7 +1,22 @@
-/* mix: the two merge passes. */
+/* mix: the passes over local parameters and outer copy. */
 #include "outer/mix.h"
 
 #include "base/vector.h"
+
+enum { ASKED_AT_ONCE = 128 };
+
+HOT_LOOP void mix_difference(const float *restrict g, const float *restrict theta, float *restrict difference,
+                             size_t count) {
+    size_t at = 0;
+    for (; count - at >= ASKED_AT_ONCE; at += ASKED_AT_ONCE) {
+        vector_prefetch(g + at, ASKED_AT_ONCE * sizeof *g);
+        vector_prefetch(theta + at, ASKED_AT_ONCE * sizeof *theta);
+        for (size_t i = at; i < at + ASKED_AT_ONCE; i++)
+            difference[i] = g[i] - theta[i];
+    }
+    for (; at < count; at++)
+        difference[at] = g[at] - theta[at];
+}
 
 HOT_LOOP void mix_counted(float *restrict theta, const float *restrict g_new, float alpha, size_t count) {
     const float take = 1.0f - alpha;

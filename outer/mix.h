@@ -1,10 +1,14 @@
-/* mix: how a new outer fragment enters the local parameters: the pass of the merge step, on the critical path of training.
+/* mix: the linear passes between local parameters and outer copy, on the critical path of training: what a worker did since, at a send, and how
+ * a new outer fragment enters, at a merge.
  * Source: arXiv 2501.18512, equation of the merge (alpha = keep_local). Arrays are (count,) f32 in the caller's memory, not overlapping;
  * for a fragment in a block, call once per span. No allocation. */
 #ifndef ATOLL_OUTER_MIX_H
 #define ATOLL_OUTER_MIX_H
 
 #include <stddef.h>
+
+/* mix_difference: what this worker would have the outer do.   difference = g - theta, rounded to f32 */
+void mix_difference(const float *g, const float *theta, float *difference, size_t count);
 
 /* mix_counted: the commit counts this worker's contribution.
  *   take = 1 - alpha, once, in f32;   theta = (alpha * theta) + (take * g_new), each operation rounded to f32

@@ -14,7 +14,7 @@ enum {
     /* libzmq 4.3: per connection a pipe each way to the socket, and another to who admits it (ZAP), of 256 messages of 64 bytes each; a batch of
      * 8 KiB each way; and the counters of 40 bytes for the 249 smallest messages that share the batch read. */
     CONNECTION_BYTES = 4 * 256 * 64 + 2 * 8192 + 249 * 40,
-    HEAPS = 3, /* glibc's: of the main thread, which sends, and of libzmq's two, which receive */
+    HEAPS = 2, /* glibc's: of libzmq's threads, which receive */
     LANES = 2, /* control, bulk */
 };
 
@@ -47,7 +47,7 @@ static size_t larger(size_t a, size_t b) {
 /* What moves: the `staged` contributions, with the memory that is kept for the next ones' (outer_run.h: spares). In the sockets, of each worker a window
  * of more that came while this thread was busy; it sends at most one payload per fragment, and each of its bytes is in one of the two places. And of
  * each worker a window of a commit: with two rounds open one's commit goes out while the other's contributions come. Receiving and sending have
- * heaps of their own, neither uses what the other freed. When all is still, each heap keeps a little of it (outer_daemon.c). */
+ * memory of their own, neither uses what the other freed. When all is still, each keeps a little of it (outer_daemon.c, comms/link.h). */
 static void plan_transfers(const struct fragments *fragments, const struct run_file *run, size_t *moving,
                            size_t *kept) {
     uint64_t payloads_up[MESSAGE_FRAGMENTS_MAX];
@@ -62,13 +62,15 @@ static void plan_transfers(const struct fragments *fragments, const struct run_f
     size_t staged = staging_bytes(payloads_up, (uint32_t)fragments->count, (uint32_t)workers, STAGING_SLACK_BYTES);
     size_t received = workers * smaller(up, window), sent = workers * smaller(down, window);
     *moving = smaller(workers * all_up, staged + received) + sent;
-    *kept = smaller(received + sent, (size_t)HEAPS * OUTER_HEAP_KEPT_BYTES);
+    *kept = smaller(received, (size_t)HEAPS * OUTER_HEAP_KEPT_BYTES) +
+            smaller(sent, (size_t)LINK_CHUNKS_KEPT * MESSAGE_CHUNK_BYTES_MAX);
 }
 
-/* Tables that are written whole when they are opened; those of sessions and commits, where somebody is; and the links. */
+/* Tables that are written whole when they are opened; the block in which records go to the disk; tables of sessions and commits, where somebody
+ * is; and the links. */
 static size_t table_bytes(const struct fragments *fragments, size_t workers) {
     size_t commits = (size_t)fragments->count * COMMIT_LOG_KEPT * sizeof(struct outer_commit);
-    return sizeof(struct round_machine) + sizeof(struct staging) + commits +
+    return sizeof(struct round_machine) + sizeof(struct staging) + COMMIT_RECORD_BLOCK_BYTES + commits +
            workers * (sizeof(struct outer_session) + LANES * CONNECTION_BYTES);
 }
 

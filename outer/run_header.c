@@ -20,10 +20,10 @@ static json_t *fragments_json(const struct outer_copy *copy) {
 /* What makes this machine's products; an outer makes none, and need not be able to. */
 static const char *precision_text(const struct run_file *run) {
     struct error error;
-    bool bf16;
-    if (linear_resolve((enum inner_precision)run->inner.precision, &bf16, &error) != STATUS_OK)
+    enum linear_kind products;
+    if (linear_resolve((enum inner_precision)run->inner.precision, &products, &error) != STATUS_OK)
         return "bf16, but not on this machine";
-    return linear_text(bf16);
+    return linear_text(products);
 }
 
 json_t *run_header_json(const struct run_header *header) {

@@ -1,5 +1,6 @@
 /* blocks: the passes that every format shares, over whole blocks and a short last one, around the two functions in which formats differ.
- * One pass each, a block at a time in registers and the L1 cache: what waits for memory and what computes overlap. Private to quant/.
+ * One pass each, a block at a time in registers and the L1 cache, its arrays asked for ahead: what waits for memory and what computes overlap.
+ * Private to quant/.
  *
  *   encode       src -> bytes
  *   decode       bytes -> dst
@@ -15,6 +16,7 @@
 #include <stdint.h>
 #include <string.h>
 #include "base/status.h"
+#include "base/vector.h"
 
 #define BLOCKS_INLINE static inline __attribute__((always_inline))
 
@@ -26,10 +28,16 @@ struct block_format {
     size_t (*size)(size_t count); /* bytes of any count */
     bool nibbles;                 /* an odd count leaves half a byte, which is zero */
     /* Both of exactly one whole block; false: a value, or a scale, that the format does not have. decoded (values,), unless NULL, gets what decode
-     * would make of dst. What is wrong with single codes sets bits of flaws: looked at once, at the end. */
+     * would make of dst. decode puts its values by blocks_put. What is wrong with single codes sets bits of flaws: looked at once, at the end. */
     bool (*encode)(const float *restrict src, uint8_t *restrict dst, float *restrict decoded);
-    bool (*decode)(const uint8_t *restrict src, float *restrict dst, uint32_t flaws[restrict BLOCKS_LANES]);
+    bool (*decode)(const uint8_t *restrict src, float *restrict dst, const float *restrict weight,
+                   uint32_t flaws[restrict BLOCKS_LANES]);
 };
+
+/* A decoded value: to its place, or with a weight onto the sum that is there. */
+BLOCKS_INLINE void blocks_put(float *restrict dst, const float *restrict weight, float value) {
+    *dst = weight != NULL ? *dst + *weight * value : value;
+}
 
 /* For codes that reserve the one with the highest bit alone (-8, -128, -0): marks those among `words` words of codes: up to BLOCKS_LANES, or a multiple. `top` has that bit of each
  * code: 0x88888888, 0x80808080. */
@@ -76,15 +84,19 @@ BLOCKS_INLINE bool blocks_decode_rest(const struct block_format *format, const u
     uint8_t bytes[BLOCKS_BYTES_MAX] = {0};
     size_t size = format->size(count);
     memcpy(bytes, src, size);
-    return format->decode(bytes, decoded, flaws) && !(format->nibbles && count % 2 == 1 && bytes[size - 1] >> 4 != 0);
+    return format->decode(bytes, decoded, NULL, flaws) &&
+           !(format->nibbles && count % 2 == 1 && bytes[size - 1] >> 4 != 0);
 }
 
 BLOCKS_INLINE enum status blocks_encode(const struct block_format *format, const float *src, size_t count,
                                         uint8_t *dst) {
     size_t at = 0;
-    for (; count - at >= format->values; at += format->values, dst += format->bytes)
+    for (; count - at >= format->values; at += format->values, dst += format->bytes) {
+        vector_prefetch(src + at, format->values * sizeof *src);
+        vector_prefetch(dst, format->bytes);
         if (!format->encode(src + at, dst, NULL))
             return STATUS_NOT_FINITE;
+    }
     if (at < count && !blocks_encode_rest(format, src + at, count - at, dst, NULL))
         return STATUS_NOT_FINITE;
     return STATUS_OK;
@@ -94,9 +106,12 @@ BLOCKS_INLINE enum status blocks_decode(const struct block_format *format, const
                                         float *dst) {
     uint32_t flaws[BLOCKS_LANES] = {0};
     size_t at = 0;
-    for (; count - at >= format->values; at += format->values, src += format->bytes)
-        if (!format->decode(src, dst + at, flaws))
+    for (; count - at >= format->values; at += format->values, src += format->bytes) {
+        vector_prefetch(src, format->bytes);
+        vector_prefetch(dst + at, format->values * sizeof *dst);
+        if (!format->decode(src, dst + at, NULL, flaws))
             return STATUS_DATA;
+    }
     if (at < count) {
         float decoded[BLOCKS_VALUES_MAX];
         if (!blocks_decode_rest(format, src, count - at, decoded, flaws))
@@ -110,8 +125,12 @@ BLOCKS_INLINE enum status blocks_decode(const struct block_format *format, const
 BLOCKS_INLINE enum status blocks_encode_fed(const struct block_format *format, const float *difference,
                                             const float *residual, size_t count, uint8_t *dst, float *left_out) {
     float x[BLOCKS_VALUES_MAX], decoded[BLOCKS_VALUES_MAX];
-    size_t at = 0;
+    size_t at = 0, bytes = format->values * sizeof *x;
     for (; count - at >= format->values; at += format->values, dst += format->bytes) {
+        vector_prefetch(difference + at, bytes);
+        vector_prefetch(residual + at, bytes);
+        vector_prefetch(dst, format->bytes);
+        vector_prefetch(left_out + at, bytes);
         for (size_t i = 0; i < format->values; i++)
             x[i] = difference[at + i] + residual[at + i];
         if (!format->encode(x, dst, decoded))
@@ -132,20 +151,20 @@ BLOCKS_INLINE enum status blocks_encode_fed(const struct block_format *format, c
 
 BLOCKS_INLINE enum status blocks_decode_add(const struct block_format *format, const uint8_t *src, size_t count,
                                             float weight, float *sum) {
-    float decoded[BLOCKS_VALUES_MAX];
     uint32_t flaws[BLOCKS_LANES] = {0};
     size_t at = 0;
     for (; count - at >= format->values; at += format->values, src += format->bytes) {
-        if (!format->decode(src, decoded, flaws))
+        vector_prefetch(src, format->bytes);
+        vector_prefetch(sum + at, format->values * sizeof *sum);
+        if (!format->decode(src, sum + at, &weight, flaws))
             return STATUS_DATA;
-        for (size_t i = 0; i < format->values; i++)
-            sum[at + i] = sum[at + i] + weight * decoded[i];
     }
     if (at < count) {
+        float decoded[BLOCKS_VALUES_MAX];
         if (!blocks_decode_rest(format, src, count - at, decoded, flaws))
             return STATUS_DATA;
         for (size_t i = 0; i < count - at; i++)
-            sum[at + i] = sum[at + i] + weight * decoded[i];
+            blocks_put(sum + at + i, &weight, decoded[i]);
     }
     return blocks_are_sound(flaws) ? STATUS_OK : STATUS_DATA;
 }

@@ -65,19 +65,6 @@ enum status codec_decode_spans(const struct codec *codec, const struct codec_spa
     return STATUS_OK;
 }
 
-enum status codec_encode_fed_spans(const struct codec *codec, const struct codec_span *spans, int span_count,
-                                   const float *difference, const float *residual, uint8_t *payload, float *left_out) {
-    size_t at = 0;
-    for (int i = 0; i < span_count; i++) {
-        enum status status = codec->encode_fed(difference + at, residual + at, spans[i].count, payload, left_out + at);
-        if (status != STATUS_OK)
-            return status;
-        at += spans[i].count;
-        payload += codec->bytes(spans[i].count);
-    }
-    return STATUS_OK;
-}
-
 _Static_assert(CODEC_PIECE_FLOATS % E3M0_BLOCK == 0 && CODEC_PIECE_FLOATS % INT8_BLOCK == 0 &&
                    CODEC_PIECE_FLOATS % INT4_BLOCK == 0,
                "a piece ends where a block ends");

@@ -76,18 +76,16 @@ MUST_USE enum status codec_encode_spans(const struct codec *codec, const struct 
                                         const float *packed, uint8_t *payload);
 MUST_USE enum status codec_decode_spans(const struct codec *codec, const struct codec_span *spans, int span_count,
                                         const uint8_t *payload, size_t payload_bytes, float *packed);
-MUST_USE enum status codec_encode_fed_spans(const struct codec *codec, const struct codec_span *spans, int span_count,
-                                            const float *difference, const float *residual, uint8_t *payload,
-                                            float *left_out);
 
-/* codec_next_piece: cuts a fragment into pieces for work that takes several passes, so that all but the first find them in the L1 cache. A piece
- * lies in one span and begins at a whole block: its bytes are those of the payload behind the pieces before it, for any codec.
+/* codec_next_piece: cuts a fragment into pieces for work that takes several passes, so that all but the first find them in the L1 cache, and so
+ * short that the processor reads the next one while it computes on this one. A piece lies in one span and begins at a whole block: its bytes are
+ * those of the payload behind the pieces before it, for any codec.
  *
  *     struct codec_piece piece = {0};
  *     while (codec_next_piece(spans, span_count, &piece))
  *         ... piece.count values from packed[piece.at] on; payload += codec->bytes(piece.count) ...
  */
-enum { CODEC_PIECE_FLOATS = 2048 }; /* a multiple of every block */
+enum { CODEC_PIECE_FLOATS = 256 }; /* a multiple of every block */
 struct codec_piece {
     size_t at;    /* floats before it, in the packed array */
     size_t count; /* 1 .. CODEC_PIECE_FLOATS */

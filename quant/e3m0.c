@@ -148,15 +148,11 @@ BLOCKS_INLINE bool encode_block(const float *restrict src, uint8_t *restrict dst
 }
 
 /* A zero block bears no code but 0. */
-BLOCKS_INLINE bool decode_block(const uint8_t *restrict src, float *restrict dst,
+BLOCKS_INLINE bool decode_block(const uint8_t *restrict src, float *restrict dst, const float *restrict weight,
                                 uint32_t flaws[restrict BLOCKS_LANES]) {
     uint8_t codes[E3M0_BLOCK];
     uint32_t scale = src[0];
-    if (scale == SCALE_ZERO) {
-        memset(dst, 0, E3M0_BLOCK * sizeof *dst);
-        return blocks_are_zero(src + 1, BLOCK_CODE_BYTES);
-    }
-    if (!scale_byte_is_valid(scale))
+    if (!scale_byte_is_valid(scale) || (scale == SCALE_ZERO && !blocks_are_zero(src + 1, BLOCK_CODE_BYTES)))
         return false;
     blocks_mark_reserved(src + 1, BLOCK_CODE_BYTES / sizeof *flaws, 0x88888888, flaws);
     for (size_t i = 0; i < BLOCK_CODE_BYTES; i++) {
@@ -166,7 +162,7 @@ BLOCKS_INLINE bool decode_block(const uint8_t *restrict src, float *restrict dst
     for (size_t i = 0; i < E3M0_BLOCK; i++) {
         uint32_t code = codes[i];
         uint32_t magnitude = ((code & 7) + scale - SCALE_CODE) << FLOAT_EXPONENT_SHIFT;
-        dst[i] = float_from_bits(code ? magnitude | (code & 8) << 28 : 0);
+        blocks_put(dst + i, weight, float_from_bits(code ? magnitude | (code & 8) << 28 : 0));
     }
     return true;
 }

@@ -146,7 +146,7 @@ BLOCKS_INLINE bool int8_encode_block(const float *restrict src, uint8_t *restric
     return true;
 }
 
-BLOCKS_INLINE bool int8_decode_block(const uint8_t *restrict src, float *restrict dst,
+BLOCKS_INLINE bool int8_decode_block(const uint8_t *restrict src, float *restrict dst, const float *restrict weight,
                                      uint32_t flaws[restrict BLOCKS_LANES]) {
     int8_t codes[INT8_BLOCK];
     uint16_t scale = bytes_load_u16(src);
@@ -156,7 +156,7 @@ BLOCKS_INLINE bool int8_decode_block(const uint8_t *restrict src, float *restric
     blocks_mark_reserved(src + SCALE_BYTES, INT8_BLOCK / sizeof *flaws, 0x80808080, flaws);
     memcpy(codes, src + SCALE_BYTES, sizeof codes);
     for (size_t i = 0; i < INT8_BLOCK; i++)
-        dst[i] = (float)codes[i] * step;
+        blocks_put(dst + i, weight, (float)codes[i] * step);
     return true;
 }
 
@@ -182,20 +182,18 @@ BLOCKS_INLINE bool int4_encode_block(const float *restrict src, uint8_t *restric
     return true;
 }
 
-BLOCKS_INLINE bool int4_decode_block(const uint8_t *restrict src, float *restrict dst,
+BLOCKS_INLINE bool int4_decode_block(const uint8_t *restrict src, float *restrict dst, const float *restrict weight,
                                      uint32_t flaws[restrict BLOCKS_LANES]) {
-    uint8_t nibbles[INT4_BLOCK];
     uint16_t scale = bytes_load_u16(src);
     const float step = scale_value(scale);
     if (!scale_is_valid(scale, INT4_LEVELS) || (scale == 0 && !blocks_are_zero(src + SCALE_BYTES, INT4_BLOCK / 2)))
         return false;
     blocks_mark_reserved(src + SCALE_BYTES, INT4_BLOCK / 2 / sizeof *flaws, 0x88888888, flaws);
     for (size_t i = 0; i < INT4_BLOCK / 2; i++) {
-        uint16_t pair = (uint16_t)((src[SCALE_BYTES + i] | src[SCALE_BYTES + i] << 4) & 0x0f0f);
-        memcpy(nibbles + 2 * i, &pair, sizeof pair);
+        uint32_t pair = src[SCALE_BYTES + i]; /* a nibble at the top of an int32_t spreads its sign on its way down */
+        blocks_put(dst + 2 * i, weight, (float)((int32_t)(pair << 28) >> 28) * step);
+        blocks_put(dst + 2 * i + 1, weight, (float)((int32_t)(pair << 24) >> 28) * step);
     }
-    for (size_t i = 0; i < INT4_BLOCK; i++) /* the sign bit of a nibble spreads upwards */
-        dst[i] = (float)((nibbles[i] ^ 8) - 8) * step;
     return true;
 }
 

@@ -92,10 +92,13 @@ BLOCKS_INLINE bool f32_encode_block(const float *restrict src, uint8_t *restrict
     return float_absmax_bits(src, BLOCK) < FLOAT_INFINITY_BITS;
 }
 
-BLOCKS_INLINE bool f32_decode_block(const uint8_t *restrict src, float *restrict dst,
+BLOCKS_INLINE bool f32_decode_block(const uint8_t *restrict src, float *restrict dst, const float *restrict weight,
                                     uint32_t flaws[restrict BLOCKS_LANES]) {
-    memcpy(dst, src, BLOCK * sizeof *dst);
-    mark_not_finite(dst, flaws);
+    float values[BLOCK];
+    memcpy(values, src, sizeof values);
+    mark_not_finite(values, flaws);
+    for (size_t i = 0; i < BLOCK; i++)
+        blocks_put(dst + i, weight, values[i]);
     return true;
 }
 
@@ -110,14 +113,17 @@ BLOCKS_INLINE bool bf16_encode_block(const float *restrict src, uint8_t *restric
     return float_absmax_bits(src, BLOCK) < BF16_OVERFLOW_BITS;
 }
 
-BLOCKS_INLINE bool bf16_decode_block(const uint8_t *restrict src, float *restrict dst,
+BLOCKS_INLINE bool bf16_decode_block(const uint8_t *restrict src, float *restrict dst, const float *restrict weight,
                                      uint32_t flaws[restrict BLOCKS_LANES]) {
+    float values[BLOCK];
     for (size_t i = 0; i < BLOCK; i++) {
         uint16_t kept;
         memcpy(&kept, src + 2 * i, sizeof kept);
-        dst[i] = float_from_bits((uint32_t)kept << 16);
+        values[i] = float_from_bits((uint32_t)kept << 16);
     }
-    mark_not_finite(dst, flaws);
+    mark_not_finite(values, flaws);
+    for (size_t i = 0; i < BLOCK; i++)
+        blocks_put(dst + i, weight, values[i]);
     return true;
 }
 

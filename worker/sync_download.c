@@ -29,12 +29,22 @@ static uint64_t download_window(const struct sync_thread *sync) {
     return window > 2 * chunk ? window : 2 * chunk;
 }
 
-/* A commit's payload is as long each time. */
+/* The smallest that is large enough; NULL: none. */
+static struct arena *find_spare(struct sync_thread *sync, size_t bytes) {
+    struct arena *found = NULL;
+    for (int i = 0; i < SYNC_SPARES_MAX; i++) {
+        struct arena *spare = &sync->spares[i];
+        if (spare->capacity_bytes >= bytes && (found == NULL || spare->capacity_bytes < found->capacity_bytes))
+            found = spare;
+    }
+    return found;
+}
+
 static enum status take_memory(struct sync_thread *sync, struct sync_entry *entry, struct error *error) {
-    struct arena *spare = &sync->spare[entry->commit.fragment];
     size_t bytes = arena_round((size_t)entry->bytes);
+    struct arena *spare = entry->is_snapshot ? NULL : find_spare(sync, bytes);
     enum status status = STATUS_OK;
-    if (!entry->is_snapshot && spare->capacity_bytes == bytes) {
+    if (spare != NULL) {
         entry->memory = *spare;
         *spare = (struct arena){0};
     } else {
@@ -44,14 +54,18 @@ static enum status take_memory(struct sync_thread *sync, struct sync_entry *entr
     return status;
 }
 
+/* The largest ones are kept. */
 static void give_memory(struct sync_thread *sync, struct sync_entry *entry) {
-    struct arena *spare = &sync->spare[entry->commit.fragment];
-    if (entry->is_snapshot || spare->base != NULL) {
-        arena_close(&entry->memory);
-        return;
+    struct arena *smallest = &sync->spares[0];
+    for (int i = 1; i < SYNC_SPARES_MAX; i++)
+        if (sync->spares[i].capacity_bytes < smallest->capacity_bytes)
+            smallest = &sync->spares[i];
+    if (!entry->is_snapshot && smallest->capacity_bytes < entry->memory.capacity_bytes) {
+        struct arena kept = entry->memory;
+        entry->memory = *smallest;
+        *smallest = kept;
     }
-    *spare = entry->memory;
-    entry->memory = (struct arena){0};
+    arena_close(&entry->memory);
 }
 
 /* No memory for it: the island stops, since it could follow the run no further; the entry stays without bytes. */
@@ -88,8 +102,8 @@ static void drop_first(struct sync_thread *sync, uint32_t f) {
 void sync_download_close(struct sync_thread *sync) {
     for (int f = 0; f < sync->options.copy->fragments->count; f++)
         drop_entries(sync, (uint32_t)f);
-    for (int f = 0; f < sync->options.copy->fragments->count; f++)
-        arena_close(&sync->spare[f]);
+    for (int i = 0; i < SYNC_SPARES_MAX; i++)
+        arena_close(&sync->spares[i]);
 }
 
 static void say_grant(struct sync_thread *sync, struct sync_entry *entry) {

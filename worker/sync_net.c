@@ -11,7 +11,7 @@
 #include "worker/sync_state.h"
 
 enum {
-    METER_US = 100000,
+    METER_US = 500000,
     REPORT_US = 1000000,
     UNHEARD_US = 1000000,
     SILENCE_US = 10000000,
@@ -89,8 +89,9 @@ static void do_job(struct sync_thread *sync, const struct sync_job *job) {
         sync->uploads[job->fragment].expired = 0;
         break;
     case SYNC_JOB_COVERED:
-        memset(sync_packed_at(sync, sync->residual, job->fragment), 0,
-               sync->options.copy->fragments->list[job->fragment].count * sizeof(float));
+        if (sync_feeds_errors(sync)) /* else it is zero, in pages that nobody touched */
+            memset(sync_packed_at(sync, sync->residual, job->fragment), 0,
+                   sync->options.copy->fragments->list[job->fragment].count * sizeof(float));
         break;
     case SYNC_JOB_EXPIRE:
         sync->uploads[job->fragment].active = false;

@@ -44,13 +44,17 @@ struct sync_entry {
     bool complete;
 };
 
+/* One commit is on its way in while another is applied. */
+enum { SYNC_SPARES_MAX = 2 };
+
 struct sync_upload {
     bool active;
     bool
         again; /* refused, since the outer held another of this slot: offered again with the next commit, which settles that one */
     struct contribution contribution;
     struct transfer_sender sender;
-    uint8_t *payload;
+    uint8_t *
+        payload; /* of an exact codec (f32) it is the difference itself, which the compute thread makes at the next send */
     uint32_t expired; /* contributions in a row that the outer refused as stale */
 };
 
@@ -98,6 +102,8 @@ struct sync_thread {
     struct step_pace step_pace;
     uint64_t waiting_since_us;  /* the compute thread stands still since; 0 = it runs */
     struct worker_image *image; /* to be filled by SAVE; NULL once it is */
+    uint32_t sending;           /* the fragment whose payload the sync thread reads just now, and 1; 0 = none */
+    bool sending_awaited;       /* the compute thread waits for that to end */
 
     /* ---- the sync thread's own ---- */
     uint64_t session;             /* 0 = not welcomed on this connection */
@@ -117,8 +123,8 @@ struct sync_thread {
     struct follow follow;
     struct sync_entry entries[MESSAGE_FRAGMENTS_MAX][FOLLOW_QUEUED_MAX];
     uint32_t entry_count[MESSAGE_FRAGMENTS_MAX];
-    struct arena spare
-        [MESSAGE_FRAGMENTS_MAX]; /* of a commit's payload that is applied: the next one's; fresh pages cost more than the bytes */
+    struct arena spares
+        [SYNC_SPARES_MAX]; /* of applied commits' payloads: the next ones'; fresh pages cost more than the bytes */
     struct worker_version held[MESSAGE_FRAGMENTS_MAX];   /* of (next, u): the newest prepared */
     struct worker_version merged[MESSAGE_FRAGMENTS_MAX]; /* of (g, u_before) while a newer one is ready */
     uint32_t differs[MESSAGE_FRAGMENTS_MAX];             /* wrong state hashes since a commit had the right one */

@@ -7,7 +7,6 @@
 #include <time.h>
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/vector.h"
 #include "comms/commit.h"
 #include "outer/mix.h"
 #include "worker/reset_fragment.h"
@@ -18,7 +17,7 @@
 static size_t arena_bytes(const struct outer_copy *copy) {
     size_t packed = arena_round(copy->packed_floats * sizeof(float));
     size_t bytes = 5 * packed;
-    for (int f = 0; f < copy->fragments->count; f++)
+    for (int f = 0; f < copy->fragments->count && !copy->codec_up->exact; f++)
         bytes += arena_round(outer_copy_payload_up(copy, f));
     return bytes;
 }
@@ -35,7 +34,9 @@ static enum status take_memory(struct sync_thread *sync, struct error *error) {
     sync->residual = arena_take(&sync->arena, packed);
     sync->u_before = arena_take(&sync->arena, packed);
     for (int f = 0; f < copy->fragments->count; f++)
-        sync->uploads[f].payload = arena_take(&sync->arena, outer_copy_payload_up(copy, f));
+        sync->uploads[f].payload = copy->codec_up->exact
+                                       ? (uint8_t *)sync_packed_at(sync, sync->difference, (uint32_t)f)
+                                       : arena_take(&sync->arena, outer_copy_payload_up(copy, f));
     return STATUS_OK;
 }
 
@@ -328,15 +329,11 @@ bool sync_thread_wait_start(struct sync_thread *sync) {
 
 /* ---- the two linear passes ---- */
 
-HOT_LOOP static void subtract(const float *g, const float *theta, float *difference, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        difference[i] = g[i] - theta[i];
-}
-
 static void take_difference(struct sync_thread *sync, const struct fragment *fragment, size_t at) {
     for (int s = 0; s < fragment->span_count; s++) {
         const struct codec_span *span = &fragment->spans[s];
-        subtract(sync->options.copy->g + at, sync->options.theta + span->offset, sync->difference + at, span->count);
+        mix_difference(sync->options.copy->g + at, sync->options.theta + span->offset, sync->difference + at,
+                       span->count);
         at += span->count;
     }
 }
@@ -429,6 +426,14 @@ static void reset_locked(struct sync_thread *sync, const struct sync_action *act
     push_job_locked(sync, SYNC_JOB_EXPIRE, f, NULL);
 }
 
+/* A chunk of the contribution before may be on its way out of the memory where the next difference comes: for as long as it takes to copy it. */
+static void await_payload_locked(struct sync_thread *sync, uint32_t f) {
+    sync->sending_awaited = true;
+    while (sync->sending == f + 1)
+        pthread_cond_wait(&sync->changed, &sync->lock);
+    sync->sending_awaited = false;
+}
+
 /* Carries out the machine's actions; returns whether a WAIT was among them. *waited_us: for the first merge's log line, which has it then. */
 static bool carry_out_locked(struct sync_thread *sync, const struct sync_actions *actions, uint64_t *waited_us) {
     bool wait = false;
@@ -437,6 +442,7 @@ static bool carry_out_locked(struct sync_thread *sync, const struct sync_actions
         uint32_t f = action->fragment;
         switch (action->kind) {
         case SYNC_ACTION_SEND:
+            await_payload_locked(sync, f);
             pthread_mutex_unlock(&sync->lock);
             take_difference(sync, &sync->options.copy->fragments->list[f], sync->options.copy->offsets[f]);
             pthread_mutex_lock(&sync->lock);

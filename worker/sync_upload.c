@@ -9,7 +9,10 @@
 #include "outer/snapshot.h"
 #include "worker/sync_state.h"
 
-enum { IDLE_US = 50000 };
+enum {
+    IDLE_US = 250000,     /* the outer's pings come as often; jobs and messages wake this thread */
+    HASHED_BYTES = 16384, /* of a payload at a time, while they are in the L1 cache */
+};
 
 void sync_upload_offer(struct sync_thread *sync, uint32_t f) {
     struct message message = {.type = MESSAGE_OFFER};
@@ -32,20 +35,44 @@ void sync_upload_resume(struct sync_thread *sync) {
     }
 }
 
-/* x = (g - theta) + e; payload = Q(x); e' = x - decode(payload). */
-static enum status encode(struct sync_thread *sync, uint32_t f) {
+/* x = (g - theta) + e; payload = Q(x); e' = x - decode(payload); the payload's hash. Each piece goes the whole way while it is in the cache. What an
+ * exact codec makes is there already (sync_state.h), and is only judged. */
+static enum status encode(struct sync_thread *sync, uint32_t f, uint8_t hash[MESSAGE_HASH_BYTES]) {
     const struct outer_copy *copy = sync->options.copy;
+    const struct codec *codec = copy->codec_up;
     const struct fragment *fragment = &copy->fragments->list[f];
-    float *difference = sync_packed_at(sync, sync->difference, f);
+    float *difference = sync_packed_at(sync, sync->difference, f), decoded[CODEC_PIECE_FLOATS];
+    const float *residual = sync_packed_at(sync, sync->residual, f);
+    float *pending = sync_packed_at(sync, sync->pending, f);
     uint8_t *payload = sync->uploads[f].payload;
-    if (failpoint_hit("worker.upload.huge") != 0)
-        for (size_t i = 0; i < fragment->count; i++)
-            difference[i] *= 1e6F;
-    if (sync_feeds_errors(sync))
-        return codec_encode_fed_spans(copy->codec_up, fragment->spans, fragment->span_count, difference,
-                                      sync_packed_at(sync, sync->residual, f), payload,
-                                      sync_packed_at(sync, sync->pending, f));
-    return codec_encode_spans(copy->codec_up, fragment->spans, fragment->span_count, difference, payload);
+    size_t made = 0, bytes = outer_copy_payload_up(copy, (int)f);
+    struct codec_piece piece = {0};
+    struct payload_hash walk;
+    payload_hash_begin(&walk);
+    while (codec_next_piece(fragment->spans, fragment->span_count, &piece)) {
+        const float *from = difference + piece.at;
+        enum status status;
+        if (codec->exact)
+            status = codec->decode(payload + made, piece.count, decoded);
+        else if (sync_feeds_errors(sync))
+            status = codec->encode_fed(from, residual + piece.at, piece.count, payload + made, pending + piece.at);
+        else
+            status = codec->encode(from, piece.count, payload + made);
+        if (status != STATUS_OK)
+            return status;
+        made += codec->bytes(piece.count);
+        if (made - walk.hashed >= HASHED_BYTES || made == bytes)
+            payload_hash_add(&walk, payload + walk.hashed, payload_hash_ready(&walk, made, bytes));
+    }
+    payload_hash_end(&walk, payload + walk.hashed, (size_t)(bytes - walk.hashed), hash);
+    return STATUS_OK;
+}
+
+/* A test's faulty island. */
+static void exaggerate(struct sync_thread *sync, uint32_t f) {
+    float *difference = sync_packed_at(sync, sync->difference, f);
+    for (size_t i = 0; i < sync->options.copy->fragments->list[f].count; i++)
+        difference[i] *= 1e6F;
 }
 
 void sync_upload_send(struct sync_thread *sync, const struct sync_action *action) {
@@ -53,7 +80,10 @@ void sync_upload_send(struct sync_thread *sync, const struct sync_action *action
     struct sync_upload *upload = &sync->uploads[f];
     uint64_t started_us = clock_now_us();
     size_t bytes = outer_copy_payload_up(sync->options.copy, (int)f);
-    if (encode(sync, f) != STATUS_OK) {
+    uint8_t hash[MESSAGE_HASH_BYTES];
+    if (failpoint_hit("worker.upload.huge") != 0)
+        exaggerate(sync, f);
+    if (encode(sync, f, hash) != STATUS_OK) {
         char text[MESSAGE_TEXT_BYTES];
         snprintf(text, sizeof text,
                  "fragment %u (%s) holds values that are not finite at step %llu: this island diverged; lower inner.lr",
@@ -61,8 +91,10 @@ void sync_upload_send(struct sync_thread *sync, const struct sync_action *action
         sync_stop(sync, false, STATUS_NOT_FINITE, text);
         return;
     }
-    if (failpoint_hit("worker.upload.poison") != 0) /* with f32: NaNs; with the others: no code of theirs */
+    if (failpoint_hit("worker.upload.poison") != 0) { /* with f32: NaNs; with the others: no code of theirs */
         memset(upload->payload, 0xff, bytes);
+        payload_hash_of(upload->payload, bytes, hash);
+    }
     upload->contribution = (struct contribution){.slot = sync->options.hello.slot,
                                                  .incarnation = sync->options.hello.incarnation,
                                                  .fragment = f,
@@ -72,7 +104,7 @@ void sync_upload_send(struct sync_thread *sync, const struct sync_action *action
                                                  .tokens_to = action->tokens_to,
                                                  .tokens = action->tokens,
                                                  .payload_bytes = bytes};
-    payload_hash_of(upload->payload, bytes, upload->contribution.payload_hash);
+    memcpy(upload->contribution.payload_hash, hash, sizeof hash);
     struct transfer_key key = {TRANSFER_CONTRIBUTION, 0, f, action->version};
     transfer_sender_open(&upload->sender, key, upload->payload, bytes);
     upload->active = true;
@@ -83,6 +115,25 @@ void sync_upload_send(struct sync_thread *sync, const struct sync_action *action
                         (json_int_t)action->tokens, "payload_bytes", (json_int_t)bytes, "encode_us",
                         (json_int_t)(clock_now_us() - started_us)));
     sync_upload_offer(sync, f);
+}
+
+/* From here to end_sending the payload of f stays as it is. false: the compute thread has settled this contribution, and may be about to make the
+ * next one in its place; the job that tells so is on its way. */
+static bool begin_sending(struct sync_thread *sync, uint32_t f) {
+    pthread_mutex_lock(&sync->lock);
+    const struct sync_record *record = &sync->machine.fragments[f].record;
+    bool in_flight = record->active && record->step == sync->uploads[f].contribution.send_step;
+    sync->sending = in_flight ? f + 1 : 0;
+    pthread_mutex_unlock(&sync->lock);
+    return in_flight;
+}
+
+static void end_sending(struct sync_thread *sync) {
+    pthread_mutex_lock(&sync->lock);
+    sync->sending = 0;
+    if (sync->sending_awaited)
+        sync_changed_locked(sync);
+    pthread_mutex_unlock(&sync->lock);
 }
 
 /* One chunk of this transfer. false: its turn has not come; *delay_us is lowered to when it could. */
@@ -115,7 +166,12 @@ static bool pump_one(struct sync_thread *sync, uint64_t now_us, uint64_t *delay_
     uint64_t idle_us = *delay_us;
     for (uint32_t i = 0; i < fragments; i++) {
         uint32_t f = (sync->next_upload + i) % fragments;
-        if (sync->uploads[f].active && pump_transfer(sync, &sync->uploads[f].sender, now_us, delay_us)) {
+        bool sent = sync->uploads[f].active && begin_sending(sync, f);
+        if (sent) {
+            sent = pump_transfer(sync, &sync->uploads[f].sender, now_us, delay_us);
+            end_sending(sync);
+        }
+        if (sent) {
             sync->next_upload = f;
             return true;
         }

@@ -41,6 +41,32 @@ static void test_messages_and_chunks_both_ways(void **state) {
     worker_link_close(worker);
 }
 
+/* A chunk is sent as it was at the call, whatever its owner does to those bytes afterwards; more of them than buffers are kept, and again when
+ * all have come back. */
+static void test_chunks_are_copied(void **state) {
+    struct bench *bench = *state;
+    struct worker_link *worker = dial_worker(bench, 0);
+    expect_connected(worker, bench);
+    struct link_peer peer = greet(worker, bench, 0);
+    enum { CHUNKS = LINK_CHUNKS_KEPT + 8, ROUNDS = 3 };
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < CHUNKS; i++) {
+            struct chunk chunk = {
+                .session = 9, .key = {TRANSFER_COMMIT, 0, 1, 2}, .offset = i, .bytes = MESSAGE_CHUNK_BYTES_MAX - i};
+            memset(payload, (int)(CHUNKS * round + i), sizeof payload);
+            assert_int_equal(outer_link_send_chunk(bench->outer, &peer, &chunk, payload), STATUS_OK);
+        }
+        for (uint32_t i = 0; i < CHUNKS; i++) {
+            assert_int_equal(worker_event(worker, NULL, &event), LINK_EVENT_CHUNK);
+            assert_int_equal(event.chunk.offset, i);
+            assert_int_equal(event.chunk.bytes, MESSAGE_CHUNK_BYTES_MAX - i);
+            memset(payload, (int)(CHUNKS * round + i), sizeof payload);
+            assert_memory_equal(event.payload, payload, event.chunk.bytes);
+        }
+    }
+    worker_link_close(worker);
+}
+
 /* What was sent just before a close arrives; a worker reads all that came before the end and only then hears of the loss. */
 static void test_last_words_arrive(void **state) {
     struct bench *bench = *state;
@@ -366,6 +392,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed_peer_is_unreachable), /* first: it forks before any thread exists */
         cmocka_unit_test_setup_teardown(test_messages_and_chunks_both_ways, bench_setup, bench_teardown),
+        cmocka_unit_test_setup_teardown(test_chunks_are_copied, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_last_words_arrive, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_outer_comes_back_on_the_same_port, bench_setup, bench_teardown),
         cmocka_unit_test_setup_teardown(test_second_address_is_tried, bench_setup, bench_teardown),

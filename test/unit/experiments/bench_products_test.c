@@ -17,7 +17,7 @@ static void assert_complete(enum bench_size size, int threads) {
     double all = 0, head = 0, by_kind[BENCH_PRODUCT_KINDS] = {0};
     for (int i = 0; i < products.count; i++) {
         const struct bench_product *product = &products.list[i];
-        double per_step = (double)product->linear->per_step * bench_product_flops(product);
+        double per_step = (double)product->per_step * bench_product_flops(product);
         all += per_step;
         if (product->linear == &products.linears[products.head])
             head += per_step;
@@ -39,25 +39,45 @@ static void products_are_the_step(void **state) {
     assert_complete(BENCH_SIZE_SMALL, 1);
 }
 
-/* tiny: groups of 2 windows of 128 tokens, 8 of them; C -> C is q, k, v and o of 4 layers. */
+/* tiny: groups of 2 windows of 128 tokens, 8 of them; C -> C is q, k, v and o of 4 layers; what each adds to: transformer.c. */
 static void tiny_list(void **state) {
     (void)state;
     struct model_options options = bench_size_options(BENCH_SIZE_TINY, 1);
     struct bench_products products;
     struct error error;
     assert_int_equal(bench_products_open(&products, &options, &error), STATUS_OK);
-    static const struct bench_linear expected[] = {{.rows = 256, .inputs = 128, .outputs = 128, .per_step = 4 * 4 * 8},
-                                                   {.rows = 256, .inputs = 128, .outputs = 320, .per_step = 2 * 4 * 8},
-                                                   {.rows = 256, .inputs = 320, .outputs = 128, .per_step = 4 * 8},
-                                                   {.rows = 256, .inputs = 128, .outputs = 256, .per_step = 8}};
+    enum { C = 128, F = 320, V = 256, LAYERS = 4 * 8 };
+    static const struct {
+        int inputs, outputs;
+        enum bench_product_kind kind;
+        bool add;
+        uint64_t per_step;
+    } expected[] = {{C, C, BENCH_PRODUCT_FORWARD, false, 3 * LAYERS},
+                    {C, C, BENCH_PRODUCT_INPUT, false, 2 * LAYERS},
+                    {C, C, BENCH_PRODUCT_WEIGHT, true, 4 * LAYERS},
+                    {C, C, BENCH_PRODUCT_INPUT, true, 2 * LAYERS},
+                    {C, C, BENCH_PRODUCT_FORWARD, true, LAYERS},
+                    {C, F, BENCH_PRODUCT_FORWARD, false, 2 * LAYERS},
+                    {C, F, BENCH_PRODUCT_INPUT, false, LAYERS},
+                    {C, F, BENCH_PRODUCT_INPUT, true, LAYERS},
+                    {C, F, BENCH_PRODUCT_WEIGHT, true, 2 * LAYERS},
+                    {F, C, BENCH_PRODUCT_FORWARD, true, LAYERS},
+                    {F, C, BENCH_PRODUCT_INPUT, false, LAYERS},
+                    {F, C, BENCH_PRODUCT_WEIGHT, true, LAYERS},
+                    {C, V, BENCH_PRODUCT_FORWARD, false, 8},
+                    {C, V, BENCH_PRODUCT_INPUT, false, 8},
+                    {C, V, BENCH_PRODUCT_WEIGHT, true, 8}};
     assert_int_equal(products.linear_count, 4);
     assert_int_equal(products.head, 3);
-    assert_int_equal(products.count, 12);
-    for (int i = 0; i < 4; i++) {
-        assert_int_equal(products.linears[i].rows, expected[i].rows);
-        assert_int_equal(products.linears[i].inputs, expected[i].inputs);
-        assert_int_equal(products.linears[i].outputs, expected[i].outputs);
-        assert_int_equal(products.linears[i].per_step, expected[i].per_step);
+    assert_int_equal(products.count, sizeof expected / sizeof *expected);
+    for (int i = 0; i < products.count; i++) {
+        const struct bench_product *product = &products.list[i];
+        assert_int_equal(product->linear->rows, 256);
+        assert_int_equal(product->linear->inputs, expected[i].inputs);
+        assert_int_equal(product->linear->outputs, expected[i].outputs);
+        assert_int_equal(product->kind, expected[i].kind);
+        assert_int_equal(product->add, expected[i].add);
+        assert_int_equal(product->per_step, expected[i].per_step);
     }
     bench_products_close(&products);
 }
@@ -65,13 +85,13 @@ static void tiny_list(void **state) {
 /* Two linears, once and three times a step: rate = operations of a step / time of a step. */
 static void rate_is_weighted(void **state) {
     (void)state;
-    struct bench_products products = {.linears = {{.rows = 1, .inputs = 1, .outputs = 5, .per_step = 1},
-                                                  {.rows = 1, .inputs = 1, .outputs = 10, .per_step = 3}},
-                                      .linear_count = 2,
-                                      .count = 2,
-                                      .threads = 1};
-    products.list[0] = (struct bench_product){&products, &products.linears[0], BENCH_PRODUCT_FORWARD};
-    products.list[1] = (struct bench_product){&products, &products.linears[1], BENCH_PRODUCT_FORWARD};
+    struct bench_products products = {
+        .linears = {{.rows = 1, .inputs = 1, .outputs = 5}, {.rows = 1, .inputs = 1, .outputs = 10}},
+        .linear_count = 2,
+        .count = 2,
+        .threads = 1};
+    products.list[0] = (struct bench_product){&products, &products.linears[0], BENCH_PRODUCT_FORWARD, false, 1};
+    products.list[1] = (struct bench_product){&products, &products.linears[1], BENCH_PRODUCT_FORWARD, false, 3};
     struct bench_case cases[2] = {{.seconds = {4, 1}}, {.seconds = {2, 1}}};
     double rates[2];
     bench_products_rates(&products, cases, 2, rates);

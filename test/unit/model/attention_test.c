@@ -6,10 +6,10 @@
 
 struct kernel_set {
     const char *name;
-    void (*forward)(struct attention_sizes sizes, const float *q, const float *k, const float *v, float *out,
-                    float *lse, float *memory);
-    void (*backward)(struct attention_sizes sizes, const float *q, const float *k, const float *v, const float *out,
-                     const float *lse, const float *dout, float *dq, float *dk, float *dv, float *memory);
+    void (*forward)(struct attention_sizes sizes, const struct attention_inputs *in, float *out, float *lse,
+                    float *memory);
+    void (*backward)(struct attention_sizes sizes, const struct attention_inputs *in, const float *out,
+                     const float *lse, const float *dout, const struct attention_gradients *gradients, float *memory);
 };
 
 static int sets_of_machine(struct kernel_set sets[3]) {
@@ -28,7 +28,8 @@ static int sets_of_machine(struct kernel_set sets[3]) {
 struct operands {
     struct attention_sizes sizes;
     size_t queries, keys, rows;
-    float *q, *k, *v, *dout, *out, *lse, *dq, *dk, *dv, *scratch;
+    float *q, *k, *v, *q_norm, *k_norm, *cosine, *sine, *dout, *out, *lse;
+    float *dq, *dk, *dv, *dq_norm, *dk_norm, *scratch;
 };
 
 static float *drawn(size_t count, uint64_t stream) {
@@ -53,6 +54,13 @@ static struct operands operands_open(int B, int T, int H, int K, int D) {
     o.dq = drawn(o.queries, 7);
     o.dk = drawn(o.keys, 8);
     o.dv = drawn(o.keys, 9);
+    o.q_norm = drawn((size_t)D, 10);
+    o.k_norm = drawn((size_t)D, 11);
+    o.dq_norm = drawn((size_t)D, 12);
+    o.dk_norm = drawn((size_t)D, 13);
+    o.cosine = drawn((size_t)(T * (D / 2)), 14);
+    o.sine = drawn((size_t)(T * (D / 2)), 15);
+    rope_fill_table(T, D, 1e4, o.cosine, o.sine);
     o.scratch = malloc(attention_scratch_floats(o.sizes) * sizeof(float));
     assert_non_null(o.scratch);
     for (size_t i = 0; i < attention_scratch_floats(o.sizes); i++)
@@ -61,14 +69,17 @@ static struct operands operands_open(int B, int T, int H, int K, int D) {
 }
 
 static void operands_close(struct operands *o) {
-    float *all[] = {o->q, o->k, o->v, o->dout, o->out, o->lse, o->dq, o->dk, o->dv, o->scratch};
+    float *all[] = {o->q,   o->k,   o->v,  o->q_norm, o->k_norm, o->cosine,  o->sine,    o->dout,
+                    o->out, o->lse, o->dq, o->dk,     o->dv,     o->dq_norm, o->dk_norm, o->scratch};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
 
 static void run_set(const struct kernel_set *set, struct operands *o) {
-    set->forward(o->sizes, o->q, o->k, o->v, o->out, o->lse, o->scratch);
-    set->backward(o->sizes, o->q, o->k, o->v, o->out, o->lse, o->dout, o->dq, o->dk, o->dv, o->scratch);
+    const struct attention_inputs in = {o->q, o->k, o->v, o->q_norm, o->k_norm, o->cosine, o->sine, 1e-6F};
+    const struct attention_gradients gradients = {o->dq, o->dk, o->dv, o->dq_norm, o->dk_norm};
+    set->forward(o->sizes, &in, o->out, o->lse, o->scratch);
+    set->backward(o->sizes, &in, o->out, o->lse, o->dout, &gradients, o->scratch);
 }
 
 /* Sums of at most T * D products of values of about 1, in another order and with fused products. */
@@ -80,8 +91,8 @@ static void expect_near(const char *set, const char *what, const float *found, c
 
 static void all_sets_agree(void **state) {
     (void)state;
-    static const struct attention_sizes shapes[] = {{2, 1, 2, 1, 2},   {1, 5, 2, 2, 7},    {1, 64, 2, 2, 16},
-                                                    {1, 65, 1, 1, 33}, {2, 130, 4, 2, 48}, {1, 191, 3, 1, 64}};
+    static const struct attention_sizes shapes[] = {{2, 1, 2, 1, 2},   {1, 5, 2, 2, 6},    {1, 64, 2, 2, 16},
+                                                    {1, 65, 1, 1, 34}, {2, 130, 4, 2, 48}, {1, 191, 3, 1, 64}};
     struct kernel_set sets[3];
     int count = sets_of_machine(sets);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
@@ -96,6 +107,8 @@ static void all_sets_agree(void **state) {
             expect_near(sets[set].name, "dq", other.dq, plain.dq, plain.queries);
             expect_near(sets[set].name, "dk", other.dk, plain.dk, plain.keys);
             expect_near(sets[set].name, "dv", other.dv, plain.dv, plain.keys);
+            expect_near(sets[set].name, "dq norm", other.dq_norm, plain.dq_norm, (size_t)s.D);
+            expect_near(sets[set].name, "dk norm", other.dk_norm, plain.dk_norm, (size_t)s.D);
             operands_close(&other);
         }
         operands_close(&plain);

@@ -1,17 +1,18 @@
-/* linear: the three products of a layer against sums in double, in f32 and, where this machine has it, in bf16; rounding; what a machine
+/* linear: the three products of a layer against sums in double, in f32 by BLAS and, where this machine has them, by our AVX-512 kernels and in bf16; rounding; what a machine
  * without bf16 answers. */
 #include "model/linear.h"
 #include <float.h>
 #include <math.h>
 #include "base/rng.h"
 #include "model/gemm.h"
+#include "model/gemm_avx512.h"
 #include "model/onednn.h"
 #include "support.h"
 
-static struct linear *open_or_fail(bool bf16) {
+static struct linear *open_or_fail(enum linear_kind kind) {
     struct linear *linear = NULL;
     struct error error;
-    if (linear_open(bf16, &linear, &error) != STATUS_OK)
+    if (linear_open(kind, &linear, &error) != STATUS_OK)
         fail_msg("%s", error.text);
     return linear;
 }
@@ -48,7 +49,7 @@ static uint16_t nearest_ref(uint32_t bits) {
 }
 
 static void check_rounding(const uint32_t *bits, size_t count, bool in_place) {
-    struct linear *linear = open_or_fail(true);
+    struct linear *linear = open_or_fail(LINEAR_BF16);
     float *values = malloc(count * sizeof *values);
     uint16_t *room = in_place ? (uint16_t *)(void *)values : malloc(count * sizeof *room);
     memcpy(values, bits, count * sizeof *values);
@@ -83,7 +84,7 @@ static void rounding_is_to_nearest_even(void **state) {
 
 static void f32_factors_are_the_values(void **state) {
     (void)state;
-    struct linear *linear = open_or_fail(false);
+    struct linear *linear = open_or_fail(LINEAR_BLAS);
     const float values[] = {1.00390625f, -2};
     struct factor factor = linear_factor(linear, 2, values, NULL);
     assert_ptr_equal(factor.f32, values);
@@ -140,8 +141,9 @@ static void free_layer(struct layer *l) {
         free(l->rooms[i]);
 }
 
-enum which { FORWARD, FORWARD_ADD, INPUT, INPUT_ADD, WEIGHT, WHICH_COUNT };
-static const char *const which_names[] = {"forward", "forward, added", "dX", "dX, added", "dW"};
+enum which { FORWARD, FORWARD_ADD, FORWARD_BASE, INPUT, INPUT_ADD, WEIGHT, WHICH_COUNT };
+static const char *const which_names[] = {"forward", "forward, added", "forward, added to another",
+                                          "dX",      "dX, added",      "dW"};
 
 static void compute(struct linear *linear, struct layer *l, enum which which) {
     switch (which) {
@@ -149,7 +151,11 @@ static void compute(struct linear *linear, struct layer *l, enum which which) {
         linear_forward(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->result);
         break;
     case FORWARD_ADD:
-        linear_forward_add(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->result);
+        linear_forward_add(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->result, l->result);
+        break;
+    case FORWARD_BASE:
+        memset(l->result, 0x7f, (size_t)(l->rows * l->outputs) * sizeof *l->result); /* must be overwritten */
+        linear_forward_add(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->before, l->result);
         break;
     case INPUT:
     case INPUT_ADD:
@@ -167,7 +173,7 @@ static void compute(struct linear *linear, struct layer *l, enum which which) {
 /* Term `i` of result (row, column), in double, of the unrounded factors. */
 static double term(const struct layer *l, enum which which, size_t row, size_t column, size_t i) {
     size_t I = (size_t)l->inputs, O = (size_t)l->outputs;
-    if (which == FORWARD || which == FORWARD_ADD)
+    if (which < INPUT)
         return (double)l->x[row * I + i] * (double)l->w[column * I + i];
     if (which == WEIGHT)
         return (double)l->dout[i * O + row] * (double)l->x[i * I + column];
@@ -175,14 +181,14 @@ static double term(const struct layer *l, enum which which, size_t row, size_t c
 }
 
 /* bf16: each factor is off by at most 2^-8 of itself, a term by 2^-7 and a little; then come the f32 sums. */
-static void check_result(const struct layer *l, enum which which, bool bf16) {
+static void check_result(const struct layer *l, enum which which, enum linear_kind kind) {
     int rows = which == WEIGHT ? l->outputs : l->rows, columns = which < INPUT ? l->outputs : l->inputs;
     int terms = which < INPUT ? l->inputs : which == WEIGHT ? l->rows : l->outputs;
-    double per_term = (bf16 ? 0x1.01p-7 : 0) + (terms + 1) * (double)FLT_EPSILON;
+    double per_term = (kind == LINEAR_BF16 ? 0x1.01p-7 : 0) + (terms + 1) * (double)FLT_EPSILON;
     for (int row = 0; row < rows; row++)
         for (int column = 0; column < columns; column++) {
             size_t at = (size_t)row * (size_t)columns + (size_t)column;
-            bool add = which == FORWARD_ADD || which == INPUT_ADD || which == WEIGHT;
+            bool add = which != FORWARD && which != INPUT;
             double sum = add ? (double)l->before[at] : 0, magnitude = fabs(sum);
             for (int i = 0; i < terms; i++) {
                 double one = term(l, which, (size_t)row, (size_t)column, (size_t)i);
@@ -191,35 +197,44 @@ static void check_result(const struct layer *l, enum which which, bool bf16) {
             }
             if (!(fabs((double)l->result[at] - sum) <= per_term * magnitude))
                 fail_msg("%s %s of %d rows, %d inputs, %d outputs: [%d][%d] = %.9g, expected %.9g to %.2g",
-                         bf16 ? "bf16" : "f32", which_names[which], l->rows, l->inputs, l->outputs, row, column,
+                         linear_text(kind), which_names[which], l->rows, l->inputs, l->outputs, row, column,
                          (double)l->result[at], sum, per_term * magnitude);
         }
 }
 
-static void check_products(bool bf16) {
+static void check_products(enum linear_kind kind) {
     static const int sizes[][3] = {
         {26, 40, 56}, {1, 7, 5}, {131, 37, 61}, {64, 128, 96}, {5, 3, LINEAR_OUTPUTS_BLOCK + 9}};
-    struct linear *linear = open_or_fail(bf16);
+    struct linear *linear = open_or_fail(kind);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int which = 0; which < WHICH_COUNT; which++) {
             struct layer layer = make_layer(linear, sizes[i][0], sizes[i][1], sizes[i][2]);
             compute(linear, &layer, (enum which)which);
-            check_result(&layer, (enum which)which, bf16);
+            check_result(&layer, (enum which)which, kind);
             free_layer(&layer);
         }
     linear_close(linear);
 }
 
-static void f32_products(void **state) {
+static void blas_products(void **state) {
     (void)state;
-    check_products(false);
+    check_products(LINEAR_BLAS);
+}
+
+static void avx512_products(void **state) {
+    (void)state;
+    if (!linear_works(LINEAR_AVX512)) {
+        print_message("no AVX-512 products here\n");
+        skip();
+    }
+    check_products(LINEAR_AVX512);
 }
 
 static void bf16_products(void **state) {
     (void)state;
     if (lacks_bf16())
         skip();
-    check_products(true);
+    check_products(LINEAR_BF16);
 }
 
 /* ---- what a machine can do ---- */
@@ -227,19 +242,21 @@ static void bf16_products(void **state) {
 static void precision_resolves(void **state) {
     (void)state;
     struct error error;
-    bool bf16 = true, has = onednn_has_bf16();
-    assert_int_equal(linear_resolve(INNER_PRECISION_F32, &bf16, &error), STATUS_OK);
-    assert_false(bf16);
-    assert_string_equal(linear_text(false), "f32");
-    assert_int_equal(linear_resolve(INNER_PRECISION_AUTO, &bf16, &error), STATUS_OK);
-    assert_int_equal(bf16, has);
+    bool has = onednn_has_bf16();
+    enum linear_kind kind = LINEAR_KINDS, f32 = gemm_avx512_works() ? LINEAR_AVX512 : LINEAR_BLAS;
+    assert_int_equal(linear_resolve(INNER_PRECISION_F32, &kind, &error), STATUS_OK);
+    assert_int_equal(kind, f32);
+    assert_string_equal(linear_text(LINEAR_BLAS), "f32 (OpenBLAS)");
+    assert_string_equal(linear_text(LINEAR_AVX512), "f32 (AVX-512)");
+    assert_int_equal(linear_resolve(INNER_PRECISION_AUTO, &kind, &error), STATUS_OK);
+    assert_int_equal(kind, has ? LINEAR_BF16 : f32);
     if (has) {
-        assert_int_equal(linear_resolve(INNER_PRECISION_BF16, &bf16, &error), STATUS_OK);
-        assert_true(bf16);
-        assert_memory_equal(linear_text(true), "bf16 (oneDNN ", 13);
+        assert_int_equal(linear_resolve(INNER_PRECISION_BF16, &kind, &error), STATUS_OK);
+        assert_int_equal(kind, LINEAR_BF16);
+        assert_memory_equal(linear_text(LINEAR_BF16), "bf16 (oneDNN ", 13);
         return;
     }
-    assert_int_equal(linear_resolve(INNER_PRECISION_BF16, &bf16, &error), STATUS_CONFIG);
+    assert_int_equal(linear_resolve(INNER_PRECISION_BF16, &kind, &error), STATUS_CONFIG);
     char expected[ERROR_TEXT_BYTES];
     snprintf(expected, sizeof expected, "inner.precision: bf16 does not work here: %s; use f32 or auto", onednn_text());
     assert_string_equal(error.text, expected);
@@ -247,8 +264,11 @@ static void precision_resolves(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(rounding_is_to_nearest_even),
-                                       cmocka_unit_test(f32_factors_are_the_values), cmocka_unit_test(f32_products),
-                                       cmocka_unit_test(bf16_products), cmocka_unit_test(precision_resolves)};
+                                       cmocka_unit_test(f32_factors_are_the_values),
+                                       cmocka_unit_test(blas_products),
+                                       cmocka_unit_test(avx512_products),
+                                       cmocka_unit_test(bf16_products),
+                                       cmocka_unit_test(precision_resolves)};
     gemm_use_one_thread();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,7 +200,7 @@ static void check_linear(int N, int I, int O) {
     struct both dy = both_normal((size_t)(N * O), 0, 1), y = both_zero((size_t)(N * O));
     struct linear *linear = NULL;
     struct error error;
-    assert_int_equal(linear_open(false, &linear, &error), STATUS_OK);
+    assert_int_equal(linear_open(LINEAR_BLAS, &linear, &error), STATUS_OK);
     struct factor x32 = {.f32 = x.narrow}, w32 = {.f32 = w.narrow}, dy32 = {.f32 = dy.narrow};
     linear_forward(linear, N, I, O, x32, w32, y.narrow);
     linear_ref(x.wide, w.wide, N, I, O, y.wide);
@@ -276,31 +276,29 @@ static void norm_matches(void **state) {
 static void check_rope(int B, int T, int H, int D, double theta) {
     const float eps = 1e-6f;
     int heads = B * T * H;
-    size_t count = (size_t)(heads * D), angles = (size_t)(T * (D / 2));
+    size_t count = (size_t)(heads * D), angles = (size_t)(T * (D / 2)), stride = (size_t)(H * D);
     struct both x = both_normal(count, 0, 1), w = both_normal((size_t)D, 1, 0.3), y = both_zero(count),
-                dy = both_normal(count, 0, 1), dx = both_zero(count), dw = both_normal((size_t)D, 0, 1),
-                unused = both_zero((size_t)D);
-    struct both cosine = both_zero(angles), sine = both_zero(angles), rstd = both_zero((size_t)heads),
-                scratch = both_zero((size_t)(2 * D)), between = both_zero(count);
+                dy = both_normal(count, 0, 1), dx = both_zero(count), dw = both_normal((size_t)D, 0, 1);
+    struct both cosine = both_zero(angles), sine = both_zero(angles), scratch = both_zero((size_t)(3 * D)),
+                between = both_zero(count);
     rope_fill_table(T, D, theta, cosine.narrow, sine.narrow);
-    rope_forward(B, T, H, D, eps, cosine.narrow, sine.narrow, x.narrow, w.narrow, y.narrow, rstd.narrow);
+    memset(dx.narrow, 0x7f, count * sizeof(float));
+    for (int head = 0; head < B * H; head++) {
+        size_t at = ((size_t)(head / H * T * H) + (size_t)(head % H)) * (size_t)D;
+        rope_forward(T, D, eps, cosine.narrow, sine.narrow, x.narrow + at, stride, w.narrow, y.narrow + at, stride);
+        rope_backward(T, D, eps, cosine.narrow, sine.narrow, x.narrow + at, stride, w.narrow, dy.narrow + at, stride,
+                      dx.narrow + at, stride, dw.narrow, scratch.narrow);
+    }
     rmsnorm_ref(x.wide, w.wide, heads, D, (double)eps, between.wide);
     rope_ref(between.wide, B * T, T, H, D, theta, y.wide);
     expect_close("rope y", y);
 
-    memset(dx.narrow, 0x7f, count * sizeof(float));
     memset(between.wide, 0, count * sizeof(double));
-    rope_backward(B, T, H, D, cosine.narrow, sine.narrow, x.narrow, w.narrow, rstd.narrow, dy.narrow, dx.narrow,
-                  dw.narrow, scratch.narrow);
     rope_ref_backward(B * T, T, H, D, theta, dy.wide, between.wide);
     rmsnorm_ref_backward(x.wide, w.wide, heads, D, (double)eps, between.wide, dx.wide, dw.wide);
     expect_close("rope dx", dx);
     expect_close("rope dw", dw);
-    memcpy(dx.narrow, dy.narrow, count * sizeof(float));
-    rope_backward(B, T, H, D, cosine.narrow, sine.narrow, x.narrow, w.narrow, rstd.narrow, dx.narrow, dx.narrow,
-                  unused.narrow, scratch.narrow);
-    expect_close("rope dx, in place", dx);
-    struct both all[] = {x, w, y, dy, dx, dw, unused, cosine, sine, rstd, scratch, between};
+    struct both all[] = {x, w, y, dy, dx, dw, cosine, sine, scratch, between};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         both_free(all[i]);
 }
@@ -312,33 +310,73 @@ static void rope_matches(void **state) {
     check_rope(1, 1025, 1, 64, 1e6); /* large angles */
     check_rope(1, 5, 2, 32, 1e4);
     check_rope(2, 3, 1, 128, 1e4);
-    check_rope(1, 2, 70, 36, 1e4); /* more heads than a partial sum has */
+    check_rope(1, 2, 70, 36, 1e4);
     report("rope");
 }
 
+/* x, heads normalized and rotated, in float64. */
+static struct both made_ready(struct both x, struct both w, int B, int T, int heads, int D, double eps, double theta) {
+    struct both between = both_zero(x.count), ready = both_zero(x.count);
+    rmsnorm_ref(x.wide, w.wide, B * T * heads, D, eps, between.wide);
+    rope_ref(between.wide, B * T, T, heads, D, theta, ready.wide);
+    both_free(between);
+    return ready;
+}
+
+/* ready: its gradient in float64 -> those of x and w. */
+static void made_ready_backward(struct both x, struct both w, int B, int T, int heads, int D, double eps, double theta,
+                                struct both dready, struct both dx, struct both dw) {
+    struct both between = both_zero(x.count);
+    rope_ref_backward(B * T, T, heads, D, theta, dready.wide, between.wide);
+    rmsnorm_ref_backward(x.wide, w.wide, B * T * heads, D, eps, between.wide, dx.wide, dw.wide);
+    both_free(between);
+}
+
 static void check_attention(int B, int T, int H, int K, int D) {
+    const double theta = 500, eps = 1e-6;
     struct attention_sizes sizes = {B, T, H, K, D};
-    size_t queries = (size_t)(B * T * H * D), keys = (size_t)(B * T * K * D);
+    size_t queries = (size_t)(B * T * H * D), keys = (size_t)(B * T * K * D), angles = (size_t)(T * (D / 2));
     struct both q = both_normal(queries, 0, 1.5), k = both_normal(keys, 0, 1.5), v = both_normal(keys, 0, 1);
+    struct both q_norm = both_normal((size_t)D, 1.5, 0.3), k_norm = both_normal((size_t)D, 1.5, 0.3);
     struct both out = both_zero(queries), dout = both_normal(queries, 0, 1), lse = both_zero((size_t)(B * H * T));
     struct both dq = both_zero(queries), dk = both_zero(keys), dv = both_zero(keys);
+    struct both dq_norm = both_zero((size_t)D), dk_norm = both_zero((size_t)D);
+    struct both cosine = both_zero(angles), sine = both_zero(angles);
     struct both scratch = both_zero(attention_scratch_floats(sizes));
-    attention_forward(sizes, q.narrow, k.narrow, v.narrow, out.narrow, lse.narrow, scratch.narrow);
-    attention_ref(q.wide, k.wide, v.wide, B, T, H, K, D, out.wide);
+    rope_fill_table(T, D, theta, cosine.narrow, sine.narrow);
+    const struct attention_inputs in = {.q = q.narrow,
+                                        .k = k.narrow,
+                                        .v = v.narrow,
+                                        .q_norm = q_norm.narrow,
+                                        .k_norm = k_norm.narrow,
+                                        .cosine = cosine.narrow,
+                                        .sine = sine.narrow,
+                                        .eps = (float)eps};
+    struct both q_ready = made_ready(q, q_norm, B, T, H, D, eps, theta),
+                k_ready = made_ready(k, k_norm, B, T, K, D, eps, theta);
+    attention_forward(sizes, &in, out.narrow, lse.narrow, scratch.narrow);
+    attention_ref(q_ready.wide, k_ready.wide, v.wide, B, T, H, K, D, out.wide);
     expect_close("attention out", out);
 
     for (size_t i = 0; i < scratch.count; i++)
         scratch.narrow[i] = NAN; /* nothing may be kept there between the passes */
-    memset(dq.narrow, 0x7f, queries * sizeof(float));
-    memset(dk.narrow, 0x7f, keys * sizeof(float));
-    memset(dv.narrow, 0x7f, keys * sizeof(float));
-    attention_backward(sizes, q.narrow, k.narrow, v.narrow, out.narrow, lse.narrow, dout.narrow, dq.narrow, dk.narrow,
-                       dv.narrow, scratch.narrow);
-    attention_ref_backward(q.wide, k.wide, v.wide, B, T, H, K, D, dout.wide, dq.wide, dk.wide, dv.wide);
+    const struct attention_gradients gradients = {dq.narrow, dk.narrow, dv.narrow, dq_norm.narrow, dk_norm.narrow};
+    struct both set[] = {dq, dk, dv, dq_norm, dk_norm};
+    for (size_t i = 0; i < sizeof set / sizeof *set; i++)
+        memset(set[i].narrow, 0x7f, set[i].count * sizeof(float));
+    attention_backward(sizes, &in, out.narrow, lse.narrow, dout.narrow, &gradients, scratch.narrow);
+    struct both dq_ready = both_zero(queries), dk_ready = both_zero(keys);
+    attention_ref_backward(q_ready.wide, k_ready.wide, v.wide, B, T, H, K, D, dout.wide, dq_ready.wide, dk_ready.wide,
+                           dv.wide);
+    made_ready_backward(q, q_norm, B, T, H, D, eps, theta, dq_ready, dq, dq_norm);
+    made_ready_backward(k, k_norm, B, T, K, D, eps, theta, dk_ready, dk, dk_norm);
     expect_close("attention dq", dq);
     expect_close("attention dk", dk);
     expect_close("attention dv", dv);
-    struct both all[] = {q, k, v, out, dout, lse, dq, dk, dv, scratch};
+    expect_close("attention dq norm", dq_norm);
+    expect_close("attention dk norm", dk_norm);
+    struct both all[] = {q,  k,  v,  q_norm,  k_norm,  out,    dout, lse,     q_ready,  k_ready,
+                         dq, dk, dv, dq_norm, dk_norm, cosine, sine, scratch, dq_ready, dk_ready};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         both_free(all[i]);
 }

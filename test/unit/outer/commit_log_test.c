@@ -488,6 +488,78 @@ static void killed_in_an_append(void **state) {
     }
 }
 
+enum { FLOATS_MOST = 150001, PAYLOAD_MOST = 3 * COMMIT_RECORD_BLOCK_BYTES };
+
+/* What else a record holds than its payload of some `about` bytes. */
+static size_t bytes_beside_payload(struct commit_record_room *room, size_t about, size_t floats, bool full) {
+    static const float zeros[FLOATS_MOST];
+    static const uint8_t payload[PAYLOAD_MOST];
+    const struct commit_record_shape shape = {floats, about};
+    struct commit commit = make(0, 1).commit;
+    struct error error;
+    size_t count;
+    commit.payload_bytes = about;
+    if (commit_record_write(room, disk_path("record"), &shape, &commit, payload, zeros, full ? zeros : NULL,
+                            full ? zeros : NULL, &count, &error) != STATUS_OK)
+        fail_msg("%s", error.text);
+    return count - about;
+}
+
+/* Of several blocks, also of whole ones, also when a write was short in the middle: what lies on the disk is what went in, to the byte. */
+static void records_of_any_size(void **state) {
+    (void)state;
+    enum { BLOCK = COMMIT_RECORD_BLOCK_BYTES, PAGE = COMMIT_RECORD_PAGE_BYTES };
+    static struct commit_record_room room;
+    static uint8_t payload[PAYLOAD_MOST], payload_found[PAYLOAD_MOST];
+    static float values[3][FLOATS_MOST], found[3][FLOATS_MOST];
+    static const struct {
+        size_t record_bytes, floats;
+        bool full;
+        const char *failpoint;
+    } rows[] = {
+        {PAGE, 1, false, ""},
+        {PAGE + 1, 1, false, "outer.commit.write=short"},
+        {BLOCK - 1, 2, false, ""},
+        {BLOCK, 2, false, ""},
+        {BLOCK + 1, 3, true, "outer.commit.write=short"},
+        {2 * BLOCK, 3, true, ""},
+        {7 * BLOCK / 2 + 3, FLOATS_MOST, false, ""},
+        {5 * BLOCK + 77, FLOATS_MOST, true, ""},
+        {5 * BLOCK + 77, FLOATS_MOST, true, "outer.commit.write=short@2"},
+        {5 * BLOCK + 77, FLOATS_MOST, true, "outer.commit.write=short+"},
+    };
+    for (size_t i = 0; i < PAYLOAD_MOST; i++)
+        payload[i] = (uint8_t)rng_u64(1, 7, i);
+    for (size_t i = 0; i < (size_t)3 * FLOATS_MOST; i++)
+        values[i / FLOATS_MOST][i % FLOATS_MOST] = rng_normal(2, 7, i);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        size_t floats = rows[i].floats, float_bytes = floats * sizeof(float), count;
+        bool full = rows[i].full;
+        size_t about = rows[i].record_bytes - (full ? 3 : 1) * float_bytes - 500; /* as many digits */
+        const struct commit_record_shape shape = {floats, rows[i].record_bytes -
+                                                              bytes_beside_payload(&room, about, floats, full)};
+        struct commit commit = make(0, 1).commit, read;
+        struct commit_record_holds holds;
+        struct error error;
+        struct stat facts;
+        commit.payload_bytes = shape.payload_bytes;
+        disk_failpoint(rows[i].failpoint);
+        if (commit_record_write(&room, disk_path("record"), &shape, &commit, payload, values[0],
+                                full ? values[1] : NULL, full ? values[2] : NULL, &count, &error) != STATUS_OK)
+            fail_msg("%s", error.text);
+        disk_failpoint("");
+        assert_int_equal(stat(disk_path("record"), &facts), 0);
+        assert_int_equal(facts.st_size, count);
+        assert_int_equal(count, rows[i].record_bytes);
+        if (commit_record_read(&room, disk_path("record"), &shape, &read, payload_found, found[0], found[1], found[2],
+                               &holds, &error) != STATUS_OK)
+            fail_msg("%s", error.text);
+        assert_memory_equal(payload_found, payload, shape.payload_bytes);
+        for (int array = 0; array < (full ? 3 : 1); array++)
+            assert_memory_equal(found[array], values[array], float_bytes);
+    }
+}
+
 static void set_aside(void **state) {
     (void)state;
     uint32_t count;
@@ -584,6 +656,7 @@ int main(void) {
         TEST(failed_append_leaves_nothing),
         TEST(a_directory_that_is_gone),
         TEST(killed_in_an_append),
+        TEST(records_of_any_size),
         TEST(set_aside),
         TEST(prune_keeps_what_is_needed),
         TEST(disk_space_is_bounded),

@@ -1,4 +1,4 @@
-/* mix: the exact order of operations of the merge. */
+/* mix: the exact order of operations of a send and a merge. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -21,6 +21,22 @@ static int fill(void **state) {
     }
     theta[COUNT] = 42;
     return 0;
+}
+
+/* Every length around the part that is done at once, and not a value behind it. */
+static void difference_equals_the_scalar_definition(void **state) {
+    static float difference[COUNT + 1];
+    fill(state);
+    for (size_t count = 0; count <= COUNT; count += count < 260 ? 1 : 743) {
+        memset(difference, 0x55, sizeof difference);
+        float behind = difference[count];
+        mix_difference(g_old, theta, difference, count);
+        for (size_t i = 0; i < count; i++) {
+            volatile float expected = g_old[i] - theta[i];
+            assert_true(difference[i] == expected);
+        }
+        assert_memory_equal(&difference[count], &behind, sizeof behind);
+    }
 }
 
 static void counted_equals_the_scalar_definition(void **state) {
@@ -97,6 +113,7 @@ static void golden_bits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(difference_equals_the_scalar_definition),
         cmocka_unit_test(counted_equals_the_scalar_definition),
         cmocka_unit_test(counted_at_the_ends),
         cmocka_unit_test(far_equals_the_scalar_definition),

@@ -127,12 +127,14 @@ static void same(const struct worker_image *a, const struct worker_image *b) {
 }
 
 /* H = 6, three fragments with offsets 0 2 4: due at 6, 8, 10. Saved at 9, with two in flight; the third is sent after that. */
-static void another_process_goes_on_bit_for_bit(void **state) {
-    (void)state;
+static void go_on_bit_for_bit(enum codec_id codec) {
     struct island a, b;
     struct worker_store *first, *second, *third;
     struct error error = {0};
     open_island(&a), open_island(&b);
+    a.copy.codec_up = b.copy.codec_up = codec_get(codec);
+    sync_thread_image_sizes(&a.copy, a.sizes.block_floats, &a.sizes);
+    b.sizes = a.sizes;
     start(&a, NULL, 1);
     assert_int_equal(worker_store_open(rig_directory, "worker", false, NULL, &first, &error), STATUS_OK);
     train(&a, 9);
@@ -156,6 +158,17 @@ static void another_process_goes_on_bit_for_bit(void **state) {
     same(saved_a, saved_b);
     close_island(&a), close_island(&b);
     worker_store_close(first), worker_store_close(second), worker_store_close(third);
+}
+
+static void another_process_goes_on_bit_for_bit(void **state) {
+    (void)state;
+    go_on_bit_for_bit(CODEC_E3M0);
+}
+
+/* An exact codec: what is in flight lies where the differences are. */
+static void so_with_f32(void **state) {
+    (void)state;
+    go_on_bit_for_bit(CODEC_F32);
 }
 
 /* Of error feedback: e of what counted, and e' of what is in flight. */
@@ -215,6 +228,7 @@ static void a_spoiled_fragment_is_not_passed_on(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(another_process_goes_on_bit_for_bit, rig_make, rig_remove),
+        cmocka_unit_test_setup_teardown(so_with_f32, rig_make, rig_remove),
         cmocka_unit_test_setup_teardown(residuals_come_back, rig_make, rig_remove),
         cmocka_unit_test_setup_teardown(a_spoiled_fragment_is_not_passed_on, rig_make, rig_remove),
     };
