@@ -45,9 +45,8 @@ struct model {
     int block_count;
 };
 
-/* Rows of a pass: one kernel's operands stay in the L2 cache, and the memory of activations does not grow with the batch. Where the weights of a layer do
- * not stay there from pass to pass, half as many passes fetch them half as often. */
-enum { PASS_ROWS = 256, PASS_ROWS_WIDE = 512, LAYER_FLOATS_NARROW = 1 << 19 };
+/* Rows of a pass: one kernel's operands stay in the L2 cache, the memory of activations does not grow with the batch, and many threads find work. */
+enum { PASS_ROWS = 256 };
 
 /* Passes whose gradients of embedded tokens are kept until the look-up's are added: more than threads that run passes. */
 enum { WAVE_PASSES = 32 };
@@ -72,15 +71,10 @@ static int max_int(int a, int b) {
 
 /* ---- the cut ---- */
 
-static int rows_of_pass(const struct shape *s) {
-    int64_t attention = 2 * s->width * (s->heads + s->kv_heads) * s->head_dim, mlp = 3 * s->width * s->ffn;
-    return attention + mlp > LAYER_FLOATS_NARROW ? PASS_ROWS_WIDE : PASS_ROWS;
-}
-
 /* At least two passes where there are two windows. */
 static int windows_of_pass(const struct model_options *options) {
     int windows = (int)options->inner.batch_per_worker;
-    return min_int((windows + 1) / 2, max_int(rows_of_pass(&options->shape) / (int)options->shape.context, 1));
+    return min_int((windows + 1) / 2, max_int(PASS_ROWS / (int)options->shape.context, 1));
 }
 
 int model_pass_count(const struct model_options *options) {

@@ -9,6 +9,8 @@ HOT_LOOP void norm_forward(int rows, int columns, float eps, const float *x, con
     for (int row = 0; row < rows; row++) {
         const float *in = x + (size_t)row * (size_t)columns;
         float *to = out + (size_t)row * (size_t)columns;
+        vector_prefetch(in, (size_t)columns * sizeof *in);
+        vector_prefetch(to, (size_t)columns * sizeof *to);
         float scale = 1.0f / sqrtf(lanes_dot(columns, in, in) / (float)columns + eps);
         for (int c = 0; c < columns; c++)
             to[c] = in[c] * scale * w[c];
@@ -31,6 +33,9 @@ static inline void norm_backward_rows(int rows, int columns, const float *x, con
             const float *up = dout + (size_t)row * (size_t)columns;
             float *to = dx + (size_t)row * (size_t)columns;
             float scale = rstd[row];
+            vector_prefetch(in, (size_t)columns * sizeof *in);
+            vector_prefetch(up, (size_t)columns * sizeof *up);
+            vector_prefetch(to, (size_t)columns * sizeof *to);
             float pull = scale * scale * (lanes_dot3(columns, up, w, in) / (float)columns);
             for (int c = 0; c < columns; c++) {
                 float d = up[c];

@@ -46,7 +46,7 @@ fields() {
 fields "the report" . bench codec complete gemm machine memory ops outer repeats schema size step sync threads warnings
 fields "the machine" .machine bf16 blas_config blas_core compiler cores cpu load t_wall vector_level version
 fields "gemm" '.gemm[]' gflops precision products scaling size threads
-fields "a product" '.gemm[].products[]' gflops inputs outputs per_step product rows
+fields "a product" '.gemm[].products[]' add gflops inputs outputs per_step product rows
 fields "memory" '.memory[]' size threads ways
 fields "a way" '.memory[].ways[]' activation_bytes activation_share peak_bytes predicted_bytes product_bytes recompute share \
     speed_share state_bytes steps_per_s
@@ -68,10 +68,10 @@ equal "every summary is in order and above zero" true \
     "$(jq 'del(.sync[][].beyond_ns?) | [.. | objects | select(has("median")) | .min > 0 and .min <= .median and .median <= .max] | all and length > 100' all.json)"
 equal "threads of gemm, step, outer" "1 2 1 2 1 2" \
     "$(jq -r '[.gemm[0].threads[], .step[0, 1].threads, .outer[0].nesterov[].threads] | join(" ")' all.json)"
-equal "all parts of a step" 15 "$(jq '.step[0].parts | length' all.json)"
+equal "all parts of a step" 13 "$(jq '.step[0].parts | length' all.json)"
 equal "all products, forward and backward" "dW dX forward" "$(jq -r '[.gemm[0].products[].product] | unique | join(" ")' all.json)"
 equal "all ways to recompute" "none attention block" "$(jq -r '[.memory[0].ways[].recompute] | join(" ")' all.json)"
-equal "all passes" 12 "$(jq '.ops[0].ops | length' all.json)"
+equal "all passes" 10 "$(jq '.ops[0].ops | length' all.json)"
 equal "all codecs" "f32 bf16 int8 int4 e3m0" "$(jq -r '[.codec[0].codecs[].codec] | join(" ")' all.json)"
 equal "bytes per parameter are the formula's" true "$(jq '[.codec[0].codecs[] | .bytes_per_parameter == .formula_bytes_per_parameter] | all' all.json)"
 # 2 layers of 4 x 32 x 32 + 3 x 32 x 64 + 2 x 32 + 2 x 16, the embedding, the last norm; 4 bytes each; 3 workers and an outer
