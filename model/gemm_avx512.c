@@ -10,7 +10,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 
-#define TARGET __attribute__((target("avx512f,prefer-vector-width=512")))
+#define TARGET __attribute__((target("avx512f")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
 /* 24 sums, 3 vectors of the panel and one factor fill 28 of the 32 registers. A panel is 36 KiB; 48 KiB beside a packed left factor, of which a tile is
@@ -20,9 +20,8 @@ enum { DEPTH = 192, DEPTH_PACKED = 256, PACKED_ROWS = 128 };
 
 struct scratch {
     float *panel; /* (DEPTH or DEPTH_PACKED, columns of the panel) */
-    float *
-        left; /* tiles (DEPTH_PACKED,ROWS) of PACKED_ROWS rows; or one, for last rows of a left factor that are no tile */
-    float *tile; /* (ROWS, columns of the panel): sums of which not all belong to c */
+    float *left;  /* tiles (DEPTH_PACKED,ROWS) of PACKED_ROWS rows; or one: the last rows, where they fill none */
+    float *tile;  /* (ROWS, columns of the panel): sums of which not all belong to c */
 };
 enum { PANEL_FLOATS = DEPTH_PACKED * COLUMNS, LEFT_FLOATS = DEPTH_PACKED * PACKED_ROWS, TILE_FLOATS = ROWS * COLUMNS };
 
@@ -40,18 +39,16 @@ size_t gemm_avx512_scratch_floats(void) {
 
 /* ---- the register tile ---- */
 
-/* Lines of far memory to ask for, with block i of LINE_FLOATS terms: at + i * step and two more, each `line` behind the one before; left + i * left_step. */
+/* Lines of far memory to ask for, in floats, with block i of LINE_FLOATS terms: at + i * step and two more, each `line` behind the one before;
+ * left + i * left_step. */
 struct ahead {
     const float *at, *left;
     size_t step, line, left_step;
 };
 
-INLINE void prefetch_near(const float *line) {
-    _mm_prefetch((const char *)line, _MM_HINT_T0);
-}
-
-INLINE void prefetch_far(const float *line) {
-    _mm_prefetch((const char *)line, _MM_HINT_T1);
+/* The address `floats` further on, which may be beyond the end of the array: for prefetches alone, to which that does no harm. */
+INLINE const char *address(const float *array, size_t floats) {
+    return (const char *)((uintptr_t)array + floats * sizeof *array);
 }
 
 /* One term: sums += factors of ROWS rows, each times the vectors of the panel's row. */
@@ -71,7 +68,7 @@ INLINE void add_term(const int vectors, const float *const row[ROWS], size_t at,
 }
 
 /* c (ROWS, vectors * LANES) = base + left panel, of `depth` terms; c's and base's rows are `stride` apart, left's `left_stride`, or it is packed (depth,
- * ROWS). Meanwhile three things come nearer: c, the rows of `left` that the next tile reads, and what `ahead` says. A prefetch of what does not exist does no harm. */
+ * ROWS). Meanwhile three things come nearer: c, the rows of `left` that the next tile reads, and what `ahead` says. */
 INLINE void multiply_tile(const bool by_rows, const int vectors, int depth, const float *left, size_t left_stride,
                           const float *panel, const float *base, float *c, size_t stride, struct ahead ahead) {
     __m512 sums[ROWS][VECTORS];
@@ -87,21 +84,19 @@ INLINE void multiply_tile(const bool by_rows, const int vectors, int depth, cons
     size_t at = 0;
     int k = 0;
     for (; k + LINE_FLOATS <= depth; k += LINE_FLOATS) {
-        const float *written = c + (size_t)(k / LINE_FLOATS % ROWS) * stride;
+        const size_t block = (size_t)(k / LINE_FLOATS);
 #pragma GCC unroll 16
         for (int i = 0; i < LINE_FLOATS; i++, at += term, panel += vectors * LANES) {
             if (by_rows && i % 2 == 0)
-                prefetch_near(row[i / 2] + at + ROWS * left_stride);
+                _mm_prefetch(address(row[i / 2], at + ROWS * left_stride), _MM_HINT_T0);
             if (i < vectors)
-                prefetch_near(written + i * LANES);
+                _mm_prefetch(address(c, block % ROWS * stride + (size_t)(i * LANES)), _MM_HINT_T0);
             else if (i < vectors + 3)
-                prefetch_far(ahead.at + (size_t)(i - vectors) * ahead.line);
+                _mm_prefetch(address(ahead.at, block * ahead.step + (size_t)(i - vectors) * ahead.line), _MM_HINT_T1);
             else if (!by_rows && i == vectors + 3)
-                prefetch_far(ahead.left);
+                _mm_prefetch(address(ahead.left, block * ahead.left_step), _MM_HINT_T1);
             add_term(vectors, row, at, panel, sums);
         }
-        ahead.at += ahead.step;
-        ahead.left += ahead.left_step;
     }
     for (; k < depth; k++, at += term, panel += vectors * LANES)
         add_term(vectors, row, at, panel, sums);
