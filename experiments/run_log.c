@@ -196,7 +196,7 @@ static const struct field_row header_rows[] = {
     IN(run_log_header, "build.cpu", cpu, FIELD_TEXT, "model name"),
     IN(run_log_header, "build.cores", cores, FIELD_COUNT, "cores online"),
     MAY(run_log_header, blas_core, FIELD_TEXT, "kernel that OpenBLAS chose"),
-    MAY(run_log_header, precision, FIELD_TEXT, "f32, or bf16 and what makes its products"),
+    MAY(run_log_header, precision, FIELD_TEXT, "f32 or bf16, and what makes the products"),
     MAY(run_log_header, threads, FIELD_COUNT, "of the training (inner.threads)"),
     MAY(run_log_header, name, FIELD_TEXT, "of the run"),
     NEED(run_log_header, parameters, FIELD_COUNT, "of the model"),

@@ -1,5 +1,5 @@
-/* gemm_avx512: see gemm_avx512.h. A panel of the right factor, DEPTH x COLUMNS, is packed so that it stays in the L1 cache; all rows of the left factor
- * pass by it, a register tile of ROWS x COLUMNS sums at a time. The left factor is read where it lies, or packed when it is transposed: neighbours in a
+/* gemm_avx512: see gemm_avx512.h. A panel of the right factor, DEPTH x COLUMNS, is packed so that it stays in an L1 cache of 48 KiB; all rows of the left
+ * factor pass by it, a register tile of ROWS x COLUMNS sums at a time. The left factor is read where it lies, or packed when it is transposed: neighbours in a
  * column of it would share the few places that a cache has for one distance.
  *
  * A panel's source is far when it is a weight: while one panel multiplies, the lines of the next are asked for, some with each tile. */
@@ -39,17 +39,15 @@ size_t gemm_avx512_scratch_floats(void) {
 
 /* ---- the register tile ---- */
 
+/* Of the line `floats` behind an address: computed as a number, since it may lie beyond the end of its array, where a prefetch does no harm. */
+#define PREFETCH(from, floats, hint) _mm_prefetch((const char *)((uintptr_t)(from) + (floats) * sizeof(float)), hint)
+
 /* Lines of far memory to ask for, in floats, with block i of LINE_FLOATS terms: at + i * step and two more, each `line` behind the one before;
  * left + i * left_step. */
 struct ahead {
-    const float *at, *left;
+    uintptr_t at, left;
     size_t step, line, left_step;
 };
-
-/* The address `floats` further on, which may be beyond the end of the array: for prefetches alone, to which that does no harm. */
-INLINE const char *address(const float *array, size_t floats) {
-    return (const char *)((uintptr_t)array + floats * sizeof *array);
-}
 
 /* One term: sums += factors of ROWS rows, each times the vectors of the panel's row. */
 INLINE void add_term(const int vectors, const float *const row[ROWS], size_t at, const float *panel,
@@ -88,13 +86,13 @@ INLINE void multiply_tile(const bool by_rows, const int vectors, int depth, cons
 #pragma GCC unroll 16
         for (int i = 0; i < LINE_FLOATS; i++, at += term, panel += vectors * LANES) {
             if (by_rows && i % 2 == 0)
-                _mm_prefetch(address(row[i / 2], at + ROWS * left_stride), _MM_HINT_T0);
+                PREFETCH(row[i / 2], at + ROWS * left_stride, _MM_HINT_T0);
             if (i < vectors)
-                _mm_prefetch(address(c, block % ROWS * stride + (size_t)(i * LANES)), _MM_HINT_T0);
+                PREFETCH(c, block % ROWS * stride + (size_t)(i * LANES), _MM_HINT_T0);
             else if (i < vectors + 3)
-                _mm_prefetch(address(ahead.at, block * ahead.step + (size_t)(i - vectors) * ahead.line), _MM_HINT_T1);
+                PREFETCH(ahead.at, block * ahead.step + (size_t)(i - vectors) * ahead.line, _MM_HINT_T1);
             else if (!by_rows && i == vectors + 3)
-                _mm_prefetch(address(ahead.left, block * ahead.left_step), _MM_HINT_T1);
+                PREFETCH(ahead.left, block * ahead.left_step, _MM_HINT_T1);
             add_term(vectors, row, at, panel, sums);
         }
     }
@@ -129,7 +127,7 @@ static tile_function *const tiles[2][VECTORS] = {{tile_by_rows_1, tile_by_rows_2
 
 /* ---- packing ---- */
 
-/* to (LANES, `vectors` * LANES): row k holds element k of 16 rows of `from`. */
+/* to: row k, `to_stride` behind the one before, holds element k of 16 rows of `from`. */
 INLINE void transpose_block(const float *from, size_t stride, float *to, size_t to_stride) {
 #pragma GCC unroll 4
     for (int k = 0; k < LANES; k += 4) {
@@ -255,16 +253,17 @@ static const float *source_of(const struct product *p, const struct panel *panel
 /* What the tile of rows m.. asks for: its share of the next panel's source, of COLUMNS rows or of each LINE_FLOATS rows; and a row in LINE_FLOATS of one line
  * of the next left factor, if it is packed: a line with each panel. The panel at hand instead of what there is not. */
 static struct ahead ahead_of(const struct product *p, const struct panel *panel, const struct panel *next, int m) {
-    struct ahead ahead = {.at = p->scratch.panel, .left = p->scratch.panel};
+    struct ahead ahead = {.at = (uintptr_t)p->scratch.panel, .left = (uintptr_t)p->scratch.panel};
     if (next != NULL) {
         int rows = p->transpose_b ? COLUMNS : LINE_FLOATS, row = (int)((int64_t)m * rows / p->M);
-        ahead.at = source_of(p, next) + (size_t)row * p->b_stride;
+        ahead.at = (uintptr_t)source_of(p, next) + (size_t)row * p->b_stride * sizeof(float);
         ahead.step = p->transpose_b ? LINE_FLOATS : LINE_FLOATS * p->b_stride;
         ahead.line = p->transpose_b ? p->b_stride : LINE_FLOATS;
     }
-    int line = panel->n / COLUMNS;
+    size_t line = (size_t)(panel->n / COLUMNS);
     if (p->next_left != NULL && line < PACKED_ROWS / LINE_FLOATS) {
-        ahead.left = p->next_left + (size_t)(m / ROWS) * p->left_stride + line * LINE_FLOATS;
+        size_t floats = (size_t)(m / ROWS) * p->left_stride + line * LINE_FLOATS;
+        ahead.left = (uintptr_t)p->next_left + floats * sizeof(float);
         ahead.left_step = LINE_FLOATS * p->left_stride;
     }
     return ahead;
@@ -294,7 +293,7 @@ static void multiply_rows(const struct product *p, const struct panel *panel, co
 }
 
 static void multiply(const struct product *p) {
-    struct panel panel = panel_at(p, 0, 0), next;
+    struct panel panel = panel_at(p, 0, 0), next = panel;
     for (bool more = true; more; panel = next) {
         (p->transpose_b ? pack_transposed : pack_rows)(panel.depth, panel.columns, panel.vectors, source_of(p, &panel),
                                                        p->b_stride, p->scratch.panel);

@@ -139,6 +139,13 @@ static void lay_out(struct model *m, struct arena *arena) {
         turns_open(&m->turns, added, turns);
 }
 
+static enum status resolve_products(const struct model_options *options, enum linear_kind *kind, struct error *error) {
+    enum status status = linear_resolve((enum inner_precision)options->inner.precision, kind, error);
+    if (status == STATUS_OK && options->blas && *kind == LINEAR_AVX512)
+        *kind = LINEAR_BLAS;
+    return status;
+}
+
 static size_t bytes_needed(struct model *counted) {
     struct arena counting = arena_counting();
     lay_out(counted, &counting);
@@ -148,7 +155,7 @@ static size_t bytes_needed(struct model *counted) {
 struct model_memory model_memory_plan(const struct model_options *options, const struct tensor_table *table) {
     struct model counted = {.options = *options, .transformer = {.table = *table}};
     struct error error;
-    if (linear_resolve((enum inner_precision)options->inner.precision, &counted.products, &error) != STATUS_OK)
+    if (resolve_products(options, &counted.products, &error) != STATUS_OK)
         counted.products = LINEAR_BF16; /* not here: what a machine takes that can */
     size_t bytes = bytes_needed(&counted), factors = rounded_bytes(&counted);
     size_t scratch = linear_scratch_bytes(counted.products, transformer_panels(&counted.transformer));
@@ -230,7 +237,7 @@ enum status model_create(const struct model_options *options, struct model **mod
     if (!m)
         return error_set(error, STATUS_NO_MEMORY, "no memory for a model");
     m->options = *options;
-    enum status status = linear_resolve((enum inner_precision)inner->precision, &m->products, error);
+    enum status status = resolve_products(options, &m->products, error);
     if (status == STATUS_OK)
         status = tensors_table_create(&options->shape, &m->transformer.table, error);
     if (status == STATUS_OK) {

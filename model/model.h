@@ -22,6 +22,7 @@ struct model_options {
     struct shape shape;           /* validated */
     struct inner_options inner;   /* batch_per_worker = windows of a micro-batch */
     struct step_profile *profile; /* NULL = none; borrowed for the model's life */
+    bool blas;                    /* f32 products by BLAS also where our own work: to compare and test */
 };
 
 /* What a model takes of a machine's memory: a process grows by peak_bytes with its first step. */

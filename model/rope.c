@@ -62,7 +62,7 @@ static INLINE void turn_back(int half, const float *c, const float *s, const flo
     }
 }
 
-/* As in norm_backward. sum (D,): this head's part of dw added. */
+/* As in norm_backward. sum (D,): this row's part of dw added. */
 static INLINE void norm_back(int D, float eps, const float *in, const float *w, const float *restrict up,
                              float *restrict weighted, float *restrict sum, float *restrict to) {
     for (int i = 0; i < D; i++)

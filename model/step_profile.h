@@ -11,7 +11,7 @@
 
 enum step_part {
     STEP_PART_EMBEDDING,          /* rows in, gradients of rows out, targets */
-    STEP_PART_NORM,               /* of the residual stream */
+    STEP_PART_NORM,               /* of the residual stream; adding the gradients of q and k norm */
     STEP_PART_ROUNDING,           /* to bf16, of weights and of activations */
     STEP_PART_PROJECTION_FORWARD, /* the seven products of the layers, */
     STEP_PART_PROJECTION_INPUT,   /* gradients of their inputs, */

@@ -100,7 +100,9 @@ static bool write_block(struct writer *writer) {
             continue; /* a file system that takes the flag, and not the write */
         if (put < 0 && errno == EINTR)
             continue;
-        if (put < 0 || (put % PAGE_BYTES != 0 && !use_page_cache(writer)))
+        if (put == 0) /* nothing, and no reason */
+            errno = EIO;
+        if (put <= 0 || (put % PAGE_BYTES != 0 && !use_page_cache(writer)))
             return false;
         done += (size_t)put;
     }

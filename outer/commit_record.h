@@ -24,7 +24,7 @@
 enum {
     COMMIT_RECORD_HEADER_BYTES = 40,
     COMMIT_RECORD_BLOCK_BYTES = 512 << 10, /* of a write: stays in the L2 cache */
-    COMMIT_RECORD_PAGE_BYTES = 4096,       /* what O_DIRECT asks for, at most */
+    COMMIT_RECORD_PAGE_BYTES = 4096,       /* what O_DIRECT asks for, but on disks of larger blocks: there the page cache takes it */
 };
 
 /* Sizes of one fragment: they follow from the run file, and a record of other sizes is foreign. */

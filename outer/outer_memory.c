@@ -44,6 +44,12 @@ static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
+/* What `bytes` on their way out touch of the links' buffers of one chunk: also those that hold less are soon used whole. */
+static size_t chunks_bytes(size_t bytes) {
+    size_t chunk = MESSAGE_CHUNK_BYTES_MAX;
+    return bytes > chunk ? (bytes + chunk - 1) / chunk * chunk : bytes;
+}
+
 /* What moves: the `staged` contributions, with the memory that is kept for the next ones' (outer_run.h: spares). In the sockets, of each worker a window
  * of more that came while this thread was busy; it sends at most one payload per fragment, and each of its bytes is in one of the two places. And of
  * each worker a window of a commit: with two rounds open one's commit goes out while the other's contributions come. Receiving and sending have
@@ -60,10 +66,11 @@ static void plan_transfers(const struct fragments *fragments, const struct run_f
         down = larger(down, payload_bytes(&fragments->list[f], run->sync.codec_down));
     }
     size_t staged = staging_bytes(payloads_up, (uint32_t)fragments->count, (uint32_t)workers, STAGING_SLACK_BYTES);
-    size_t received = workers * smaller(up, window), sent = workers * smaller(down, window);
+    size_t received = workers * smaller(up, window), sent = workers * chunks_bytes(smaller(down, window)),
+           pool = smaller(sent, (size_t)LINK_CHUNKS_KEPT * MESSAGE_CHUNK_BYTES_MAX);
     *moving = smaller(workers * all_up, staged + received) + sent;
-    *kept = smaller(received, (size_t)HEAPS * OUTER_HEAP_KEPT_BYTES) +
-            smaller(sent, (size_t)LINK_CHUNKS_KEPT * MESSAGE_CHUNK_BYTES_MAX);
+    *kept =
+        smaller(received, (size_t)HEAPS * OUTER_HEAP_KEPT_BYTES) + pool + smaller(sent - pool, OUTER_HEAP_KEPT_BYTES);
 }
 
 /* Tables that are written whole when they are opened; the block in which records go to the disk; tables of sessions and commits, where somebody

@@ -190,7 +190,7 @@ BLOCKS_INLINE bool int4_decode_block(const uint8_t *restrict src, float *restric
         return false;
     blocks_mark_reserved(src + SCALE_BYTES, INT4_BLOCK / 2 / sizeof *flaws, 0x88888888, flaws);
     for (size_t i = 0; i < INT4_BLOCK / 2; i++) {
-        uint32_t pair = src[SCALE_BYTES + i]; /* a nibble at the top of an int32_t spreads its sign on its way down */
+        uint32_t pair = src[SCALE_BYTES + i]; /* a nibble at the top of an int32_t spreads its sign on its way down (gcc, clang) */
         blocks_put(dst + 2 * i, weight, (float)((int32_t)(pair << 28) >> 28) * step);
         blocks_put(dst + 2 * i + 1, weight, (float)((int32_t)(pair << 24) >> 28) * step);
     }

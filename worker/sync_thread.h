@@ -14,7 +14,8 @@
  * state trains up to `drift` steps past its oldest send, then waits, and dials for hours.
  *
  * Memory per parameter beyond the model's: g, u, g_next, difference, e', e, the u before (28 bytes) and the payloads;
- * of an exact codec (f32) the difference is the payload, and e and e' stay untouched pages (20 bytes in all). */
+ * of an exact codec (f32) the difference is the payload, and e and e' stay untouched pages until a
+ * resume (20 bytes in all). */
 #ifndef ATOLL_WORKER_SYNC_THREAD_H
 #define ATOLL_WORKER_SYNC_THREAD_H
 

@@ -117,12 +117,12 @@ void sync_upload_send(struct sync_thread *sync, const struct sync_action *action
     sync_upload_offer(sync, f);
 }
 
-/* From here to end_sending the payload of f stays as it is. false: the compute thread has settled this contribution, and may be about to make the
- * next one in its place; the job that tells so is on its way. */
+/* From here to end_sending the payload of f stays as it is. false: not now, jobs wait; among them may be the end of this contribution, which the compute
+ * thread has settled, and in whose place it makes the next one, perhaps of the same step. */
 static bool begin_sending(struct sync_thread *sync, uint32_t f) {
     pthread_mutex_lock(&sync->lock);
     const struct sync_record *record = &sync->machine.fragments[f].record;
-    bool in_flight = record->active && record->step == sync->uploads[f].contribution.send_step;
+    bool in_flight = sync->job_count == 0 && record->active && record->step == sync->uploads[f].contribution.send_step;
     sync->sending = in_flight ? f + 1 : 0;
     pthread_mutex_unlock(&sync->lock);
     return in_flight;

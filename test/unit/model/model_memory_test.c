@@ -6,7 +6,7 @@
 #include "base/rng.h"
 #include "support.h"
 
-static struct model_options options_of(int size, int recompute, int threads) {
+static struct model_options options_of(int size, int recompute, int threads, bool blas) {
     static const struct {
         int64_t layers, width, heads, ffn, context, batch, vocab;
     } sizes[] = {
@@ -25,6 +25,7 @@ static struct model_options options_of(int size, int recompute, int threads) {
     options.shape.recompute = recompute;
     options.inner.batch_per_worker = sizes[size].batch;
     options.inner.threads = threads;
+    options.blas = blas;
     return options;
 }
 
@@ -41,8 +42,8 @@ static long peak_kib(void) {
 }
 
 /* In the process that is measured: prints KiB. */
-static int grow(int size, int recompute, int threads) {
-    struct model_options options = options_of(size, recompute, threads);
+static int grow(int size, int recompute, int threads, bool blas) {
+    struct model_options options = options_of(size, recompute, threads, blas);
     size_t count = (size_t)(options.inner.batch_per_worker * (options.shape.context + 1));
     int32_t *windows = malloc(count * sizeof *windows);
     struct model *model = NULL;
@@ -64,10 +65,11 @@ static int grow(int size, int recompute, int threads) {
     return 0;
 }
 
-static double measure(int size, int recompute, int threads) {
+static double measure(int size, int recompute, int threads, bool blas) {
     char command[128];
     long kib = 0;
-    snprintf(command, sizeof command, "exec /proc/%ld/exe grow %d %d %d", (long)getpid(), size, recompute, threads);
+    snprintf(command, sizeof command, "exec /proc/%ld/exe grow %d %d %d %d", (long)getpid(), size, recompute, threads,
+             blas);
     FILE *said = popen(command, "re");
     assert_non_null(said);
     assert_int_equal(fscanf(said, "%ld", &kib), 1);
@@ -79,6 +81,19 @@ static double measure(int size, int recompute, int threads) {
  * a model that is larger than these. */
 static const double CODE_BYTES = 1.5e6;
 
+static void check(int size, int recompute, int threads, bool blas) {
+    struct model_options options = options_of(size, recompute, threads, blas);
+    struct tensor_table table;
+    struct error error;
+    assert_int_equal(tensors_table_create(&options.shape, &table, &error), STATUS_OK);
+    double predicted = (double)model_memory_plan(&options, &table).peak_bytes;
+    tensors_table_destroy(&table);
+    double peak = measure(size, recompute, threads, blas);
+    print_message("size %d, recompute %d, %d threads%s: predicted %.1f MB, %.1f %% of that\n", size, recompute, threads,
+                  blas ? ", BLAS" : "", predicted * 1e-6, 100 * peak / predicted);
+    assert_true(fabs(peak - predicted) <= fmax(0.05 * predicted, CODE_BYTES));
+}
+
 static void peak_is_as_predicted(void **state) {
     (void)state;
 #ifdef ATOLL_SANITIZED
@@ -86,24 +101,16 @@ static void peak_is_as_predicted(void **state) {
     skip();
 #endif
     for (int size = 0; size < 3; size++)
-        for (int recompute = RECOMPUTE_NONE; recompute <= RECOMPUTE_BLOCK; recompute++)
-            for (int threads = 1; threads <= 2; threads++) {
-                struct model_options options = options_of(size, recompute, threads);
-                struct tensor_table table;
-                struct error error;
-                assert_int_equal(tensors_table_create(&options.shape, &table, &error), STATUS_OK);
-                double predicted = (double)model_memory_plan(&options, &table).peak_bytes;
-                tensors_table_destroy(&table);
-                double peak = measure(size, recompute, threads);
-                print_message("size %d, recompute %d, %d threads: predicted %.1f MB, %.1f %% of that\n", size,
-                              recompute, threads, predicted * 1e-6, 100 * peak / predicted);
-                assert_true(fabs(peak - predicted) <= fmax(0.05 * predicted, CODE_BYTES));
-            }
+        for (int threads = 1; threads <= 2; threads++) {
+            for (int recompute = RECOMPUTE_NONE; recompute <= RECOMPUTE_BLOCK; recompute++)
+                check(size, recompute, threads, false);
+            check(size, RECOMPUTE_NONE, threads, true);
+        }
 }
 
 int main(int argc, char **argv) {
-    if (argc == 5)
-        return grow(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
+    if (argc == 6)
+        return grow(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]) != 0);
     const struct CMUnitTest tests[] = {cmocka_unit_test(peak_is_as_predicted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -129,6 +129,39 @@ static void several_waves(void **state) {
     all_variants_agree(options, 36);
 }
 
+/* Where own kernels make the products, BLAS makes the same up to rounding: gradients of a sum of some hundred terms each. */
+static void blas_gives_the_same(void **state) {
+    (void)state;
+    struct model_options options = support_options(false);
+    options.shape.width = 96;
+    options.shape.ffn = 200;
+    options.inner.batch_per_worker = 3;
+    int32_t *windows = make_windows(&options, 3);
+    double losses[2];
+    struct model *models[2];
+    for (int blas = 0; blas < 2; blas++) {
+        options.blas = blas != 0;
+        models[blas] = support_model(&options);
+        losses[blas] = model_add_gradients(models[blas], windows, 3, (int)options.shape.context, 1);
+    }
+    assert_float_equal(losses[0], losses[1], 1e-6 * losses[1]);
+    const struct tensor_table *table = model_tensors(models[0]);
+    for (int i = 0; i < table->count; i++) {
+        const struct tensor *tensor = &table->tensors[i];
+        const float *own = model_gradients(models[0]) + tensor->offset,
+                    *blas = model_gradients(models[1]) + tensor->offset;
+        double apart = 0, size = 0;
+        for (size_t j = 0; j < tensor->count; j++) {
+            apart += ((double)own[j] - (double)blas[j]) * ((double)own[j] - (double)blas[j]);
+            size += (double)blas[j] * (double)blas[j];
+        }
+        assert_true(size > 0 && sqrt(apart) <= 1e-5 * sqrt(size));
+    }
+    model_destroy(models[0]);
+    model_destroy(models[1]);
+    free(windows);
+}
+
 static struct model_memory memory_of(const struct model_options *options) {
     struct tensor_table table;
     struct error error;
@@ -164,9 +197,13 @@ static void memory_follows_recompute_and_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(few_rows_are_two_passes), cmocka_unit_test(one_window_is_one_pass),
-        cmocka_unit_test(several_passes),          cmocka_unit_test(several_chunks_of_logits),
-        cmocka_unit_test(several_waves),           cmocka_unit_test(memory_follows_recompute_and_threads),
+        cmocka_unit_test(few_rows_are_two_passes),
+        cmocka_unit_test(one_window_is_one_pass),
+        cmocka_unit_test(several_passes),
+        cmocka_unit_test(several_chunks_of_logits),
+        cmocka_unit_test(several_waves),
+        cmocka_unit_test(blas_gives_the_same),
+        cmocka_unit_test(memory_follows_recompute_and_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
