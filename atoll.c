@@ -14,6 +14,7 @@
 #include "experiments/status.h"
 #include "experiments/tokens.h"
 #include "model/gemm.h"
+#include "model/linear.h"
 #include "model/onednn.h"
 #include "outer/outer_daemon.h"
 #include "worker/worker_daemon.h"
@@ -68,8 +69,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) {
-        printf("atoll %s\n%s, core %s\nbf16 products: %s\n", ATOLL_VERSION, gemm_config(), gemm_core_name(),
-               onednn_text());
+        printf("atoll %s\n%s, core %s\nproducts: %s\nbf16 products: %s\n", ATOLL_VERSION, gemm_config(),
+               gemm_core_name(), linear_f32_text(), onednn_text());
         return 0;
     }
     struct error error;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/vector.h"
 #include "model/gemm.h"
+#include "model/linear.h"
 #include "model/onednn.h"
 
 enum { REPEATS_SOUND = 7 };
@@ -18,9 +19,9 @@ json_t *bench_machine_json(void) {
     if (getloadavg(&load, 1) != 1)
         load = NAN;
     clock_wall_text(wall);
-    json_t *more =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "vector_level", vector_level(), "blas_core", gemm_core_name(),
-                  "blas_config", gemm_config(), "bf16", onednn_text(), "t_wall", wall, "load", log_real(load));
+    json_t *more = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "vector_level", vector_level(), "products",
+                             linear_f32_text(), "blas_core", gemm_core_name(), "blas_config", gemm_config(), "bf16",
+                             onednn_text(), "t_wall", wall, "load", log_real(load));
     CHECK(more != NULL && json_object_update(machine, more) == 0);
     json_decref(more);
     return machine;
@@ -65,6 +66,7 @@ void bench_machine_print(const json_t *machine, const json_t *warnings, FILE *to
             json_number_value(json_object_get(machine, "load")));
     fprintf(to, "program    atoll %s, %s, loops for %s\n", text_of(machine, "version"), text_of(machine, "compiler"),
             text_of(machine, "vector_level"));
+    fprintf(to, "products   %s\n", text_of(machine, "products"));
     fprintf(to, "BLAS       core %s, %s\n", text_of(machine, "blas_core"), text_of(machine, "blas_config"));
     fprintf(to, "bf16       %s\n", text_of(machine, "bf16"));
     json_array_foreach(warnings, index, warning) fprintf(to, "warning    %s\n", json_string_value(warning));

@@ -22,14 +22,16 @@ bool linear_works(enum linear_kind kind) {
     return kind == LINEAR_BLAS || (kind == LINEAR_AVX512 ? gemm_avx512_works() : onednn_has_bf16());
 }
 
+static enum linear_kind f32_kind(void) {
+    return linear_works(LINEAR_AVX512) ? LINEAR_AVX512 : LINEAR_BLAS;
+}
+
 enum status linear_resolve(enum inner_precision asked, enum linear_kind *kind, struct error *error) {
     bool bf16 = linear_works(LINEAR_BF16);
     if (asked == INNER_PRECISION_BF16 && !bf16)
         return error_set(error, STATUS_CONFIG, "inner.precision: bf16 does not work here: %s; use f32 or auto",
                          onednn_text());
-    *kind = bf16 && asked != INNER_PRECISION_F32 ? LINEAR_BF16
-            : linear_works(LINEAR_AVX512)        ? LINEAR_AVX512
-                                                 : LINEAR_BLAS;
+    *kind = bf16 && asked != INNER_PRECISION_F32 ? LINEAR_BF16 : f32_kind();
     return STATUS_OK;
 }
 
@@ -39,6 +41,10 @@ const char *linear_text(enum linear_kind kind) {
         return kind == LINEAR_AVX512 ? "f32 (AVX-512)" : "f32 (OpenBLAS)";
     snprintf(text, sizeof text, "bf16 (%s)", onednn_text());
     return text;
+}
+
+const char *linear_f32_text(void) {
+    return linear_text(f32_kind());
 }
 
 size_t linear_scratch_bytes(enum linear_kind kind, struct gemm_panels panels) {

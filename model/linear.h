@@ -27,6 +27,9 @@ bool linear_works(enum linear_kind kind);
 /* "f32 (OpenBLAS)", "f32 (AVX-512)", "bf16 (oneDNN 2.6.3, AMX)". Static text. */
 const char *linear_text(enum linear_kind kind);
 
+/* That of the f32 products of this machine. */
+const char *linear_f32_text(void);
+
 /* What the products of a thread touch of memory beside their operands; `panels`: of the same layers. */
 size_t linear_scratch_bytes(enum linear_kind kind, struct gemm_panels panels);
 

@@ -14,6 +14,7 @@
 #include "base/failpoint.h"
 #include "base/rng.h"
 #include "model/gemm.h"
+#include "model/linear.h"
 #include "model/model.h"
 #include "outer/mean.h"
 #include "outer/mix.h"
@@ -338,7 +339,7 @@ int selftest_command(void) {
     struct error error;
     char what[128];
     int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    printf("BLAS core %s, %d threads\n", gemm_core_name(), cores);
+    printf("products %s, BLAS core %s, %d threads\n", linear_f32_text(), gemm_core_name(), cores);
     enum status status = selftest_open(cores, &t, &error);
     if (status == STATUS_OK) {
         snprintf(what, sizeof what, "%d computations with the hashes of every machine", COMPUTATION_COUNT);

@@ -44,7 +44,7 @@ fields() {
     equal "fields of $text" "$wanted" "$(jq -r "[$filter | keys] | unique | .[] | join(\" \")" all.json)"
 }
 fields "the report" . bench codec complete gemm machine memory ops outer repeats schema size step sync threads warnings
-fields "the machine" .machine bf16 blas_config blas_core compiler cores cpu load t_wall vector_level version
+fields "the machine" .machine bf16 blas_config blas_core compiler cores cpu load products t_wall vector_level version
 fields "gemm" '.gemm[]' gflops precision products scaling size threads
 fields "a product" '.gemm[].products[]' add gflops inputs outputs per_step product rows
 fields "memory" '.memory[]' size threads ways

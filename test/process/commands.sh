@@ -37,6 +37,7 @@ for arguments in help --help -h version --version; do
     equal "atoll $arguments: exit code" 0 "$EXIT_CODE"
 done
 says "version names the BLAS core" top.out "core [A-Za-z]"
+says "version names what makes f32 products" top.out "^products: f32 \\([A-Z][A-Za-z0-9-]+\\)$"
 says "version names what makes bf16 products" top.out "^bf16 products: [a-zA-Z]"
 refused "no command" 64 "^usage: atoll COMMAND" none "$ATOLL"
 refused "unknown command" 64 "^atoll: 'trian' is no command \(did you mean 'train'\?\)$" trian "$ATOLL" trian
