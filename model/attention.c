@@ -35,7 +35,7 @@ struct scratch {
 };
 
 /* Rows of a head that comes next. Products ask for the cache lines of one every AHEAD_DEPTH steps: far memory then answers while they run. */
-enum { AHEAD_RANGES = 8, AHEAD_DEPTH = 16, LINE_FLOATS = 16 };
+enum { AHEAD_RANGES = 8, AHEAD_DEPTH = 16, LINE_FLOATS = VECTOR_LINE_BYTES / (int)sizeof(float) };
 struct ahead {
     const float *ranges[AHEAD_RANGES]; /* each T rows of D */
     size_t strides[AHEAD_RANGES];

@@ -1,11 +1,12 @@
-/* gemm_avx512: see gemm_avx512.h. A panel of the right factor, DEPTH x COLUMNS, is packed so that it stays in an L1 cache of 48 KiB; all rows of the left
- * factor pass by it, a register tile of ROWS x COLUMNS sums at a time. The left factor is read where it lies, or packed when it is transposed: neighbours in a
+/* gemm_avx512: see gemm_avx512.h. A panel of the right factor, DEPTH x COLUMNS, is packed and stays in the L1 cache or near it; all rows of the left factor
+ * pass by it, a register tile of ROWS x COLUMNS sums at a time. The left factor is read where it lies, or packed when it is transposed: neighbours in a
  * column of it would share the few places that a cache has for one distance.
  *
  * A panel's source is far when it is a weight: while one panel multiplies, the lines of the next are asked for, some with each tile. */
 #include "model/gemm_avx512.h"
 #include <stdint.h>
 #include "base/check.h"
+#include "base/vector.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -14,8 +15,9 @@
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
 /* 24 sums, 3 vectors of the panel and one factor fill 28 of the 32 registers. A panel is 36 KiB; 48 KiB beside a packed left factor, of which a tile is
- * but 8 KiB in one piece. */
-enum { LANES = 16, ROWS = 8, VECTORS = 3, COLUMNS = VECTORS * LANES, LINE_FLOATS = 16 };
+ * but 8 KiB in one piece. Panels of 24 to 72 KiB are equally fast with an L1 cache of 48 KiB. */
+enum { LANES = 16, ROWS = 8, VECTORS = 3, COLUMNS = VECTORS * LANES };
+enum { LINE_FLOATS = VECTOR_LINE_BYTES / (int)sizeof(float) };
 enum { DEPTH = 192, DEPTH_PACKED = 256, PACKED_ROWS = 128 };
 
 struct scratch {

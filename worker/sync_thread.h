@@ -13,9 +13,8 @@
  * When a state hash is wrong here, that fragment is fetched whole; three times in a row stop the island. Nobody answers: an island that bears
  * state trains up to `drift` steps past its oldest send, then waits, and dials for hours.
  *
- * Memory per parameter beyond the model's: g, u, g_next, difference, e', e, the u before (28 bytes) and the payloads;
- * of an exact codec (f32) the difference is the payload, and e and e' stay untouched pages until a
- * resume (20 bytes in all). */
+ * Memory per parameter beyond the model's: g, u, g_next, difference, e', e, the u before (28 bytes) and the payloads; of an
+ * exact codec (f32) the difference is the payload, and e and e' stay untouched pages until a resume (20 bytes in all). */
 #ifndef ATOLL_WORKER_SYNC_THREAD_H
 #define ATOLL_WORKER_SYNC_THREAD_H
 

@@ -1,5 +1,5 @@
 /* Our AVX-512 products against sums in double: all transpositions, sizes around those of tiles, panels and lines, three kinds of base; nothing is written
- * beside c, and nothing is read beside the factors but by prefetches (which cannot be seen). */
+ * beside c. That nothing is read beside the factors, only sanitizer builds see, and not of masked loads. */
 #include "model/gemm_avx512.h"
 #include <float.h>
 #include <math.h>
