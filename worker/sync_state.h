@@ -53,8 +53,7 @@ struct sync_upload {
         again; /* refused, since the outer held another of this slot: offered again with the next commit, which settles that one */
     struct contribution contribution;
     struct transfer_sender sender;
-    uint8_t *
-        payload; /* of an exact codec (f32) it is the difference itself, which the compute thread makes at the next send */
+    uint8_t *payload; /* of an exact codec (f32): the difference itself, made by the compute thread at the next send */
     uint32_t expired; /* contributions in a row that the outer refused as stale */
 };
 
@@ -123,8 +122,8 @@ struct sync_thread {
     struct follow follow;
     struct sync_entry entries[MESSAGE_FRAGMENTS_MAX][FOLLOW_QUEUED_MAX];
     uint32_t entry_count[MESSAGE_FRAGMENTS_MAX];
-    struct arena spares
-        [SYNC_SPARES_MAX]; /* of applied commits' payloads: the next ones'; fresh pages cost more than the bytes */
+    struct arena
+        spares[SYNC_SPARES_MAX]; /* of applied commits, for the next payloads: fresh pages cost more than bytes */
     struct worker_version held[MESSAGE_FRAGMENTS_MAX];   /* of (next, u): the newest prepared */
     struct worker_version merged[MESSAGE_FRAGMENTS_MAX]; /* of (g, u_before) while a newer one is ready */
     uint32_t differs[MESSAGE_FRAGMENTS_MAX];             /* wrong state hashes since a commit had the right one */
