@@ -1,10 +1,13 @@
-/* gemm_avx512: see gemm_avx512.h. A panel of the right factor, DEPTH x COLUMNS, is packed and stays in the L1 cache or near it; all rows of the left factor
- * pass by it, a register tile of ROWS x COLUMNS sums at a time. The left factor is read where it lies, or packed when it is transposed: neighbours in a
- * column of it would share the few places that a cache has for one distance.
+/* gemm_avx512: see gemm_avx512.h. A panel of the right factor is packed and stays in the L1 cache or near it; all rows of the left factor pass by it, a
+ * register tile of ROWS x COLUMNS sums at a time. The left factor is read where it lies. A transposed one is packed too, PACKED_ROWS of its rows at a time:
+ * neighbours in a column of it would share the few places that a cache has for one distance. So that these rows pass by many panels, a group of panels is
+ * packed first: as many as leave room in the L2 cache.
  *
- * A panel's source is far when it is a weight: while one panel multiplies, the lines of the next are asked for, some with each tile. */
+ * Far memory comes near while a tile multiplies: of the next panel's source, a weight or the next group, some lines with each tile. */
 #include "model/gemm_avx512.h"
+#include <stdatomic.h>
 #include <stdint.h>
+#include <unistd.h>
 #include "base/check.h"
 #include "base/vector.h"
 
@@ -21,11 +24,25 @@ enum { LINE_FLOATS = VECTOR_LINE_BYTES / (int)sizeof(float) };
 enum { DEPTH = 192, DEPTH_PACKED = 256, PACKED_ROWS = 128 };
 
 struct scratch {
-    float *panel; /* (DEPTH or DEPTH_PACKED, columns of the panel) */
-    float *left;  /* tiles (DEPTH_PACKED,ROWS) of PACKED_ROWS rows; or one: the last rows, where they fill none */
-    float *tile;  /* (ROWS, columns of the panel): sums of which not all belong to c */
+    float *left;   /* tiles (DEPTH_PACKED,ROWS) of PACKED_ROWS rows; or one: the last rows, where they fill none */
+    float *tile;   /* (ROWS, columns of the panel): sums of which not all belong to c */
+    float *panels; /* (DEPTH, columns of the panel), or those of a group */
 };
-enum { PANEL_FLOATS = DEPTH_PACKED * COLUMNS, LEFT_FLOATS = DEPTH_PACKED * PACKED_ROWS, TILE_FLOATS = ROWS * COLUMNS };
+enum { LEFT_FLOATS = DEPTH_PACKED * PACKED_ROWS, TILE_FLOATS = ROWS * COLUMNS };
+
+/* Two fifths of an L2 cache of 1 to 2 MiB: the packed left factor and what is written need some of the rest. Twice 2 MiB's gains nothing, half of it costs
+ * 3 % of the products of size large. */
+static int group_floats(void) {
+    static atomic_int known; /* asking the processor takes microseconds in a virtual machine */
+    int floats = atomic_load_explicit(&known, memory_order_relaxed);
+    if (floats == 0) {
+        const long least = 1L << 20, most = 2L << 20, found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+        const long bytes = found < least ? least : found > most ? most : found;
+        floats = (int)(bytes * 2 / 5 / (long)sizeof(float)) / LINE_FLOATS * LINE_FLOATS;
+        atomic_store_explicit(&known, floats, memory_order_relaxed);
+    }
+    return floats;
+}
 
 static int min_int(int a, int b) {
     return a < b ? a : b;
@@ -36,7 +53,7 @@ bool gemm_avx512_works(void) {
 }
 
 size_t gemm_avx512_scratch_floats(void) {
-    return PANEL_FLOATS + LEFT_FLOATS + TILE_FLOATS;
+    return LEFT_FLOATS + TILE_FLOATS + (size_t)group_floats();
 }
 
 /* ---- the register tile ---- */
@@ -91,6 +108,8 @@ INLINE void multiply_tile(const bool by_rows, const int vectors, int depth, cons
                 PREFETCH(row[i / 2], at + ROWS * left_stride, _MM_HINT_T0);
             if (i < vectors)
                 PREFETCH(c, block % ROWS * stride + (size_t)(i * LANES), _MM_HINT_T0);
+            else if (i >= LINE_FLOATS - vectors)
+                PREFETCH(base, block % ROWS * stride + (size_t)((i - LINE_FLOATS + vectors) * LANES), _MM_HINT_T0);
             else if (i < vectors + 3)
                 PREFETCH(ahead.at, block * ahead.step + (size_t)(i - vectors) * ahead.line, _MM_HINT_T1);
             else if (!by_rows && i == vectors + 3)
@@ -173,28 +192,40 @@ static TARGET void pack_transposed(int depth, int columns, int vectors, const fl
         }
 }
 
-/* from: `depth` rows of `columns`, `stride` apart -> panel (depth, vectors * LANES); what has no source is zero. */
-static TARGET void pack_rows(int depth, int columns, int vectors, const float *from, size_t stride, float *panel) {
-    const int whole = vectors * LANES <= columns ? vectors : vectors - 1;
-    const __mmask16 rest = (__mmask16)((1U << (columns - whole * LANES)) - 1U);
-    for (int k = 0; k < depth; k++, from += stride, panel += vectors * LANES) {
+/* from: `depth` rows of `columns`, `stride` apart -> rows first.. of panels of COLUMNS, `panel_floats` apart; rows of the last have as many vectors as hold
+ * its columns. What has no source is zero. Row by row: far memory is read fastest in its order. */
+static TARGET void pack_rows(int first, int depth, int columns, const float *from, size_t stride, float *panels,
+                             size_t panel_floats) {
+    const int last = (columns - 1) / COLUMNS, left = columns - last * COLUMNS, vectors = (left + LANES - 1) / LANES,
+              whole = left / LANES;
+    const __mmask16 rest = (__mmask16)((1U << (left - whole * LANES)) - 1U);
+    for (int k = first; k < first + depth; k++, from += stride) {
+        const float *at = from;
+        float *to = panels + (size_t)k * COLUMNS;
+        for (int i = 0; i < last; i++, at += COLUMNS, to += panel_floats)
+#pragma GCC unroll 3
+            for (int v = 0; v < VECTORS; v++)
+                _mm512_storeu_ps(to + v * LANES, _mm512_loadu_ps(at + v * LANES));
+        to = panels + (size_t)last * panel_floats + (size_t)(k * vectors * LANES);
         for (int v = 0; v < whole; v++)
-            _mm512_storeu_ps(panel + v * LANES, _mm512_loadu_ps(from + v * LANES));
+            _mm512_storeu_ps(to + v * LANES, _mm512_loadu_ps(at + v * LANES));
         if (whole < vectors)
-            _mm512_storeu_ps(panel + whole * LANES, _mm512_maskz_loadu_ps(rest, from + whole * LANES));
+            _mm512_storeu_ps(to + whole * LANES, _mm512_maskz_loadu_ps(rest, at + whole * LANES));
     }
 }
 
 /* Tiles of (depth,ROWS), one behind the other, of the rows of a left factor that lie `stride` apart, or of its columns when it is transposed; what has no
  * source is zero. */
 static TARGET void pack_left(bool transposed, int depth, int rows, const float *from, size_t stride, float *to) {
+    enum { WIDE = 4 }; /* tiles at a time: whole lines of their source */
     const size_t tile = (size_t)depth * ROWS;
     int row = 0;
-    for (; transposed && row + 2 * ROWS <= rows; row += 2 * ROWS, to += 2 * tile)
+    for (; transposed && row + WIDE * ROWS <= rows; row += WIDE * ROWS, to += WIDE * tile)
         for (int k = 0; k < depth; k++) {
             const float *line = from + (size_t)k * stride + (size_t)row;
-            _mm256_storeu_ps(to + (size_t)k * ROWS, _mm256_loadu_ps(line));
-            _mm256_storeu_ps(to + tile + (size_t)k * ROWS, _mm256_loadu_ps(line + ROWS));
+#pragma GCC unroll 4
+            for (int i = 0; i < WIDE; i++)
+                _mm256_storeu_ps(to + (size_t)i * tile + k * ROWS, _mm256_loadu_ps(line + i * ROWS));
         }
     for (; row < rows; row += ROWS, to += tile)
         for (int k = 0; k < depth; k++)
@@ -208,14 +239,9 @@ static TARGET void pack_left(bool transposed, int depth, int rows, const float *
 /* ---- the product ---- */
 
 struct product {
-    bool packed, transpose_b;
-    int M, N, K, depth;     /* terms of a panel: the last one of a column may have less */
-    const float *left;      /* (M,K), or packed: (K,ROWS) for each tile */
-    const float *next_left; /* packed: what will be packed next, rows `left_stride` apart; NULL: nothing */
-    size_t left_stride;
-    const float *b;
-    size_t b_stride;
-    const float *base;
+    bool transpose_b;
+    int M, N, K;
+    const float *a, *b, *base; /* base NULL: zero */
     float *c;
     struct scratch scratch;
 };
@@ -225,67 +251,57 @@ struct panel {
     int n, k, columns, vectors, depth;
 };
 
-static struct panel panel_at(const struct product *p, int n, int k) {
+static struct panel panel_at(const struct product *p, int n, int k, int depth) {
     int columns = min_int(p->N - n, COLUMNS);
     return (struct panel){.n = n,
                           .k = k,
                           .columns = columns,
                           .vectors = (columns + LANES - 1) / LANES,
-                          .depth = min_int(p->K - k, p->depth)};
+                          .depth = min_int(p->K - k, depth)};
 }
 
-/* All terms of a column of panels, then the next column. False: there is none. */
-static bool next_panel(const struct product *p, const struct panel *panel, struct panel *next) {
-    int k = panel->k + panel->depth, n = panel->n;
-    if (k == p->K) {
-        k = 0;
-        n += panel->columns;
-    }
-    if (n == p->N)
-        return false;
-    *next = panel_at(p, n, k);
-    return true;
+static size_t b_stride(const struct product *p) {
+    return (size_t)(p->transpose_b ? p->K : p->N);
 }
 
 static const float *source_of(const struct product *p, const struct panel *panel) {
-    return p->transpose_b ? p->b + (size_t)panel->n * p->b_stride + (size_t)panel->k
-                          : p->b + (size_t)panel->k * p->b_stride + (size_t)panel->n;
+    return p->transpose_b ? p->b + (size_t)panel->n * b_stride(p) + (size_t)panel->k
+                          : p->b + (size_t)panel->k * b_stride(p) + (size_t)panel->n;
 }
 
-/* What the tile of rows m.. asks for: its share of the next panel's source, of COLUMNS rows or of each LINE_FLOATS rows; and a row in LINE_FLOATS of one line
- * of the next left factor, if it is packed: a line with each panel. The panel at hand instead of what there is not. */
-static struct ahead ahead_of(const struct product *p, const struct panel *panel, const struct panel *next, int m) {
-    struct ahead ahead = {.at = (uintptr_t)p->scratch.panel, .left = (uintptr_t)p->scratch.panel};
+static void pack_panel(const struct product *p, const struct panel *panel, float *to) {
+    if (p->transpose_b)
+        pack_transposed(panel->depth, panel->columns, panel->vectors, source_of(p, panel), b_stride(p), to);
+    else
+        pack_rows(0, panel->depth, panel->columns, source_of(p, panel), b_stride(p), to, 0);
+}
+
+/* What a tile asks for while it multiplies: `part` of `parts` of a panel's source, of COLUMNS rows or of each LINE_FLOATS rows. No panel: one that is near. */
+static struct ahead ahead_of(const struct product *p, const struct panel *next, int part, int parts) {
+    struct ahead ahead = {.at = (uintptr_t)p->scratch.panels, .left = (uintptr_t)p->scratch.panels};
     if (next != NULL) {
-        int rows = p->transpose_b ? COLUMNS : LINE_FLOATS, row = (int)((int64_t)m * rows / p->M);
-        ahead.at = (uintptr_t)source_of(p, next) + (size_t)row * p->b_stride * sizeof(float);
-        ahead.step = p->transpose_b ? LINE_FLOATS : LINE_FLOATS * p->b_stride;
-        ahead.line = p->transpose_b ? p->b_stride : LINE_FLOATS;
-    }
-    size_t line = (size_t)(panel->n / COLUMNS);
-    if (p->next_left != NULL && line < PACKED_ROWS / LINE_FLOATS) {
-        size_t floats = (size_t)(m / ROWS) * p->left_stride + line * LINE_FLOATS;
-        ahead.left = (uintptr_t)p->next_left + floats * sizeof(float);
-        ahead.left_step = LINE_FLOATS * p->left_stride;
+        int rows = p->transpose_b ? COLUMNS : LINE_FLOATS, row = (int)((int64_t)part * rows / parts);
+        ahead.at = (uintptr_t)(source_of(p, next) + (size_t)row * b_stride(p));
+        ahead.step = p->transpose_b ? LINE_FLOATS : LINE_FLOATS * b_stride(p);
+        ahead.line = p->transpose_b ? b_stride(p) : LINE_FLOATS;
     }
     return ahead;
 }
 
-/* The tile of rows m..; of c where not all of its sums belong there, through scratch. */
-static void multiply_rows(const struct product *p, const struct panel *panel, const struct panel *next, int m) {
+/* The tile of rows m..; `left` is theirs, packed or `K` floats apart. Through scratch where not all of its sums belong to c. */
+static void multiply_rows(const struct product *p, const struct panel *panel, const float *packed_panel, int m,
+                          bool packed, const float *left, struct ahead ahead) {
     const int rows = min_int(p->M - m, ROWS), width = panel->vectors * LANES;
     const bool whole = rows == ROWS && panel->columns == width;
-    bool packed = p->packed;
     size_t to = (size_t)m * (size_t)p->N + (size_t)panel->n, stride = whole ? (size_t)p->N : (size_t)width;
     const float *summed = panel->k > 0 ? p->c : p->base, *base = summed != NULL ? summed + to : NULL;
-    const float *left = p->left + (size_t)m * (size_t)p->K + (packed ? 0 : (size_t)panel->k);
     if (!packed && rows < ROWS) {
         pack_left(false, panel->depth, rows, left, (size_t)p->K, p->scratch.left);
         left = p->scratch.left;
         packed = true;
     }
-    tiles[packed][panel->vectors - 1](panel->depth, left, (size_t)p->K, p->scratch.panel, whole ? base : NULL,
-                                      whole ? p->c + to : p->scratch.tile, stride, ahead_of(p, panel, next, m));
+    tiles[packed][panel->vectors - 1](panel->depth, left, (size_t)p->K, packed_panel, whole ? base : NULL,
+                                      whole ? p->c + to : p->scratch.tile, stride, ahead);
     for (int r = 0; !whole && r < rows; r++)
         for (int j = 0; j < panel->columns; j++) {
             size_t at = (size_t)r * (size_t)p->N + (size_t)j;
@@ -294,47 +310,112 @@ static void multiply_rows(const struct product *p, const struct panel *panel, co
         }
 }
 
-static void multiply(const struct product *p) {
-    struct panel panel = panel_at(p, 0, 0), next = panel;
-    for (bool more = true; more; panel = next) {
-        (p->transpose_b ? pack_transposed : pack_rows)(panel.depth, panel.columns, panel.vectors, source_of(p, &panel),
-                                                       p->b_stride, p->scratch.panel);
-        more = next_panel(p, &panel, &next);
-        for (int m = 0; m < p->M; m += ROWS)
-            multiply_rows(p, &panel, more ? &next : NULL, m);
-    }
-}
-
 /* `total` in equal parts of at most `most`, whole lines of them. */
 static int part_of(int total, int most) {
     int parts = (total + most - 1) / most;
     return min_int(((total + parts - 1) / parts + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS, most);
 }
 
-/* The left factor a is stored as (K,M): by so many of its rows and columns as its packed form has room for. */
-static void multiply_transposed(struct product whole, const float *a) {
-    const int depth = part_of(whole.K, DEPTH_PACKED);
-    const size_t stride = (size_t)whole.M;
-    for (int m = 0; m < whole.M; m += PACKED_ROWS)
-        for (int k = 0; k < whole.K; k += depth) {
-            struct product p = whole;
-            const size_t to = (size_t)m * (size_t)whole.N;
-            const float *from = a + (size_t)k * stride + (size_t)m;
-            p.packed = true;
-            p.M = min_int(whole.M - m, PACKED_ROWS);
-            p.K = p.depth = min_int(whole.K - k, depth);
-            p.left = p.scratch.left;
-            p.left_stride = stride;
-            if (k + depth < whole.K)
-                p.next_left = from + (size_t)depth * stride;
-            else if (m + PACKED_ROWS < whole.M)
-                p.next_left = a + (size_t)m + PACKED_ROWS;
-            p.b += whole.transpose_b ? (size_t)k : (size_t)k * whole.b_stride;
-            p.c += to;
-            p.base = k > 0 ? p.c : whole.base != NULL ? whole.base + to : NULL;
-            pack_left(true, p.K, p.M, from, stride, p.scratch.left);
-            multiply(&p);
+/* All terms of a column of panels, then the next column. */
+static void multiply(const struct product *p) {
+    const int depth = part_of(p->K, DEPTH);
+    struct panel panel = panel_at(p, 0, 0, depth), next = panel;
+    for (bool more = true; more; panel = next) {
+        pack_panel(p, &panel, p->scratch.panels);
+        if (panel.k + panel.depth < p->K)
+            next = panel_at(p, panel.n, panel.k + panel.depth, depth);
+        else if (panel.n + panel.columns < p->N)
+            next = panel_at(p, panel.n + panel.columns, 0, depth);
+        else
+            more = false;
+        for (int m = 0; m < p->M; m += ROWS)
+            multiply_rows(p, &panel, p->scratch.panels, m, false, p->a + (size_t)m * (size_t)p->K + (size_t)panel.k,
+                          ahead_of(p, more ? &next : NULL, m, p->M));
+    }
+}
+
+/* Of a product whose left factor is stored as (K,M): panels of the columns n.. before `end` and the terms k.. before k_end, `depth` of them at a time. */
+struct group {
+    int n, end, k, k_end, depth;
+};
+
+/* A panel's terms of all depths lie one behind the other. */
+static float *panel_of_group(const struct product *p, const struct group *group, const struct panel *panel) {
+    return p->scratch.panels + (size_t)(panel->n - group->n) * (size_t)(group->k_end - group->k) +
+           (size_t)(panel->k - group->k) * (size_t)(panel->vectors * LANES);
+}
+
+static void pack_group(const struct product *p, const struct group *group) {
+    const size_t terms = (size_t)(group->k_end - group->k);
+    for (int k = group->k; k < group->k_end; k += group->depth) {
+        const int depth = min_int(group->depth, group->k_end - k);
+        struct panel panel = panel_at(p, group->n, k, depth);
+        if (!p->transpose_b)
+            pack_rows(k - group->k, depth, group->end - group->n, source_of(p, &panel), b_stride(p), p->scratch.panels,
+                      terms * COLUMNS);
+        for (int n = group->n; n < group->end && p->transpose_b; n += COLUMNS) {
+            panel = panel_at(p, n, k, depth);
+            pack_panel(p, &panel, panel_of_group(p, group, &panel));
         }
+    }
+}
+
+/* What the next call of multiply_group_rows will pack, or what is near. */
+static const float *next_left_of(const struct product *p, const struct group *group, int m, int k) {
+    if (k + group->depth < group->k_end)
+        k += group->depth;
+    else if (m + PACKED_ROWS < p->M)
+        m += PACKED_ROWS, k = group->k;
+    return p->a + (size_t)k * (size_t)p->M + (size_t)m;
+}
+
+/* Rows m.. of the left factor and their terms k..: packed, they pass by the panels. Meanwhile the next rows come nearer, one line of each with each
+ * panel; and with the last rows the next group's panels. */
+static void multiply_group_rows(const struct product *p, const struct group *group, int m, int k) {
+    const int rows = min_int(p->M - m, PACKED_ROWS), depth = min_int(group->depth, group->k_end - k);
+    const bool last = m + rows == p->M;
+    const size_t stride = (size_t)p->M;
+    const float *next_left = next_left_of(p, group, m, k);
+    pack_left(true, depth, rows, p->a + (size_t)k * stride + (size_t)m, stride, p->scratch.left);
+    for (int n = group->n, i = 0; n < group->end; n += COLUMNS, i++) {
+        const struct panel panel = panel_at(p, n, k, depth);
+        const int next_n = n + group->end - group->n;
+        const bool more = last && next_n < p->N;
+        const struct panel next = panel_at(p, more ? next_n : n, k, depth);
+        for (int row = 0; row < rows; row += ROWS) {
+            struct ahead ahead = ahead_of(p, more ? &next : NULL, row, rows);
+            if (i < PACKED_ROWS / LINE_FLOATS) {
+                ahead.left = (uintptr_t)(next_left + (size_t)(row / ROWS) * stride + (size_t)i * LINE_FLOATS);
+                ahead.left_step = LINE_FLOATS * stride;
+            }
+            multiply_rows(p, &panel, panel_of_group(p, group, &panel), m + row, true,
+                          p->scratch.left + (size_t)row * (size_t)depth, ahead);
+        }
+    }
+}
+
+/* Equal groups of whole panels. */
+static int columns_of_group(const struct product *p, int terms) {
+    const int most = group_floats() / terms / COLUMNS, panels = (p->N + COLUMNS - 1) / COLUMNS,
+              groups = (panels + most - 1) / most;
+    return (panels + groups - 1) / groups * COLUMNS;
+}
+
+static void multiply_transposed(const struct product *p) {
+    struct group group = {.k_end = 0};
+    while (group.k_end < p->K) {
+        group.k = group.k_end;
+        group.k_end = min_int(p->K, group.k + group_floats() / COLUMNS);
+        const int terms = group.k_end - group.k, columns = columns_of_group(p, terms);
+        group.depth = part_of(terms, DEPTH_PACKED);
+        for (group.n = 0; group.n < p->N; group.n = group.end) {
+            group.end = min_int(group.n + columns, p->N);
+            pack_group(p, &group);
+            for (int m = 0; m < p->M; m += PACKED_ROWS)
+                for (int k = group.k; k < group.k_end; k += group.depth)
+                    multiply_group_rows(p, &group, m, k);
+        }
+    }
 }
 
 void gemm_avx512(bool transpose_a, bool transpose_b, int M, int N, int K, const float *a, const float *b,
@@ -344,15 +425,13 @@ void gemm_avx512(bool transpose_a, bool transpose_b, int M, int N, int K, const 
                         .M = M,
                         .N = N,
                         .K = K,
-                        .depth = part_of(K, DEPTH),
-                        .left = a,
+                        .a = a,
                         .b = b,
-                        .b_stride = (size_t)(transpose_b ? K : N),
                         .base = base,
                         .c = c,
-                        .scratch = {scratch, scratch + PANEL_FLOATS, scratch + PANEL_FLOATS + LEFT_FLOATS}};
+                        .scratch = {scratch, scratch + LEFT_FLOATS, scratch + LEFT_FLOATS + TILE_FLOATS}};
     if (transpose_a)
-        multiply_transposed(p, a);
+        multiply_transposed(&p);
     else
         multiply(&p);
 }

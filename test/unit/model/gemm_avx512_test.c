@@ -53,10 +53,11 @@ static void check(bool transpose_a, bool transpose_b, int M, int N, int K, enum 
 
 static void products(void **state) {
     (void)state;
-    /* a tile is 8 x 48 of 192 or 256 terms, a vector or a line 16, a packed left factor 128 rows */
-    static const int sizes[][3] = {{1, 1, 1},      {8, 48, 16},    {8, 48, 192}, {7, 47, 15},    {9, 49, 17},
-                                   {16, 16, 193},  {3, 33, 400},   {40, 97, 31}, {128, 96, 256}, {129, 50, 257},
-                                   {300, 48, 600}, {137, 500, 20}, {24, 448, 64}};
+    /* a tile is 8 x 48 of 192 or 256 terms, a vector or a line 16, a packed left factor 128 rows; 2 MiB of L2 cache hold a group of 209712 terms x
+       columns, and 1 MiB half of that */
+    static const int sizes[][3] = {{1, 1, 1},      {8, 48, 16},    {8, 48, 192},  {7, 47, 15},     {9, 49, 17},
+                                   {16, 16, 193},  {3, 33, 400},   {40, 97, 31},  {128, 96, 256},  {129, 50, 257},
+                                   {300, 48, 600}, {137, 500, 20}, {24, 448, 64}, {20, 1010, 530}, {9, 100, 4700}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int way = 0; way < 4; way++)
             for (int base = 0; base < BASES; base++)
