@@ -110,7 +110,7 @@ static void print_training_memory(const struct run_file *run, const struct plan 
     char peak[UNITS_TEXT_BYTES], state[UNITS_TEXT_BYTES], activations[UNITS_TEXT_BYTES], products[UNITS_TEXT_BYTES];
     struct model_options options = training_options(run);
     struct model_memory memory = model_memory_plan(&options, &plan->table);
-    int passes = model_pass_count(&options);
+    int passes = model_unit_count(&options);
     printf("step       memory %s: parameters, gradients and moments %s, activations %s, products %s\n",
            units_format_bytes(memory.peak_bytes, peak), units_format_bytes(memory.state_bytes, state),
            units_format_bytes(memory.activation_bytes, activations),
@@ -185,7 +185,7 @@ static json_t *step_memory_json(const struct run_file *run, const struct plan *p
     struct model_memory memory = model_memory_plan(&options, &plan->table);
     return json_pack("{s:I, s:I, s:I, s:I, s:i}", "peak_bytes", (json_int_t)memory.peak_bytes, "state_bytes",
                      (json_int_t)memory.state_bytes, "activation_bytes", (json_int_t)memory.activation_bytes,
-                     "product_bytes", (json_int_t)memory.product_bytes, "passes", model_pass_count(&options));
+                     "product_bytes", (json_int_t)memory.product_bytes, "passes", model_unit_count(&options));
 }
 
 static void print_json(const struct run_file *run, const struct plan *plan, const char *path) {

@@ -21,7 +21,7 @@
  * but 8 KiB in one piece. Panels of 24 to 72 KiB are equally fast with an L1 cache of 48 KiB. */
 enum { LANES = 16, ROWS = 8, VECTORS = 3, COLUMNS = VECTORS * LANES };
 enum { LINE_FLOATS = VECTOR_LINE_BYTES / (int)sizeof(float) };
-enum { DEPTH = 192, DEPTH_PACKED = 256, PACKED_ROWS = 128 };
+enum { DEPTH = 192, DEPTH_PACKED = GEMM_AVX512_TERMS, PACKED_ROWS = 128 };
 
 struct scratch {
     float *left;   /* tiles (DEPTH_PACKED,ROWS) of PACKED_ROWS rows; or one: the last rows, where they fill none */
@@ -334,9 +334,9 @@ static void multiply(const struct product *p) {
     }
 }
 
-/* Of a product whose left factor is stored as (K,M): panels of the columns n.. before `end` and the terms k.. before k_end, `depth` of them at a time. */
+/* Of a product whose left factor is stored as (K,M): panels of the columns n.. before `end` and the terms k.. before k_end, DEPTH_PACKED at a time. */
 struct group {
-    int n, end, k, k_end, depth;
+    int n, end, k, k_end;
 };
 
 /* A panel's terms of all depths lie one behind the other. */
@@ -347,8 +347,8 @@ static float *panel_of_group(const struct product *p, const struct group *group,
 
 static void pack_group(const struct product *p, const struct group *group) {
     const size_t terms = (size_t)(group->k_end - group->k);
-    for (int k = group->k; k < group->k_end; k += group->depth) {
-        const int depth = min_int(group->depth, group->k_end - k);
+    for (int k = group->k; k < group->k_end; k += DEPTH_PACKED) {
+        const int depth = min_int(DEPTH_PACKED, group->k_end - k);
         struct panel panel = panel_at(p, group->n, k, depth);
         if (!p->transpose_b)
             pack_rows(k - group->k, depth, group->end - group->n, source_of(p, &panel), b_stride(p), p->scratch.panels,
@@ -362,8 +362,8 @@ static void pack_group(const struct product *p, const struct group *group) {
 
 /* What the next call of multiply_group_rows will pack, or what is near. */
 static const float *next_left_of(const struct product *p, const struct group *group, int m, int k) {
-    if (k + group->depth < group->k_end)
-        k += group->depth;
+    if (k + DEPTH_PACKED < group->k_end)
+        k += DEPTH_PACKED;
     else if (m + PACKED_ROWS < p->M)
         m += PACKED_ROWS, k = group->k;
     return p->a + (size_t)k * (size_t)p->M + (size_t)m;
@@ -372,7 +372,7 @@ static const float *next_left_of(const struct product *p, const struct group *gr
 /* Rows m.. of the left factor and their terms k..: packed, they pass by the panels. Meanwhile the next rows come nearer, one line of each with each
  * panel; and with the last rows the next group's panels. */
 static void multiply_group_rows(const struct product *p, const struct group *group, int m, int k) {
-    const int rows = min_int(p->M - m, PACKED_ROWS), depth = min_int(group->depth, group->k_end - k);
+    const int rows = min_int(p->M - m, PACKED_ROWS), depth = min_int(DEPTH_PACKED, group->k_end - k);
     const bool last = m + rows == p->M;
     const size_t stride = (size_t)p->M;
     const float *next_left = next_left_of(p, group, m, k);
@@ -405,14 +405,13 @@ static void multiply_transposed(const struct product *p) {
     struct group group = {.k_end = 0};
     while (group.k_end < p->K) {
         group.k = group.k_end;
-        group.k_end = min_int(p->K, group.k + group_floats() / COLUMNS);
+        group.k_end = min_int(p->K, group.k + group_floats() / COLUMNS / DEPTH_PACKED * DEPTH_PACKED);
         const int terms = group.k_end - group.k, columns = columns_of_group(p, terms);
-        group.depth = part_of(terms, DEPTH_PACKED);
         for (group.n = 0; group.n < p->N; group.n = group.end) {
             group.end = min_int(group.n + columns, p->N);
             pack_group(p, &group);
             for (int m = 0; m < p->M; m += PACKED_ROWS)
-                for (int k = group.k; k < group.k_end; k += group.depth)
+                for (int k = group.k; k < group.k_end; k += DEPTH_PACKED)
                     multiply_group_rows(p, &group, m, k);
         }
     }

@@ -14,6 +14,9 @@ bool gemm_avx512_works(void);
 /* Scratch memory of a thread, in floats; any alignment, 64 bytes is best. */
 size_t gemm_avx512_scratch_floats(void);
 
+/* Products with a transposed left factor add to c so many terms at a time: one of K terms has the bits of several, one after another, of whole multiples. */
+enum { GEMM_AVX512_TERMS = 256 };
+
 /* gemm_avx512: c (M,N) = base (M,N) + op(a) (M,K) op(b) (K,N), all sizes >= 1. base NULL: zero; base may be c, otherwise they must not overlap. A transposed
  * operand is stored as (K,M) or (N,K). a and b must not overlap c. Contents of scratch are lost. CHECKs gemm_avx512_works. */
 void gemm_avx512(bool transpose_a, bool transpose_b, int M, int N, int K, const float *a, const float *b,

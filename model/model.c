@@ -14,6 +14,7 @@
 #include "base/crew.h"
 #include "model/adamw.h"
 #include "model/gemm.h"
+#include "model/gemm_avx512.h"
 #include "model/rope.h"
 #include "model/transformer.h"
 #include "model/turns.h"
@@ -45,11 +46,12 @@ struct model {
     int block_count;
 };
 
-/* Rows of a pass: one kernel's operands stay in the L2 cache, the memory of activations does not grow with the batch, and many threads find work. */
-enum { PASS_ROWS = 256 };
+/* Rows of a unit, the least that a pass does: one kernel's operands stay in the L2 cache, the memory of activations does not grow with the batch, and many
+ * threads find work. */
+enum { UNIT_ROWS = 256 };
 
-/* Passes whose gradients of embedded tokens are kept until the look-up's are added: more than threads that run passes. */
-enum { WAVE_PASSES = 32 };
+/* Units whose gradients of embedded tokens are kept until the look-up's are added: more than threads that run passes. */
+enum { WAVE_UNITS = 32 };
 
 /* Logits exist for a chunk of rows: about 1 MiB, which stays in cache, but enough rows for a good matrix product. */
 enum { LOGIT_CHUNK_FLOATS = 1 << 18, LOGIT_ROWS_MIN = 512 };
@@ -71,25 +73,52 @@ static int max_int(int a, int b) {
 
 /* ---- the cut ---- */
 
-/* At least two passes where there are two windows. */
-static int windows_of_pass(const struct model_options *options) {
-    int windows = (int)options->inner.batch_per_worker;
-    return min_int((windows + 1) / 2, max_int(PASS_ROWS / (int)options->shape.context, 1));
+static enum status resolve_products(const struct model_options *options, enum linear_kind *kind, struct error *error) {
+    enum status status = linear_resolve((enum inner_precision)options->inner.precision, kind, error);
+    if (status == STATUS_OK && options->blas && *kind == LINEAR_AVX512)
+        *kind = LINEAR_BLAS;
+    return status;
 }
 
-int model_pass_count(const struct model_options *options) {
-    int windows = (int)options->inner.batch_per_worker, of_pass = windows_of_pass(options);
-    return (windows + of_pass - 1) / of_pass;
+/* Not of this machine: what one takes that can. */
+static enum linear_kind products_of(const struct model_options *options) {
+    enum linear_kind kind;
+    struct error error;
+    return resolve_products(options, &kind, &error) == STATUS_OK ? kind : LINEAR_BF16;
+}
+
+static int threads_of(const struct model_options *options) {
+    return max_int((int)options->inner.threads, 1);
+}
+
+/* At least two units where there are two windows. */
+static int windows_of_unit(const struct model_options *options) {
+    int windows = (int)options->inner.batch_per_worker;
+    return min_int((windows + 1) / 2, max_int(UNIT_ROWS / (int)options->shape.context, 1));
+}
+
+int model_unit_count(const struct model_options *options) {
+    int windows = (int)options->inner.batch_per_worker, of_unit = windows_of_unit(options);
+    return (windows + of_unit - 1) / of_unit;
+}
+
+/* A pass of two units reads each weight and adds to each gradient half as often, both far: 1 to 2 % of a step. It must leave no thread without work; and
+ * give the bits of two passes, as these products do with this many rows (gemm_avx512.h). */
+static int units_of_pass(const struct model_options *options) {
+    int units = min_int(model_unit_count(options), WAVE_UNITS), threads = threads_of(options);
+    bool whole = windows_of_unit(options) * (int)options->shape.context == GEMM_AVX512_TERMS;
+    bool shared = threads == 1 ? units > 1 : units % (2 * threads) == 0;
+    return whole && shared && products_of(options) == LINEAR_AVX512 ? 2 : 1;
 }
 
 struct model_product_rows model_product_rows(const struct model_options *options) {
-    int pass = windows_of_pass(options) * (int)options->shape.context;
+    int unit = windows_of_unit(options) * (int)options->shape.context;
     int chunk = max_int(LOGIT_CHUNK_FLOATS / (int)options->shape.vocab, LOGIT_ROWS_MIN);
-    return (struct model_product_rows){.pass = pass, .head = min_int(pass, chunk)};
+    return (struct model_product_rows){.pass = units_of_pass(options) * unit, .head = min_int(unit, chunk)};
 }
 
 static int wave_windows(const struct model *m) {
-    return min_int((int)m->options.inner.batch_per_worker, WAVE_PASSES * m->transformer.pass_windows);
+    return min_int((int)m->options.inner.batch_per_worker, WAVE_UNITS * m->transformer.unit_windows);
 }
 
 /* ---- memory ---- */
@@ -111,7 +140,8 @@ static void lay_out(struct model *m, struct arena *arena) {
     struct transformer *t = &m->transformer;
     struct model_product_rows rows = model_product_rows(&m->options);
     t->shape = *s;
-    t->pass_windows = windows_of_pass(&m->options);
+    t->unit_windows = windows_of_unit(&m->options);
+    t->pass_windows = t->unit_windows * units_of_pass(&m->options);
     t->logit_rows = rows.head;
     float **blocks[STATE_BLOCKS] = {&m->parameters, &m->gradients, &m->moment1, &m->moment2};
     for (size_t i = 0; i < STATE_BLOCKS; i++)
@@ -125,9 +155,9 @@ static void lay_out(struct model *m, struct arena *arena) {
     m->block_count = count_blocks(&t->table);
     m->blocks = arena_take(arena, (size_t)m->block_count * sizeof *m->blocks);
     m->squares = arena_take(arena, (size_t)m->block_count * sizeof *m->squares);
-    int threads = max_int((int)m->options.inner.threads, 1);
+    int threads = threads_of(&m->options);
     m->profiles = arena_take(arena, (size_t)threads * sizeof *m->profiles);
-    m->pass_threads = min_int(min_int(threads, WAVE_PASSES), model_pass_count(&m->options));
+    m->pass_threads = min_int(min_int(threads, WAVE_UNITS), model_unit_count(&m->options));
     m->passes = arena_take(arena, (size_t)m->pass_threads * sizeof *m->passes);
     for (int i = 0; i < m->pass_threads; i++) {
         struct pass counted;
@@ -139,13 +169,6 @@ static void lay_out(struct model *m, struct arena *arena) {
         turns_open(&m->turns, added, turns);
 }
 
-static enum status resolve_products(const struct model_options *options, enum linear_kind *kind, struct error *error) {
-    enum status status = linear_resolve((enum inner_precision)options->inner.precision, kind, error);
-    if (status == STATUS_OK && options->blas && *kind == LINEAR_AVX512)
-        *kind = LINEAR_BLAS;
-    return status;
-}
-
 static size_t bytes_needed(struct model *counted) {
     struct arena counting = arena_counting();
     lay_out(counted, &counting);
@@ -153,10 +176,7 @@ static size_t bytes_needed(struct model *counted) {
 }
 
 struct model_memory model_memory_plan(const struct model_options *options, const struct tensor_table *table) {
-    struct model counted = {.options = *options, .transformer = {.table = *table}};
-    struct error error;
-    if (resolve_products(options, &counted.products, &error) != STATUS_OK)
-        counted.products = LINEAR_BF16; /* not here: what a machine takes that can */
+    struct model counted = {.options = *options, .products = products_of(options), .transformer = {.table = *table}};
     size_t bytes = bytes_needed(&counted), factors = rounded_bytes(&counted);
     size_t scratch = linear_scratch_bytes(counted.products, transformer_panels(&counted.transformer));
     struct model_memory memory = {.state_bytes = STATE_BLOCKS * table->block_floats * sizeof(float),
@@ -203,7 +223,7 @@ static enum status fill(struct model *m, struct error *error) {
     if (status != STATUS_OK)
         return error_prefix(error, "the model and the activations of %d windows",
                             (int)m->options.inner.batch_per_worker);
-    status = crew_create(max_int((int)m->options.inner.threads, 1), &m->crew, error);
+    status = crew_create(threads_of(&m->options), &m->crew, error);
     if (status != STATUS_OK) {
         arena_close(&m->arena);
         return error_prefix(error, "inner.threads");
@@ -276,8 +296,9 @@ struct task {
     struct parameters parameters;
     const int32_t *windows;
     int B, T;
+    int windows_each; /* of a pass, but for the last */
     float scale;
-    double sums[WAVE_PASSES];
+    double sums[WAVE_UNITS];
     /* update */
     struct adamw_step step;
     double weight_decay;
@@ -316,33 +337,34 @@ static void mark(struct model *m, int thread, enum step_part part) {
 
 /* ---- passes ---- */
 
-static void run_passes(struct task *task, int thread) {
+/* The next pass that no thread has. False: there is none for this one. */
+static bool take_pass(struct task *task, int thread, struct pass_work *work) {
     struct model *m = task->model;
-    const int each = m->transformer.pass_windows;
-    for (int i; thread < m->pass_threads && (i = atomic_fetch_add(&task->next, 1)) < task->count;) {
-        size_t first = (size_t)i * (size_t)each;
-        const int32_t *windows = task->windows + first * (size_t)(task->T + 1);
-        int B = min_int(task->B - (int)first, each);
-        struct pass_work work = {.parameters = task->parameters,
-                                 .gradients = m->gradients,
-                                 .windows = windows,
-                                 .B = B,
-                                 .T = task->T,
-                                 .scale = task->scale,
-                                 .dx = m->dx + first * (size_t)task->T * (size_t)m->options.shape.width,
-                                 .turns = &m->turns,
-                                 .index = i};
-        task->sums[i] = pass_add_gradients(&m->passes[thread], &work);
-    }
+    const int index = thread < m->pass_threads ? atomic_fetch_add(&task->next, 1) : task->count;
+    if (index >= task->count)
+        return false;
+    size_t first = (size_t)index * (size_t)task->windows_each;
+    *work = (struct pass_work){.parameters = task->parameters,
+                               .gradients = m->gradients,
+                               .windows = task->windows + first * (size_t)(task->T + 1),
+                               .B = min_int(task->B - (int)first, task->windows_each),
+                               .T = task->T,
+                               .scale = task->scale,
+                               .dx = m->dx + first * (size_t)task->T * (size_t)m->options.shape.width,
+                               .sums = task->sums + first / (size_t)m->transformer.unit_windows,
+                               .turns = &m->turns,
+                               .index = index};
+    return true;
+}
+
+static void run_passes(struct task *task, int thread) {
+    for (struct pass_work work; take_pass(task, thread, &work);)
+        pass_add_gradients(&task->model->passes[thread], &work);
 }
 
 static void run_evaluation(struct task *task, int thread) {
-    struct model *m = task->model;
-    const int each = m->transformer.pass_windows;
-    for (int i; thread < m->pass_threads && (i = atomic_fetch_add(&task->next, 1)) < task->count;)
-        task->sums[i] = pass_evaluate(&m->passes[thread], task->parameters,
-                                      task->windows + (size_t)i * (size_t)each * (size_t)(task->T + 1),
-                                      min_int(task->B - i * each, each), task->T);
+    for (struct pass_work work; take_pass(task, thread, &work);)
+        pass_evaluate(&task->model->passes[thread], &work);
 }
 
 /* Each thread has its own columns of the embedding. */
@@ -363,8 +385,10 @@ static double run_waves(struct model *m, struct parameters parameters, const int
                         float scale, bool gradients) {
     double total = 0;
     CHECK(B >= 1 && B <= m->options.inner.batch_per_worker && T >= 1 && T <= m->options.shape.context);
+    const struct transformer *t = &m->transformer;
+    const int each = T == t->shape.context ? t->pass_windows : t->unit_windows; /* see units_of_pass: of whole units */
     for (int first = 0; first < B; first += wave_windows(m)) {
-        int wave = min_int(B - first, wave_windows(m)), each = m->transformer.pass_windows;
+        int wave = min_int(B - first, wave_windows(m));
         struct task task = {.model = m,
                             .run = gradients ? run_passes : run_evaluation,
                             .count = (wave + each - 1) / each,
@@ -372,10 +396,11 @@ static double run_waves(struct model *m, struct parameters parameters, const int
                             .windows = windows + (size_t)first * (size_t)(T + 1),
                             .B = wave,
                             .T = T,
+                            .windows_each = each,
                             .scale = scale};
         turns_reset(&m->turns);
         run_together(&task);
-        for (int i = 0; i < task.count; i++)
+        for (int i = 0; i < WAVE_UNITS; i++)
             total += task.sums[i];
         task.run = run_look_up;
         if (gradients)

@@ -34,13 +34,13 @@ struct model_memory {
 };
 struct model_memory model_memory_plan(const struct model_options *options, const struct tensor_table *table);
 
-/* Passes of a whole micro-batch: threads beyond them find no pass. */
-int model_pass_count(const struct model_options *options);
+/* Units of a whole micro-batch, of which a pass does one or two: threads beyond them find no pass. */
+int model_unit_count(const struct model_options *options);
 
 /* model_product_rows: how a micro-batch is cut into products, for who measures them alone. */
 struct model_product_rows {
-    int pass; /* rows of a layer's products: a group of windows, forward and backward */
-    int head; /* rows of the head's products; divides `pass` or is it, but for a last, shorter chunk */
+    int pass; /* rows of a layer's products: of one unit or two, forward and backward */
+    int head; /* rows of the head's products; divides a unit's or is it, but for a last, shorter chunk */
 };
 struct model_product_rows model_product_rows(const struct model_options *options);
 

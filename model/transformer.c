@@ -116,8 +116,9 @@ void pass_lay_out(struct pass *pass, const struct transformer *transformer, stru
     pass->x = take(arena, e.N, e.C);
     pass->normed = take(arena, e.N, e.C);
     pass->rstd = take(arena, e.N, 1);
-    pass->dq_norm = take(arena, 1, e.D);
-    pass->dk_norm = take(arena, 1, e.D);
+    int units = transformer->pass_windows / transformer->unit_windows;
+    pass->dq_norm = take(arena, units, e.D);
+    pass->dk_norm = take(arena, units, e.D);
     pass->targets = arena_take(arena, (size_t)e.N * sizeof *pass->targets);
     size_t scratch = attention_scratch_floats(sizes_of_attention(e)), columns = (size_t)e.C;
     pass->scratch = arena_take(arena, (scratch > columns ? scratch : columns) * sizeof(float));
@@ -282,22 +283,26 @@ static void copy_targets(struct pass *pass, struct extent e, const int32_t *wind
     mark(pass, STEP_PART_EMBEDDING);
 }
 
-double pass_evaluate(struct pass *pass, struct parameters p, const int32_t *windows, int B, int T) {
+/* Where the sum of a row's unit is. */
+static double *sum_of(const struct pass *pass, struct extent e, int row) {
+    return &pass->work->sums[row / (pass->transformer->unit_windows * e.T)];
+}
+
+void pass_evaluate(struct pass *pass, const struct pass_work *work) {
     const struct transformer *t = pass->transformer;
-    struct extent e = extent_of(&t->shape, B, T);
-    double total = 0;
-    trunk_forward(pass, e, p, windows, e.T + 1);
-    copy_targets(pass, e, windows);
-    struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed), head = head_matrix(pass, p);
+    struct extent e = extent_of(&t->shape, work->B, work->T);
+    pass->work = work;
+    trunk_forward(pass, e, work->parameters, work->windows, e.T + 1);
+    copy_targets(pass, e, work->windows);
+    struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed), head = head_matrix(pass, work->parameters);
     for (int first = 0; first < e.N; first += t->logit_rows) {
         int rows = min_int(e.N - first, t->logit_rows);
         linear_forward(pass->linear, rows, e.C, e.V, factor_at(normed, (size_t)first * (size_t)e.C), head,
                        pass->logits);
         mark(pass, STEP_PART_HEAD);
-        total += loss_forward(rows, e.V, pass->logits, pass->targets + first);
+        *sum_of(pass, e, first) += loss_forward(rows, e.V, pass->logits, pass->targets + first);
         mark(pass, STEP_PART_LOSS);
     }
-    return total;
 }
 
 void pass_logits(struct pass *pass, struct parameters p, const int32_t *tokens, int T, float *logits) {
@@ -344,27 +349,44 @@ static void mlp_backward(struct pass *pass, struct extent e, int layer) {
     mark(pass, STEP_PART_NORM);
 }
 
-/* Gradient of the weights of a norm of heads, in turn. */
-static void add_head_norm(const struct pass *pass, struct extent e, int layer, enum layer_tensor which,
+/* Gradient of the weights of a norm of heads, in turn: dw (units,D). */
+static void add_head_norm(const struct pass *pass, struct extent e, int layer, enum layer_tensor which, int units,
                           const float *dw) {
     const struct pass_work *work = pass->work;
     float *to = work->gradients + tensors_offset_of_layer(&pass->transformer->table, layer, which);
     wait_turn(pass, turn_of_layer(layer, which));
-    for (int i = 0; i < e.D; i++)
-        to[i] += dw[i];
+    for (int unit = 0; unit < units; unit++, dw += e.D)
+        for (int i = 0; i < e.D; i++)
+            to[i] += dw[i];
     turns_pass_on(work->turns, turn_of_layer(layer, which));
 }
 
-/* dattended -> dq, dk, dv of the projected. */
+/* dattended -> dq, dk, dv of the projected, unit by unit. */
 static void attend_backward(struct pass *pass, struct extent e, int layer) {
     const struct kept *a = &pass->kept[layer];
     const struct attention_inputs in = inputs_of_attention(pass, pass->work->parameters, layer);
-    const struct attention_gradients gradients = {
-        .dq = pass->dq, .dk = pass->dk, .dv = pass->dv, .dq_norm = pass->dq_norm, .dk_norm = pass->dk_norm};
-    attention_backward(sizes_of_attention(e), &in, a->attended, a->lse, pass->dattended, &gradients, pass->scratch);
+    const int each = pass->transformer->unit_windows;
+    int units = 0;
+    for (int first = 0; first < e.B; first += each, units++) {
+        struct attention_sizes sizes = sizes_of_attention(e);
+        sizes.B = min_int(e.B - first, each);
+        size_t row = (size_t)first * (size_t)e.T, queries = row * (size_t)(e.H * e.D), keys = row * (size_t)(e.K * e.D),
+               sums = (size_t)units * (size_t)e.D;
+        struct attention_inputs of_unit = in;
+        of_unit.q += queries;
+        of_unit.k += keys;
+        of_unit.v += keys;
+        const struct attention_gradients gradients = {.dq = pass->dq + queries,
+                                                      .dk = pass->dk + keys,
+                                                      .dv = pass->dv + keys,
+                                                      .dq_norm = pass->dq_norm + sums,
+                                                      .dk_norm = pass->dk_norm + sums};
+        attention_backward(sizes, &of_unit, a->attended + queries, a->lse + row * (size_t)e.H,
+                           pass->dattended + queries, &gradients, pass->scratch);
+    }
     mark(pass, STEP_PART_ATTENTION_BACKWARD);
-    add_head_norm(pass, e, layer, LAYER_Q_NORM, pass->dq_norm);
-    add_head_norm(pass, e, layer, LAYER_K_NORM, pass->dk_norm);
+    add_head_norm(pass, e, layer, LAYER_Q_NORM, units, pass->dq_norm);
+    add_head_norm(pass, e, layer, LAYER_K_NORM, units, pass->dk_norm);
     mark(pass, STEP_PART_NORM);
 }
 
@@ -431,32 +453,30 @@ static void head_backward(struct pass *pass, struct extent e, struct factor norm
     mark(pass, STEP_PART_HEAD);
 }
 
-/* Final norm's output -> loss; dx = gradient of that output. Returns the sum of cross-entropy. */
-static double head_forward_backward(struct pass *pass, struct extent e) {
+/* Final norm's output -> sums of the loss; dx = gradient of that output. */
+static void head_forward_backward(struct pass *pass, struct extent e) {
     const struct pass_work *work = pass->work;
     const struct transformer *t = pass->transformer;
     struct factor all = factor_in_place(pass, e.N, e.C, pass->normed), matrix = head_matrix(pass, work->parameters);
-    double total = 0;
     for (int first = 0; first < e.N; first += t->logit_rows) {
         int rows = min_int(e.N - first, t->logit_rows);
         struct factor normed = factor_at(all, (size_t)first * (size_t)e.C);
         linear_forward(pass->linear, rows, e.C, e.V, normed, matrix, pass->logits);
         mark(pass, STEP_PART_HEAD);
-        total += loss_forward_backward(rows, e.V, pass->logits, pass->targets + first, work->scale,
-                                       (float)t->shape.z_loss, NULL);
+        *sum_of(pass, e, first) += loss_forward_backward(rows, e.V, pass->logits, pass->targets + first, work->scale,
+                                                         (float)t->shape.z_loss, NULL);
         mark(pass, STEP_PART_LOSS);
         head_backward(pass, e, normed, first, rows);
     }
-    return total;
 }
 
-double pass_add_gradients(struct pass *pass, const struct pass_work *work) {
+void pass_add_gradients(struct pass *pass, const struct pass_work *work) {
     const struct transformer *t = pass->transformer;
     struct extent e = extent_of(&t->shape, work->B, work->T);
     pass->work = work;
     trunk_forward(pass, e, work->parameters, work->windows, e.T + 1);
     copy_targets(pass, e, work->windows);
-    double total = head_forward_backward(pass, e);
+    head_forward_backward(pass, e);
     size_t norm = tensors_offset_of_final_norm(&t->table);
     wait_turn(pass, turn_of_final_norm(t));
     norm_backward(e.N, e.C, pass->x, work->parameters.values + norm, pass->rstd, work->dx, work->dx,
@@ -469,7 +489,6 @@ double pass_add_gradients(struct pass *pass, const struct pass_work *work) {
         mlp_backward(pass, e, l);
         attention_block_backward(pass, e, l);
     }
-    return total;
 }
 
 static HOT_LOOP void add_rows(const int32_t *windows, int B, int T, int C, const float *dx, float *dembedding,

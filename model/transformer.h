@@ -25,7 +25,8 @@ struct transformer {
     struct shape shape;
     struct tensor_table table;
     float *cosine, *sine; /* (context, D/2) */
-    int pass_windows;     /* the most windows of one pass */
+    int unit_windows;     /* of a unit: gradients are added unit by unit, so that their bits do not depend on the cut into passes */
+    int pass_windows;     /* the most windows of one pass: whole units */
     int logit_rows;       /* the most rows of which logits exist at a time */
 };
 
@@ -45,7 +46,7 @@ struct parameters {
     struct factor factors;
 };
 
-/* One pass's windows, and where its gradients go. */
+/* One pass's windows, and where its sums and gradients go. Evaluation: no gradients, scale, dx, turns. */
 struct pass_work {
     struct parameters parameters;
     float *gradients;       /* the block that all passes add to */
@@ -53,6 +54,7 @@ struct pass_work {
     int B, T;               /* B <= pass_windows, T <= context */
     float scale;            /* of each row's loss */
     float *dx;              /* (N,C): this pass's; in the end the gradient of the embedded tokens */
+    double *sums;           /* (units,) += the cross-entropy of all targets of a unit, in nats */
     struct turns *turns;    /* transformer_turns() tensors */
     int index;              /* among the passes of these turns */
 };
@@ -67,7 +69,7 @@ struct pass {
     float *x;                     /* (N,C) residual stream after the last layer */
     float *normed;                /* (N,C) output of the norm at hand, then its gradient */
     float *rstd;                  /* (N,) of the norm at hand */
-    float *dq_norm, *dk_norm;     /* (D,) gradients of the norms of heads, of the layer at hand */
+    float *dq_norm, *dk_norm;     /* (units,D) gradients of the norms of heads, of the layer at hand */
     int32_t *targets;             /* (N,) */
     float *scratch;               /* attention's tiles, a norm's columns */
     /* of the layer at hand; logits lie in the same memory, since they live while no layer is at hand */
@@ -87,8 +89,8 @@ struct gemm_panels transformer_panels(const struct transformer *transformer);
 int transformer_turns(const struct transformer *transformer);
 
 /* pass_add_gradients: forward and backward. d(loss)/d(parameters) is added into work->gradients in turns, but for the look-up of the embedding:
- * see transformer_add_embedding. Returns the sum of cross-entropy over all targets, in nats. */
-double pass_add_gradients(struct pass *pass, const struct pass_work *work);
+ * see transformer_add_embedding. */
+void pass_add_gradients(struct pass *pass, const struct pass_work *work);
 
 /* transformer_add_embedding: windows (B,T+1), dx (B*T,C) of their passes: adds columns first..first+count-1 of the rows of dx to those of the tokens'
  * embeddings, in the order of the rows. It comes after the passes because a tied head adds to the same tensor: with one order for all, heads first, the
@@ -96,8 +98,8 @@ double pass_add_gradients(struct pass *pass, const struct pass_work *work);
 void transformer_add_embedding(const struct transformer *transformer, const int32_t *windows, int B, int T,
                                const float *dx, float *gradients, int first, int count);
 
-/* pass_evaluate: the sum of cross-entropy over all targets of windows (B,T+1), in nats. */
-double pass_evaluate(struct pass *pass, struct parameters parameters, const int32_t *windows, int B, int T);
+/* pass_evaluate: forward, for the sums. */
+void pass_evaluate(struct pass *pass, const struct pass_work *work);
 
 /* pass_logits: logits (T,V) of tokens (T,), set. */
 void pass_logits(struct pass *pass, struct parameters parameters, const int32_t *tokens, int T, float *logits);

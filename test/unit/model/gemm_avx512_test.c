@@ -75,8 +75,30 @@ static void every_edge(void **state) {
         }
 }
 
+/* One product of 700 terms has the bits of three, of 256, 256 and 188. */
+static void terms_in_order(void **state) {
+    (void)state;
+    enum { M = 150, N = 500, K = 700 };
+    float *a = random_values((size_t)M * K, 1), *b = random_values((size_t)K * N, 2),
+          *base = random_values((size_t)M * N, 3), *c = malloc((size_t)M * N * sizeof *c),
+          *scratch = malloc(gemm_avx512_scratch_floats() * sizeof *scratch);
+    assert_true(c != NULL && scratch != NULL);
+    gemm_avx512(true, false, M, N, K, a, b, base, c, scratch);
+    for (int k = 0; k < K; k += GEMM_AVX512_TERMS) {
+        int terms = K - k < GEMM_AVX512_TERMS ? K - k : GEMM_AVX512_TERMS;
+        gemm_avx512(true, false, M, N, terms, a + (size_t)k * M, b + (size_t)k * N, base, base, scratch);
+    }
+    assert_memory_equal(c, base, (size_t)M * N * sizeof *c);
+    free(a);
+    free(b);
+    free(base);
+    free(c);
+    free(scratch);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(products), cmocka_unit_test(every_edge)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(products), cmocka_unit_test(every_edge),
+                                       cmocka_unit_test(terms_in_order)};
     if (!gemm_avx512_works()) {
         printf("skipped, no AVX-512 products here\n");
         return EXIT_SKIPPED;

@@ -1,6 +1,7 @@
 /* Threads and recomputation change no bit: gradients, losses, norms and parameters of some steps are those of one thread that keeps everything. */
 #include <math.h>
 #include "base/rng.h"
+#include "model/gemm_avx512.h"
 #include "support.h"
 
 enum { STEPS = 2, ACCUMULATE = 2, VARIANTS = 12 };
@@ -49,6 +50,7 @@ static struct outcome train(const struct model_options *options) {
     int32_t *windows = make_windows(options, 99);
     outcome.evaluated = model_evaluate(model, model_parameters(model), windows, B, T);
     (void)model_add_gradients(model, windows, B, T, 1);
+    (void)model_add_gradients(model, windows, B, T - 1, 1);
     free(windows);
     outcome.parameters = copy_of(model_parameters(model), outcome.bytes);
     outcome.gradients = copy_of(model_gradients(model), outcome.bytes);
@@ -69,10 +71,10 @@ static void assert_same(const struct outcome *a, const struct outcome *b) {
     assert_memory_equal(a->gradients, b->gradients, a->bytes);
 }
 
-static void all_variants_agree(struct model_options options, int passes) {
+static void all_variants_agree(struct model_options options, int units) {
     static const int threads[] = {1, 2, 3, 7};
     struct outcome first = {0};
-    assert_int_equal(model_pass_count(&options), passes);
+    assert_int_equal(model_unit_count(&options), units);
     for (int variant = 0; variant < VARIANTS; variant++) {
         options.inner.threads = threads[variant % 4];
         options.shape.recompute = variant / 4;
@@ -106,6 +108,20 @@ static void several_passes(void **state) {
     options.shape.vocab = 3000;
     options.inner.batch_per_worker = 67;
     all_variants_agree(options, 5);
+}
+
+/* With 1 and 3 threads, passes of two units where own kernels make the products; the last one is not whole. */
+static void passes_of_two_units(void **state) {
+    (void)state;
+    struct model_options options = support_options(true);
+    options.shape.layers = 2;
+    options.shape.context = 128;
+    options.inner.batch_per_worker = 11;
+    options.inner.threads = 1;
+    assert_int_equal(model_product_rows(&options).pass, gemm_avx512_works() ? 512 : 256);
+    all_variants_agree(options, 6);
+    options.blas = true;
+    assert_int_equal(model_product_rows(&options).pass, 256);
 }
 
 /* Windows longer than the rows of which logits exist at a time. */
@@ -197,13 +213,10 @@ static void memory_follows_recompute_and_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(few_rows_are_two_passes),
-        cmocka_unit_test(one_window_is_one_pass),
-        cmocka_unit_test(several_passes),
-        cmocka_unit_test(several_chunks_of_logits),
-        cmocka_unit_test(several_waves),
-        cmocka_unit_test(blas_gives_the_same),
-        cmocka_unit_test(memory_follows_recompute_and_threads),
+        cmocka_unit_test(few_rows_are_two_passes),  cmocka_unit_test(one_window_is_one_pass),
+        cmocka_unit_test(several_passes),           cmocka_unit_test(passes_of_two_units),
+        cmocka_unit_test(several_chunks_of_logits), cmocka_unit_test(several_waves),
+        cmocka_unit_test(blas_gives_the_same),      cmocka_unit_test(memory_follows_recompute_and_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
