@@ -50,6 +50,8 @@ struct model {
  * threads find work. */
 enum { UNIT_ROWS = 256 };
 
+enum { FAR_WEIGHTS_BYTES = 8 << 20 };
+
 /* Units whose gradients of embedded tokens are kept until the look-up's are added: more than threads that run passes. */
 enum { WAVE_UNITS = 32 };
 
@@ -102,13 +104,20 @@ int model_unit_count(const struct model_options *options) {
     return (windows + of_unit - 1) / of_unit;
 }
 
-/* A pass of two units reads each weight and adds to each gradient half as often, both far: 1 to 2 % of a step. It must leave no thread without work; and
- * give the bits of two passes, as these products do with this many rows (gemm_avx512.h). */
+/* Weights that no L2 cache holds, as those of size small (41 MiB) and not of tiny (3 MiB). */
+static bool weights_are_far(const struct shape *s) {
+    int64_t attention = 2 * s->width * (s->heads + s->kv_heads) * s->head_dim, mlp = 3 * s->width * s->ffn;
+    return s->layers * (attention + mlp) * (int64_t)sizeof(float) >= FAR_WEIGHTS_BYTES;
+}
+
+/* A pass of two units reads each weight and adds to each gradient half as often: 1 to 2 % of a step where both are far; where they are not, it loses as
+ * much to larger activations. It must leave no thread without work, and give the bits of two passes, as these products do with so many rows. */
 static int units_of_pass(const struct model_options *options) {
     int units = min_int(model_unit_count(options), WAVE_UNITS), threads = threads_of(options);
     bool whole = windows_of_unit(options) * (int)options->shape.context == GEMM_AVX512_TERMS;
     bool shared = threads == 1 ? units > 1 : units % (2 * threads) == 0;
-    return whole && shared && products_of(options) == LINEAR_AVX512 ? 2 : 1;
+    bool pays = whole && shared && weights_are_far(&options->shape);
+    return pays && products_of(options) == LINEAR_AVX512 ? 2 : 1;
 }
 
 struct model_product_rows model_product_rows(const struct model_options *options) {

@@ -185,7 +185,6 @@ static void overfits_a_batch(void **state) {
 static void memory_counts_the_factors(void **state) {
     (void)state;
     struct model_options narrow = options_of(INNER_PRECISION_BF16), wide = options_of(INNER_PRECISION_F32);
-    narrow.inner.batch_per_worker = wide.inner.batch_per_worker = 2; /* in f32, of more the passes may be larger */
     struct model *model = support_model(&narrow);
     struct model_memory found = model_memory_plan(&narrow, model_tensors(model)),
                         f32 = model_memory_plan(&wide, model_tensors(model));

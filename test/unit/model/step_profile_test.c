@@ -79,7 +79,6 @@ static void product_rows(void **state) {
     assert_int_equal(rows.head, 32);
     options.shape.context = 128;
     options.inner.batch_per_worker = 16;
-    options.inner.threads = 3; /* of 8 units; one or two make a pass of two units (model_test.c) */
     assert_int_equal(model_product_rows(&options).pass, 256);
     options.shape.context = 1024; /* never less than a window */
     options.shape.vocab = 50304;
