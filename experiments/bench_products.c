@@ -161,11 +161,9 @@ static void run_thread(void *context, int thread) {
     for (uint64_t i = 0; i < run->calls; i++)
         switch (run->product->kind) {
         case BENCH_PRODUCT_FORWARD:
-            if (add) /* to what it writes: a copy of the base would be no part of a product */
-                linear_forward_add(linear, l->rows, l->inputs, l->outputs, o->x_factor, l->w_factor, o->result,
-                                   o->result);
-            else
-                linear_forward(linear, l->rows, l->inputs, l->outputs, o->x_factor, l->w_factor, o->result);
+            /* to what it writes: a copy of the base would be no part of a product */
+            linear_forward(linear, l->rows, l->inputs, l->outputs, o->x_factor, l->w_factor, add ? o->result : NULL,
+                           o->result);
             break;
         case BENCH_PRODUCT_INPUT:
             linear_backward_input(linear, l->rows, l->inputs, l->outputs, o->out_factor, l->w_factor, o->result, add);

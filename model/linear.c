@@ -149,12 +149,7 @@ static void multiply(struct linear *linear, bool transpose_a, bool transpose_b, 
 }
 
 void linear_forward(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
-                    float *out) {
-    multiply(linear, false, true, rows, outputs, inputs, x, w, NULL, out);
-}
-
-void linear_forward_add(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
-                        const float *base, float *out) {
+                    const float *base, float *out) {
     multiply(linear, false, true, rows, outputs, inputs, x, w, base, out);
 }
 

@@ -54,11 +54,9 @@ struct factor linear_factor(const struct linear *linear, size_t count, const flo
 struct factor factor_at(struct factor factor, size_t values);
 
 /* x (rows,inputs), dout (rows,outputs), w (outputs,inputs). */
-/* out (rows,outputs) = x w^T, set; linear_forward_add: = base + x w^T, where base (rows,outputs) may be out, otherwise they must not overlap. */
+/* out (rows,outputs) = base + x w^T. base (rows,outputs): NULL is zero; it may be out, otherwise they must not overlap. */
 void linear_forward(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
-                    float *out);
-void linear_forward_add(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
-                        const float *base, float *out);
+                    const float *base, float *out);
 /* dx (rows,inputs) = dout w, set; or added when `add`. */
 void linear_backward_input(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
                            struct factor w, float *dx, bool add);

@@ -229,22 +229,21 @@ static void layer_forward_kept(struct pass *pass, struct extent e, struct parame
                  NULL);
     mark(pass, STEP_PART_NORM);
     struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed);
-    linear_forward(linear, e.N, e.C, e.H * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_Q), a->q);
-    linear_forward(linear, e.N, e.C, e.K * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_K), a->k);
-    linear_forward(linear, e.N, e.C, e.K * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_V), a->v);
+    linear_forward(linear, e.N, e.C, e.H * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_Q), NULL, a->q);
+    linear_forward(linear, e.N, e.C, e.K * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_K), NULL, a->k);
+    linear_forward(linear, e.N, e.C, e.K * e.D, normed, matrix_of_layer(pass, p, layer, LAYER_V), NULL, a->v);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
     attend(pass, e, p, layer);
     struct factor attended = factor_of_attended(pass, e, layer);
-    linear_forward_add(linear, e.N, e.H * e.D, e.C, attended, matrix_of_layer(pass, p, layer, LAYER_O), a->x,
-                       a->middle);
+    linear_forward(linear, e.N, e.H * e.D, e.C, attended, matrix_of_layer(pass, p, layer, LAYER_O), a->x, a->middle);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
 
     norm_forward(e.N, e.C, eps, a->middle, p.values + tensors_offset_of_layer(t, layer, LAYER_POST_NORM), pass->normed,
                  NULL);
     mark(pass, STEP_PART_NORM);
     normed = factor_in_place(pass, e.N, e.C, pass->normed);
-    linear_forward(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_GATE), a->gate);
-    linear_forward(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_UP), a->up);
+    linear_forward(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_GATE), NULL, a->gate);
+    linear_forward(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_UP), NULL, a->up);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
 }
 
@@ -254,8 +253,7 @@ static void layer_forward(struct pass *pass, struct extent e, struct parameters 
     mlp_gate_forward((size_t)e.N * (size_t)e.F, a->gate, a->up, pass->hidden);
     mark(pass, STEP_PART_GATE);
     struct factor hidden = factor_in_place(pass, e.N, e.F, pass->hidden);
-    linear_forward_add(pass->linear, e.N, e.F, e.C, hidden, matrix_of_layer(pass, p, layer, LAYER_DOWN), a->middle,
-                       next_x);
+    linear_forward(pass->linear, e.N, e.F, e.C, hidden, matrix_of_layer(pass, p, layer, LAYER_DOWN), a->middle, next_x);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
 }
 
@@ -297,7 +295,7 @@ void pass_evaluate(struct pass *pass, const struct pass_work *work) {
     struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed), head = head_matrix(pass, work->parameters);
     for (int first = 0; first < e.N; first += t->logit_rows) {
         int rows = min_int(e.N - first, t->logit_rows);
-        linear_forward(pass->linear, rows, e.C, e.V, factor_at(normed, (size_t)first * (size_t)e.C), head,
+        linear_forward(pass->linear, rows, e.C, e.V, factor_at(normed, (size_t)first * (size_t)e.C), head, NULL,
                        pass->logits);
         mark(pass, STEP_PART_HEAD);
         *sum_of(pass, e, first) += loss_forward(rows, e.V, pass->logits, pass->targets + first);
@@ -310,7 +308,7 @@ void pass_logits(struct pass *pass, struct parameters p, const int32_t *tokens, 
     struct extent e = extent_of(&t->shape, 1, T);
     trunk_forward(pass, e, p, tokens, T);
     struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed);
-    linear_forward(pass->linear, T, e.C, e.V, normed, head_matrix(pass, p), logits);
+    linear_forward(pass->linear, T, e.C, e.V, normed, head_matrix(pass, p), NULL, logits);
 }
 
 /* ---- backward ---- */
@@ -461,7 +459,7 @@ static void head_forward_backward(struct pass *pass, struct extent e) {
     for (int first = 0; first < e.N; first += t->logit_rows) {
         int rows = min_int(e.N - first, t->logit_rows);
         struct factor normed = factor_at(all, (size_t)first * (size_t)e.C);
-        linear_forward(pass->linear, rows, e.C, e.V, normed, matrix, pass->logits);
+        linear_forward(pass->linear, rows, e.C, e.V, normed, matrix, NULL, pass->logits);
         mark(pass, STEP_PART_HEAD);
         *sum_of(pass, e, first) += loss_forward_backward(rows, e.V, pass->logits, pass->targets + first, work->scale,
                                                          (float)t->shape.z_loss, NULL);

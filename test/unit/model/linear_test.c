@@ -148,14 +148,14 @@ static const char *const which_names[] = {"forward", "forward, added", "forward,
 static void compute(struct linear *linear, struct layer *l, enum which which) {
     switch (which) {
     case FORWARD:
-        linear_forward(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->result);
+        linear_forward(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, NULL, l->result);
         break;
     case FORWARD_ADD:
-        linear_forward_add(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->result, l->result);
+        linear_forward(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->result, l->result);
         break;
     case FORWARD_BASE:
         memset(l->result, 0x7f, (size_t)(l->rows * l->outputs) * sizeof *l->result); /* must be overwritten */
-        linear_forward_add(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->before, l->result);
+        linear_forward(linear, l->rows, l->inputs, l->outputs, l->x_factor, l->w_factor, l->before, l->result);
         break;
     case INPUT:
     case INPUT_ADD:

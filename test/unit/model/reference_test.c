@@ -202,7 +202,7 @@ static void check_linear(int N, int I, int O) {
     struct error error;
     assert_int_equal(linear_open(LINEAR_BLAS, &linear, &error), STATUS_OK);
     struct factor x32 = {.f32 = x.narrow}, w32 = {.f32 = w.narrow}, dy32 = {.f32 = dy.narrow};
-    linear_forward(linear, N, I, O, x32, w32, y.narrow);
+    linear_forward(linear, N, I, O, x32, w32, NULL, y.narrow);
     linear_ref(x.wide, w.wide, N, I, O, y.wide);
     expect_close("linear y", y);
 
