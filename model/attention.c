@@ -1,6 +1,7 @@
 /* attention: see attention.h. The kernels are in attention_kernels.h; here is what does not depend on the instruction set, and the
  * choice between the sets. */
 #include "model/attention.h"
+#include <limits.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,7 +14,7 @@
 
 #define INLINE inline __attribute__((always_inline))
 
-enum { TILE = 64, LANES_MAX = 16 };
+enum { TILE = 64, LANES_MAX = 16, ROWS_LEAST = 4 /* of a register tile */ };
 static const float LOG2_E = 1.44269504F;
 
 /* Of one pass: padded_T and padded_D whole vectors and register tiles of any set; floats from one position to the next. */
@@ -34,18 +35,39 @@ struct scratch {
     float *columns;                                              /* (3,padded_D) of rope_backward */
 };
 
-/* Rows of a head that comes next. Products ask for the cache lines of one every AHEAD_DEPTH steps: far memory then answers while they run. */
-enum { AHEAD_RANGES = 8, AHEAD_DEPTH = 16, LINE_FLOATS = VECTOR_LINE_BYTES / (int)sizeof(float) };
-struct ahead {
-    const float *ranges[AHEAD_RANGES]; /* each T rows of D */
-    size_t strides[AHEAD_RANGES];
-    int count, range, row, T, D;
+/* What a pass reads of a tile of queries as its turn comes, and what it writes in the end; NULL where it does not. */
+struct far {
+    const float *q, *k, *v, *dout, *attended;
+    const float *out, *dq, *dk, *dv;
 };
 
-/* How a product begins, and what it leaves out in a tile on the diagonal: of a row, the columns before it, the depth before it, or
- * the depth after it. */
+/* Far memory answers while products run, so they ask for four cache lines every AHEAD_DEPTH steps, of tiles whose turn comes: no more than AHEAD_TILES
+ * ahead, since the L2 cache is to hold them beside a head's keys. A core waits for some 16 lines at a time, those that its products read from the L2
+ * cache among them. Heads of 64, 256 positions: every 8 steps makes the products of the forward pass a quarter slower; every 16 is too slow for all
+ * rows to come in time there, though not in the backward pass; a whole step of training does not tell 12 from 16. */
+enum {
+    AHEAD_TILES = 4,
+    AHEAD_DEPTH = 12,
+    AHEAD_ARRAYS = 8,
+    AHEAD_COLUMNS = 4 * VECTOR_LINE_BYTES / (int)sizeof(float)
+};
+
+struct ahead {
+    uintptr_t at;     /* two lines; not a pointer: asking goes on beyond the end of an array, where it does no harm */
+    uintptr_t second; /* bytes from these to two more, of the same row or, in narrow rows, of the next one */
+    uintptr_t step;   /* bytes to the next four; 0: nothing to ask for */
+    int left;         /* times to ask before the next array */
+    const struct layout *layout;
+    struct far far;
+    int head, first, tiles;            /* the tile that is asked for; how many more may be */
+    int count, written, array, column; /* arrays, of which those from `written` on are written */
+    const float *arrays[AHEAD_ARRAYS];
+    size_t strides[AHEAD_ARRAYS];
+};
+
+/* How a product begins, and what a row leaves out in a tile on the diagonal: the depth before it, or the depth after it. */
 enum start { START_ZERO, START_SUM, START_SCALED };
-enum skip { SKIP_NOTHING, SKIP_LEFT_COLUMNS, SKIP_EARLIER_DEPTH, SKIP_LATER_DEPTH };
+enum skip { SKIP_NOTHING, SKIP_EARLIER_DEPTH, SKIP_LATER_DEPTH };
 
 static int round_up(int count, int to) {
     return (count + to - 1) / to * to;
@@ -90,56 +112,106 @@ static int rows_of_tile(int T, int first) {
     return T - first < TILE ? T - first : TILE;
 }
 
-static void ahead_add(struct ahead *ahead, const float *first, size_t stride) {
-    ahead->ranges[ahead->count] = first;
+static void ahead_add(struct ahead *ahead, const float *array, size_t at, size_t stride) {
+    if (array == NULL)
+        return;
+    ahead->arrays[ahead->count] = array + at;
     ahead->strides[ahead->count++] = stride;
 }
 
-static struct ahead ahead_of_forward(const struct layout *l, int head, const struct attention_inputs *in,
-                                     const float *out) {
-    struct ahead ahead = {.T = l->T, .D = l->D};
-    if (head == l->heads)
-        return ahead;
-    if (is_first_of_group(l, head)) {
-        ahead_add(&ahead, in->k + key_at(l, head), l->key_stride);
-        ahead_add(&ahead, in->v + key_at(l, head), l->key_stride);
-    }
-    ahead_add(&ahead, in->q + query_at(l, head), l->query_stride);
-    ahead_add(&ahead, out + query_at(l, head), l->query_stride);
-    return ahead;
+static void ahead_set_rows(struct ahead *ahead) {
+    const int rows = rows_of_tile(ahead->layout->T, ahead->first);
+    const bool wide = ahead->layout->D - ahead->column > AHEAD_COLUMNS / 2;
+    const size_t stride = ahead->strides[ahead->array] * sizeof(float);
+    ahead->at = (uintptr_t)(ahead->arrays[ahead->array] + ahead->column);
+    ahead->second = wide ? 2 * VECTOR_LINE_BYTES : stride;
+    ahead->step = wide ? stride : 2 * stride;
+    ahead->left = wide ? rows : (rows + 1) / 2;
 }
 
-static struct ahead ahead_of_backward(const struct layout *l, int head, const struct attention_inputs *in,
-                                      const float *out, const float *dout,
-                                      const struct attention_gradients *gradients) {
-    struct ahead ahead = ahead_of_forward(l, head, in, out);
-    if (head == l->heads)
-        return ahead;
-    ahead_add(&ahead, dout + query_at(l, head), l->query_stride);
-    ahead_add(&ahead, gradients->dq + query_at(l, head), l->query_stride);
-    if (is_last_of_group(l, head)) {
-        ahead_add(&ahead, gradients->dk + key_at(l, head), l->key_stride);
-        ahead_add(&ahead, gradients->dv + key_at(l, head), l->key_stride);
+static void ahead_set_tile(struct ahead *ahead) {
+    const struct layout *l = ahead->layout;
+    const struct far *far = &ahead->far;
+    size_t query = query_at(l, ahead->head) + (size_t)ahead->first * l->query_stride,
+           key = key_at(l, ahead->head) + (size_t)ahead->first * l->key_stride;
+    ahead->count = ahead->array = ahead->column = 0;
+    ahead_add(ahead, far->q, query, l->query_stride);
+    if (is_first_of_group(l, ahead->head)) {
+        ahead_add(ahead, far->k, key, l->key_stride);
+        ahead_add(ahead, far->v, key, l->key_stride);
     }
-    return ahead;
+    ahead_add(ahead, far->dout, query, l->query_stride);
+    ahead_add(ahead, far->attended, query, l->query_stride);
+    ahead->written = ahead->count;
+    ahead_add(ahead, far->out, query, l->query_stride);
+    ahead_add(ahead, far->dq, query, l->query_stride);
+    if (is_last_of_group(l, ahead->head)) {
+        ahead_add(ahead, far->dk, key, l->key_stride);
+        ahead_add(ahead, far->dv, key, l->key_stride);
+    }
+    ahead_set_rows(ahead);
 }
 
-static INLINE void ask_for_row(struct ahead *ahead) {
-    if (ahead->range == ahead->count)
-        return;
-    const float *row = ahead->ranges[ahead->range] + (size_t)ahead->row * ahead->strides[ahead->range];
-    for (int d = 0; d < ahead->D; d += LINE_FLOATS)
-        __builtin_prefetch(row + d, 0, 2);
-    if (++ahead->row == ahead->T) {
-        ahead->row = 0;
-        ahead->range++;
+static void ahead_next_tile(struct ahead *ahead) {
+    const struct layout *l = ahead->layout;
+    if (ahead->tiles > 0 && ahead->head < l->heads) {
+        ahead->tiles--;
+        ahead->first += TILE;
+        if (ahead->first >= l->T) {
+            ahead->first = 0;
+            ahead->head++;
+        }
+        if (ahead->head < l->heads) {
+            ahead_set_tile(ahead);
+            return;
+        }
+    }
+    ahead->step = 0;
+    ahead->left = INT_MAX;
+}
+
+/* The same array's next columns, the next array, or the next tile. */
+static __attribute__((noinline)) void ahead_next(struct ahead *ahead) {
+    ahead->column += AHEAD_COLUMNS;
+    if (ahead->column >= ahead->layout->D) {
+        ahead->column = 0;
+        ahead->array++;
+    }
+    if (ahead->array < ahead->count)
+        ahead_set_rows(ahead);
+    else
+        ahead_next_tile(ahead);
+}
+
+/* A tile's turn has come: one more may be asked for. Of the tile itself, there is no more use in asking for what it reads. */
+static void ahead_allow(struct ahead *ahead) {
+    ahead->tiles++;
+    if (ahead->step == 0 || ahead->tiles > AHEAD_TILES)
+        ahead_next_tile(ahead);
+    if (ahead->tiles == AHEAD_TILES && ahead->array < ahead->written) {
+        ahead->array = ahead->written - 1;
+        ahead->column = ahead->layout->D;
+        ahead_next(ahead);
     }
 }
 
-/* Of the first head, before which no products run. */
-static void ask_for_all(struct ahead ahead) {
-    while (ahead.range < ahead.count)
-        ask_for_row(&ahead);
+static INLINE void ask(uintptr_t at, uintptr_t second) {
+    __builtin_prefetch((const void *)at, 0, 2);
+    __builtin_prefetch((const void *)(at + VECTOR_LINE_BYTES), 0, 2);
+    __builtin_prefetch((const void *)(at + second), 0, 2);
+    __builtin_prefetch((const void *)(at + second + VECTOR_LINE_BYTES), 0, 2);
+}
+
+/* The first tile, before which no products run, is asked for at once. */
+static void ahead_begin(struct ahead *ahead, const struct layout *l, const struct far *far) {
+    *ahead = (struct ahead){.layout = l, .far = *far};
+    ahead_set_tile(ahead);
+    while (ahead->step != 0) {
+        for (; ahead->left > 0; ahead->left--, ahead->at += ahead->step)
+            ask(ahead->at, ahead->second);
+        ahead_next(ahead);
+    }
+    ahead->tiles = AHEAD_TILES - 1;
 }
 
 static float *take(float **next, size_t count) {
@@ -187,24 +259,27 @@ static void pad_rows(int rows, int D, int padded_D, float *to) {
 #if VECTOR_LEVELS
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v4")
-#define KERNEL(name)        name##_v4
-#define KERNEL_LANES        16
-#define KERNEL_ROWS         8
-#define KERNEL_MAX(x, than) _mm512_max_ps((__m512)(x), (__m512)(than))
+#define KERNEL(name)         name##_v4
+#define KERNEL_LANES         16
+#define KERNEL_VECTORS       4
+#define KERNEL_ROWS(vectors) ((vectors) == 4 ? 6 : 8)
+#define KERNEL_MAX(x, than)  _mm512_max_ps((__m512)(x), (__m512)(than))
 #include "model/attention_kernels.h"
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v3")
-#define KERNEL(name)        name##_v3
-#define KERNEL_LANES        8
-#define KERNEL_ROWS         4
-#define KERNEL_MAX(x, than) _mm256_max_ps((__m256)(x), (__m256)(than))
+#define KERNEL(name)         name##_v3
+#define KERNEL_LANES         8
+#define KERNEL_VECTORS       2
+#define KERNEL_ROWS(vectors) 6
+#define KERNEL_MAX(x, than)  _mm256_max_ps((__m256)(x), (__m256)(than))
 #include "model/attention_kernels.h"
 #pragma GCC pop_options
 #endif
-#define KERNEL(name) name##_plain
-#define KERNEL_LANES 4
-#define KERNEL_ROWS  4
+#define KERNEL(name)         name##_plain
+#define KERNEL_LANES         4
+#define KERNEL_VECTORS       2
+#define KERNEL_ROWS(vectors) 4
 #include "model/attention_kernels.h"
 
 void attention_forward(struct attention_sizes sizes, const struct attention_inputs *in, float *out, float *lse,

@@ -1,7 +1,8 @@
 /* attention_kernels: the two passes of attention.h for one instruction set; attention.c includes this file once for each, with
  *   KERNEL(name)   the name with the set's ending
  *   KERNEL_LANES   floats of a vector: 16, 8 or 4
- *   KERNEL_ROWS    rows of a register tile, 8 or 4: KERNEL_ROWS x 2 vectors of sums; two vectors and a factor beside them
+ *   KERNEL_VECTORS the most vectors of a register tile in a row
+ *   KERNEL_ROWS(vectors)  rows of a register tile of so many, 4, 6 or 8: rows x vectors of sums; one row of vectors and a factor beside them
  *   KERNEL_MAX(x, than)  the instruction for x > than ? x : than, where there is one
  *
  * A tile is TILE queries against TILE keys and lies transposed: with a query in each lane, the softmax runs down the rows without
@@ -164,37 +165,40 @@ static void KERNEL(dot_rows)(int rows, int D, const float *a, size_t a_stride, c
 
 /* ---- products ---- */
 
-/* c (KERNEL_ROWS, vectors) = the start + sum over depth of a[row * a_row + i * a_step] * b[i * b_step ...] */
-static INLINE void KERNEL(register_tile)(struct ahead *ahead, const int vectors, enum start start, int depth,
-                                         const float *a, size_t a_row, size_t a_step, const float *b, size_t b_step,
-                                         const float *factor, float *c, size_t c_row) {
-    KERNEL(vector) sum[KERNEL_ROWS][2];
+/* c (rows, vectors) = the start + sum over depth of a[row * a_row + i * a_step] * b[i * b_step ...] */
+static INLINE void KERNEL(register_tile)(struct ahead *ahead, const int rows, const int vectors, enum start start,
+                                         int depth, const float *a, size_t a_row, size_t a_step, const float *b,
+                                         size_t b_step, const float *factor, float *c, size_t c_row) {
+    KERNEL(vector) sum[8][KERNEL_VECTORS];
     if (start == START_ZERO) {
 #pragma GCC unroll 8
-        for (int r = 0; r < KERNEL_ROWS; r++)
-#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
                 sum[r][v] = (KERNEL(vector)){0};
     } else {
 #pragma GCC unroll 8
-        for (int r = 0; r < KERNEL_ROWS; r++)
-#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
                 sum[r][v] = KERNEL(load)(c + (size_t)r * c_row + (size_t)(v * KERNEL_LANES)) *
                             (start == START_SCALED ? factor[r] : 1.0F);
     }
+    uintptr_t far = ahead->at;
+    ahead->left -= (depth + AHEAD_DEPTH - 1) / AHEAD_DEPTH;
     for (int i = 0; i < depth;) {
         const int end = depth - i < AHEAD_DEPTH ? depth : i + AHEAD_DEPTH;
-        ask_for_row(ahead);
+        ask(far, ahead->second);
+        far += ahead->step;
         for (; i < end; i++) {
-            KERNEL(vector) right[2];
-#pragma GCC unroll 2
+            KERNEL(vector) right[KERNEL_VECTORS];
+#pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
                 right[v] = KERNEL(load)(b + v * KERNEL_LANES);
 #pragma GCC unroll 8
-            for (int r = 0; r < KERNEL_ROWS; r++) {
+            for (int r = 0; r < rows; r++) {
                 const float left = a[(size_t)r * a_row];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
                 for (int v = 0; v < vectors; v++)
                     sum[r][v] += left * right[v];
             }
@@ -202,71 +206,107 @@ static INLINE void KERNEL(register_tile)(struct ahead *ahead, const int vectors,
             b += b_step;
         }
     }
+    ahead->at = far;
+    if (ahead->left <= 0)
+        ahead_next(ahead);
 #pragma GCC unroll 8
-    for (int r = 0; r < KERNEL_ROWS; r++)
-#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
             KERNEL(store)(c + (size_t)r * c_row + (size_t)(v * KERNEL_LANES), sum[r][v]);
 }
 
-/* c (rows,columns) = the start + a b; rows and columns are rounded up to register tiles, and a, b and c padded for that.
- * skip: what a tile on the diagonal leaves out. factor (rows,) for START_SCALED. */
-static INLINE void KERNEL(product)(struct ahead *ahead, enum start start, enum skip skip, int rows, int columns,
-                                   int depth, const float *a, size_t a_row, size_t a_step, const float *b,
-                                   size_t b_step, const float *factor, float *c, size_t c_row) {
-    for (int column = 0; column < columns; column += 2 * KERNEL_LANES)
-        for (int row = 0; row < rows; row += KERNEL_ROWS) {
-            int first = column, from = 0, to = depth;
-            if (skip == SKIP_LEFT_COLUMNS && first + KERNEL_LANES <= row)
-                first += KERNEL_LANES;
-            if (skip == SKIP_LEFT_COLUMNS && first + KERNEL_LANES <= row)
-                continue;
-            if (skip == SKIP_EARLIER_DEPTH)
-                from = row;
-            if (skip == SKIP_LATER_DEPTH && to > row + KERNEL_ROWS)
-                to = row + KERNEL_ROWS;
-            const float *left = a + (size_t)row * a_row + (size_t)from * a_step;
-            const float *right = b + (size_t)from * b_step + (size_t)first;
-            float *sums = c + (size_t)row * c_row + (size_t)first;
-            if (first == column && first + KERNEL_LANES < columns)
-                KERNEL(register_tile)
-            (ahead, 2, start, to - from, left, a_row, a_step, right, b_step, factor + row, sums, c_row);
-            else if (first < columns) KERNEL(register_tile)(ahead, 1, start, to - from, left, a_row, a_step, right,
-                                                            b_step, factor + row, sums, c_row);
-        }
+/* Rows `first` to `rows` of c (rows, vectors) = the start + a b; both are multiples of ROWS_LEAST. skip: what a tile on the diagonal leaves
+ * out. factor (rows,) for START_SCALED. */
+static INLINE void KERNEL(rows_product)(struct ahead *ahead, const int vectors, enum start start, enum skip skip,
+                                        int first, int rows, int depth, const float *a, size_t a_row, size_t a_step,
+                                        const float *b, size_t b_step, const float *factor, float *c, size_t c_row) {
+    const int most = KERNEL_ROWS(vectors);
+    for (int row = first; row < rows;) {
+        const bool whole = rows - row >= most && rows - row != most + ROWS_LEAST / 2; /* what stays is whole fours */
+        int count = whole ? most : ROWS_LEAST;
+        int from = skip == SKIP_EARLIER_DEPTH ? row : 0, to = depth;
+        if (skip == SKIP_LATER_DEPTH && to > row + count)
+            to = row + count;
+        const float *left = a + (size_t)row * a_row + (size_t)from * a_step, *right = b + (size_t)from * b_step;
+        float *sums = c + (size_t)row * c_row;
+        if (whole)
+            KERNEL(register_tile)
+        (ahead, most, vectors, start, to - from, left, a_row, a_step, right, b_step, factor + row, sums, c_row);
+        else if (most != ROWS_LEAST) KERNEL(register_tile)(ahead, ROWS_LEAST, vectors, start, to - from, left, a_row,
+                                                           a_step, right, b_step, factor + row, sums, c_row);
+        row += count;
+    }
 }
+
+/* c (rows,columns) = the start + a b; columns are rounded up to vectors, and b and c padded for that. */
+static INLINE void KERNEL(product)(struct ahead *ahead, enum start start, enum skip skip, int first, int rows,
+                                   int columns, int depth, const float *a, size_t a_row, size_t a_step, const float *b,
+                                   size_t b_step, const float *factor, float *c, size_t c_row) {
+    for (int vectors = (columns + KERNEL_LANES - 1) / KERNEL_LANES; vectors > 0;
+         vectors -= KERNEL_VECTORS, b += KERNEL_VECTORS * KERNEL_LANES, c += KERNEL_VECTORS * KERNEL_LANES) {
+#define ROWS_PRODUCT(count)                                                                                            \
+    KERNEL(rows_product)                                                                                               \
+    (ahead, count, start, skip, first, rows, depth, a, a_row, a_step, b, b_step, factor, c, c_row)
+        if (vectors >= KERNEL_VECTORS)
+            ROWS_PRODUCT(KERNEL_VECTORS);
+#if KERNEL_VECTORS == 4
+        else if (vectors == 3)
+            ROWS_PRODUCT(3);
+        else if (vectors == 2)
+            ROWS_PRODUCT(2);
+#endif
+        else
+            ROWS_PRODUCT(1);
+#undef ROWS_PRODUCT
+    }
+}
+
+/* The three products of a pair of tiles. On the diagonal they go by blocks of KERNEL_LANES rows, so that no register tile lies in two blocks:
+ * the softmax sets no weights of the keys that come after all queries of a block. */
 
 /* scores (keys,queries) = of_keys (keys,padded_D) of_queries (padded_D,TILE) */
 static void KERNEL(scores_product)(struct ahead *ahead, bool diagonal, int keys, int queries, int D, int padded_D,
                                    const float *of_keys, const float *of_queries, float *scores) {
-    KERNEL(product)
-    (ahead, START_ZERO, diagonal ? SKIP_LEFT_COLUMNS : SKIP_NOTHING, keys, queries, D, of_keys, (size_t)padded_D, 1,
-     of_queries, TILE, scores, scores, TILE);
+    const int padded = round_up(keys, ROWS_LEAST), block = diagonal ? KERNEL_LANES : TILE;
+    for (int first = 0; first < padded; first += block) {
+        int end = padded - first < block ? padded : first + block, skipped = diagonal ? first : 0;
+        KERNEL(product)
+        (ahead, START_ZERO, SKIP_NOTHING, first, end, queries - skipped, D, of_keys, (size_t)padded_D, 1,
+         of_queries + skipped, TILE, scores, scores + skipped, TILE);
+    }
 }
 
 /* of_keys (keys,padded_D) = the start + weights (keys,queries) of_queries (queries,padded_D) */
 static void KERNEL(keys_product)(struct ahead *ahead, enum start start, bool diagonal, int keys, int queries,
                                  int padded_D, const float *weights, const float *of_queries, float *of_keys) {
-    KERNEL(product)
-    (ahead, start, diagonal ? SKIP_EARLIER_DEPTH : SKIP_NOTHING, keys, padded_D, queries, weights, TILE, 1, of_queries,
-     (size_t)padded_D, weights, of_keys, (size_t)padded_D);
+    const int padded = round_up(keys, ROWS_LEAST), block = diagonal ? KERNEL_LANES : TILE;
+    for (int first = 0; first < padded; first += block) {
+        int end = padded - first < block ? padded : first + block;
+        KERNEL(product)
+        (ahead, start, diagonal ? SKIP_EARLIER_DEPTH : SKIP_NOTHING, first, end, padded_D, queries, weights, TILE, 1,
+         of_queries, (size_t)padded_D, weights, of_keys, (size_t)padded_D);
+    }
 }
 
 /* of_queries (queries,padded_D) = the start + weights^T of_keys (keys,padded_D); factor (queries,) for START_SCALED. */
 static void KERNEL(queries_product)(struct ahead *ahead, enum start start, bool diagonal, int keys, int queries,
                                     int padded_D, const float *weights, const float *of_keys, const float *factor,
                                     float *of_queries) {
-    KERNEL(product)
-    (ahead, start, diagonal ? SKIP_LATER_DEPTH : SKIP_NOTHING, queries, padded_D, keys, weights, 1, TILE, of_keys,
-     (size_t)padded_D, factor, of_queries, (size_t)padded_D);
+    const int padded = round_up(queries, ROWS_LEAST), block = diagonal ? KERNEL_LANES : TILE;
+    for (int first = 0; first < padded; first += block) {
+        int end = padded - first < block ? padded : first + block;
+        KERNEL(product)
+        (ahead, start, diagonal ? SKIP_LATER_DEPTH : SKIP_NOTHING, first, end, padded_D, keys, weights, 1, TILE,
+         of_keys, (size_t)padded_D, factor, of_queries, (size_t)padded_D);
+    }
 }
 
 /* ---- softmax ---- */
 
-/* Keys that the lanes from `query` on can see, rounded up to register tiles: what the products of a tile will read. */
+/* Keys that the lanes from `query` on can see, rounded up as in the products: what those of a tile will read. */
 static INLINE int KERNEL(keys_of_lanes)(bool diagonal, int keys, int query) {
-    int last = (query + KERNEL_LANES + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS;
-    int padded = (keys + KERNEL_ROWS - 1) / KERNEL_ROWS * KERNEL_ROWS;
+    int last = query + KERNEL_LANES, padded = round_up(keys, ROWS_LEAST);
     return diagonal && last < padded ? last : padded;
 }
 
@@ -361,6 +401,7 @@ static void KERNEL(forward_head)(const struct layout *l, const struct scratch *s
     const int T = l->T, padded_D = l->padded_D;
     for (int first = 0; first < T; first += TILE) {
         int queries = rows_of_tile(T, first);
+        ahead_allow(ahead);
         if (is_first_of_group(l, head))
             KERNEL(take_keys)(l, s, in, head, first, queries);
         KERNEL(take_queries)(l, s, in, head, first, queries);
@@ -413,6 +454,7 @@ static void KERNEL(backward_head)(const struct layout *l, const struct scratch *
     memset(s->lse, 0, TILE * sizeof *s->lse);
     for (int first = 0; first < T; first += TILE) {
         int queries = rows_of_tile(T, first);
+        ahead_allow(ahead);
         size_t row = query_at(l, head) + (size_t)first * l->query_stride, angles = (size_t)first * (size_t)(D / 2);
         if (is_first_of_group(l, head))
             KERNEL(take_keys)(l, s, in, head, first, queries);
@@ -451,11 +493,10 @@ static void KERNEL(forward)(struct attention_sizes sizes, const struct attention
                             float *memory) {
     const struct layout l = layout_of(sizes);
     const struct scratch s = scratch_of(&l, memory);
-    ask_for_all(ahead_of_forward(&l, 0, in, out));
-    for (int head = 0; head < l.heads; head++) {
-        struct ahead ahead = ahead_of_forward(&l, head + 1, in, out);
+    struct ahead ahead;
+    ahead_begin(&ahead, &l, &(struct far){.q = in->q, .out = out, .k = in->k, .v = in->v});
+    for (int head = 0; head < l.heads; head++)
         KERNEL(forward_head)(&l, &s, in, head, out, lse, &ahead);
-    }
 }
 
 static void KERNEL(backward)(struct attention_sizes sizes, const struct attention_inputs *in, const float *out,
@@ -465,14 +506,22 @@ static void KERNEL(backward)(struct attention_sizes sizes, const struct attentio
     const struct scratch s = scratch_of(&l, memory);
     memset(gradients->dq_norm, 0, (size_t)l.D * sizeof *gradients->dq_norm);
     memset(gradients->dk_norm, 0, (size_t)l.D * sizeof *gradients->dk_norm);
-    ask_for_all(ahead_of_backward(&l, 0, in, out, dout, gradients));
-    for (int head = 0; head < l.heads; head++) {
-        struct ahead ahead = ahead_of_backward(&l, head + 1, in, out, dout, gradients);
+    struct ahead ahead;
+    ahead_begin(&ahead, &l,
+                &(struct far){.q = in->q,
+                              .attended = out,
+                              .dout = dout,
+                              .dq = gradients->dq,
+                              .k = in->k,
+                              .v = in->v,
+                              .dk = gradients->dk,
+                              .dv = gradients->dv});
+    for (int head = 0; head < l.heads; head++)
         KERNEL(backward_head)(&l, &s, in, head, out, lse, dout, gradients, &ahead);
-    }
 }
 
 #undef KERNEL
 #undef KERNEL_LANES
+#undef KERNEL_VECTORS
 #undef KERNEL_ROWS
 #undef KERNEL_MAX

@@ -1,5 +1,5 @@
-/* attention: every instruction set that this machine has, against the plain one; what comes after a query cannot reach it. The values
- * themselves: reference_test.c. */
+/* attention: every instruction set that this machine has, against the plain one; what comes after a query cannot reach it; what is asked
+ * for of far memory. The values themselves: reference_test.c. */
 #include "model/attention.c" /* the sets behind the door */
 #include "base/rng.h"
 #include "support.h"
@@ -91,8 +91,9 @@ static void expect_near(const char *set, const char *what, const float *found, c
 
 static void all_sets_agree(void **state) {
     (void)state;
-    static const struct attention_sizes shapes[] = {{2, 1, 2, 1, 2},   {1, 5, 2, 2, 6},    {1, 64, 2, 2, 16},
-                                                    {1, 65, 1, 1, 34}, {2, 130, 4, 2, 48}, {1, 191, 3, 1, 64}};
+    static const struct attention_sizes shapes[] = {{2, 1, 2, 1, 2},    {1, 5, 2, 2, 6},    {1, 64, 2, 2, 16},
+                                                    {1, 65, 1, 1, 34},  {2, 130, 4, 2, 48}, {1, 191, 3, 1, 64},
+                                                    {1, 140, 2, 1, 80}, {1, 68, 1, 1, 128}};
     struct kernel_set sets[3];
     int count = sets_of_machine(sets);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
@@ -160,9 +161,64 @@ static void what_is_not_finite_is_not_hidden(void **state) {
         }
 }
 
+/* The index of a tile among those of all heads. */
+static int tile_index(const struct layout *l, int head, int first) {
+    return head * ((l->T + TILE - 1) / TILE) + first / TILE;
+}
+
+/* A pass whose products ask for `asks` rows with each tile: what is asked for is never more than AHEAD_TILES ahead, not behind (what is
+ * written: not a tile behind), and lies in the array's rows; where the products last long enough it is every row but the first tile's, once. */
+static void check_ahead(struct attention_sizes sizes, int asks, bool written, bool all) {
+    const struct layout l = layout_of(sizes);
+    size_t queries = (size_t)(sizes.B * sizes.T * sizes.H * sizes.D);
+    float *q = calloc(queries, sizeof *q);
+    unsigned char *asked = calloc(queries, 1);
+    assert_non_null(q);
+    assert_non_null(asked);
+    struct ahead ahead;
+    ahead_begin(&ahead, &l, written ? &(struct far){.dq = q} : &(struct far){.q = q});
+    for (int head = 0; head < l.heads; head++)
+        for (int first = 0; first < l.T; first += TILE) {
+            ahead_allow(&ahead);
+            for (int i = 0; i < asks; i++) {
+                int tile = tile_index(&l, ahead.head, ahead.first) - tile_index(&l, head, first);
+                if (ahead.step == 0)
+                    continue;
+                assert_in_range(tile, written ? 0 : 1, AHEAD_TILES);
+                size_t at = (ahead.at - (uintptr_t)q) / sizeof *q, second = ahead.second / sizeof *q;
+                for (size_t j = 0; j < AHEAD_COLUMNS; j++) {
+                    size_t element = at + j % (AHEAD_COLUMNS / 2) + (j < AHEAD_COLUMNS / 2 ? 0 : second);
+                    if (element < queries && element % l.query_stride / (size_t)l.D == (size_t)(ahead.head % l.H))
+                        asked[element]++;
+                }
+                ahead.at += ahead.step;
+                if (--ahead.left <= 0)
+                    ahead_next(&ahead);
+            }
+        }
+    for (size_t i = 0; all && i < queries; i++) {
+        size_t position = i / l.query_stride, head = i % l.query_stride / (size_t)l.D;
+        assert_int_equal(asked[i], position < TILE && head == 0 ? 0 : 1);
+    }
+    free(q);
+    free(asked);
+}
+
+static void far_memory_is_asked_for_in_time(void **state) {
+    (void)state;
+    check_ahead((struct attention_sizes){.B = 1, .T = 4096, .H = 2, .K = 2, .D = 64}, 10000, false, true);
+    check_ahead((struct attention_sizes){.B = 1, .T = 4096, .H = 2, .K = 2, .D = 64}, 70, true, true);
+    check_ahead((struct attention_sizes){.B = 1, .T = 1024, .H = 3, .K = 3, .D = 64}, 20, false,
+                false); /* always late */
+    check_ahead((struct attention_sizes){.B = 1, .T = 1024, .H = 3, .K = 3, .D = 64}, 20, true, false);
+    check_ahead((struct attention_sizes){.B = 1, .T = 256, .H = 4, .K = 4, .D = 32}, 1000, false, true);
+    check_ahead((struct attention_sizes){.B = 1, .T = 128, .H = 1, .K = 1, .D = 96}, 1000, false, true);
+    check_ahead((struct attention_sizes){.B = 1, .T = 20, .H = 3, .K = 3, .D = 128}, 1000, false, true);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(all_sets_agree),
-                                       cmocka_unit_test(later_positions_do_not_reach_earlier_ones),
-                                       cmocka_unit_test(what_is_not_finite_is_not_hidden)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_sets_agree), cmocka_unit_test(later_positions_do_not_reach_earlier_ones),
+        cmocka_unit_test(what_is_not_finite_is_not_hidden), cmocka_unit_test(far_memory_is_asked_for_in_time)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -390,6 +390,8 @@ static void attention_matches(void **state) {
     check_attention(1, 301, 4, 2, 16); /* several tiles, the last one short */
     check_attention(1, 128, 2, 1, 32); /* nothing to pad */
     check_attention(1, 77, 2, 2, 70);  /* an odd number of vectors, the last one short */
+    check_attention(1, 66, 2, 1, 80);  /* more vectors than a register tile has, */
+    check_attention(1, 70, 1, 1, 128); /* and twice as many */
     report("attention");
 }
 
