@@ -1,6 +1,6 @@
 /* vector: what hot loops need of the compiler. HOT_LOOP compiles a function for several instruction sets and picks one at load time. All variants give
- * the same bits for + - * / sqrt and integers: contraction is off for the whole project (CMakeLists.txt). Sanitizer builds use the plain variant: their
- * run-time is not up yet when the resolvers run. */
+ * the same bits for + - * / sqrt and integers, but for some of the model: elsewhere contraction is off (CMakeLists.txt). Sanitizer builds use the plain
+ * variant: their run-time is not up yet when the resolvers run. */
 #ifndef ATOLL_BASE_VECTOR_H
 #define ATOLL_BASE_VECTOR_H
 

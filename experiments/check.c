@@ -110,14 +110,14 @@ static void print_training_memory(const struct run_file *run, const struct plan 
     char peak[UNITS_TEXT_BYTES], state[UNITS_TEXT_BYTES], activations[UNITS_TEXT_BYTES], products[UNITS_TEXT_BYTES];
     struct model_options options = training_options(run);
     struct model_memory memory = model_memory_plan(&options, &plan->table);
-    int passes = model_unit_count(&options);
+    int units = model_unit_count(&options);
     printf("step       memory %s: parameters, gradients and moments %s, activations %s, products %s\n",
            units_format_bytes(memory.peak_bytes, peak), units_format_bytes(memory.state_bytes, state),
            units_format_bytes(memory.activation_bytes, activations),
            units_format_bytes(memory.product_bytes, products));
-    if (run->inner.threads > passes)
-        printf("threads    %d of %" PRId64 " have work: a micro-batch of %" PRId64 " windows is %d pass%s\n", passes,
-               run->inner.threads, run->inner.batch_per_worker, passes, passes == 1 ? "" : "es");
+    if (run->inner.threads > units)
+        printf("threads    %d of %" PRId64 " have work: a micro-batch of %" PRId64 " windows is %d unit%s\n", units,
+               run->inner.threads, run->inner.batch_per_worker, units, units == 1 ? "" : "s");
 }
 
 static void print_people(const struct run_file *run, const struct plan *plan, const char *path) {
@@ -185,7 +185,7 @@ static json_t *step_memory_json(const struct run_file *run, const struct plan *p
     struct model_memory memory = model_memory_plan(&options, &plan->table);
     return json_pack("{s:I, s:I, s:I, s:I, s:i}", "peak_bytes", (json_int_t)memory.peak_bytes, "state_bytes",
                      (json_int_t)memory.state_bytes, "activation_bytes", (json_int_t)memory.activation_bytes,
-                     "product_bytes", (json_int_t)memory.product_bytes, "passes", model_unit_count(&options));
+                     "product_bytes", (json_int_t)memory.product_bytes, "units", model_unit_count(&options));
 }
 
 static void print_json(const struct run_file *run, const struct plan *plan, const char *path) {

@@ -36,7 +36,12 @@ static int group_floats(void) {
     static atomic_int known; /* asking the processor takes microseconds in a virtual machine */
     int floats = atomic_load_explicit(&known, memory_order_relaxed);
     if (floats == 0) {
-        const long least = 1L << 20, most = 2L << 20, found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+        const long least = 1L << 20, most = 2L << 20;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+        const long found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#else
+        const long found = least;
+#endif
         const long bytes = found < least ? least : found > most ? most : found;
         floats = (int)(bytes * 2 / 5 / (long)sizeof(float)) / LINE_FLOATS * LINE_FLOATS;
         atomic_store_explicit(&known, floats, memory_order_relaxed);
@@ -281,7 +286,7 @@ static struct ahead ahead_of(const struct product *p, const struct panel *next, 
     struct ahead ahead = {.at = (uintptr_t)p->scratch.panels, .left = (uintptr_t)p->scratch.panels};
     if (next != NULL) {
         int rows = p->transpose_b ? COLUMNS : LINE_FLOATS, row = (int)((int64_t)part * rows / parts);
-        ahead.at = (uintptr_t)(source_of(p, next) + (size_t)row * b_stride(p));
+        ahead.at = (uintptr_t)source_of(p, next) + (size_t)row * b_stride(p) * sizeof(float);
         ahead.step = p->transpose_b ? LINE_FLOATS : LINE_FLOATS * b_stride(p);
         ahead.line = p->transpose_b ? b_stride(p) : LINE_FLOATS;
     }
@@ -361,12 +366,12 @@ static void pack_group(const struct product *p, const struct group *group) {
 }
 
 /* What the next call of multiply_group_rows will pack, or what is near. */
-static const float *next_left_of(const struct product *p, const struct group *group, int m, int k) {
+static uintptr_t next_left_of(const struct product *p, const struct group *group, int m, int k) {
     if (k + DEPTH_PACKED < group->k_end)
         k += DEPTH_PACKED;
     else if (m + PACKED_ROWS < p->M)
         m += PACKED_ROWS, k = group->k;
-    return p->a + (size_t)k * (size_t)p->M + (size_t)m;
+    return (uintptr_t)(p->a + (size_t)k * (size_t)p->M + (size_t)m);
 }
 
 /* Rows m.. of the left factor and their terms k..: packed, they pass by the panels. Meanwhile the next rows come nearer, one line of each with each
@@ -375,7 +380,7 @@ static void multiply_group_rows(const struct product *p, const struct group *gro
     const int rows = min_int(p->M - m, PACKED_ROWS), depth = min_int(DEPTH_PACKED, group->k_end - k);
     const bool last = m + rows == p->M;
     const size_t stride = (size_t)p->M;
-    const float *next_left = next_left_of(p, group, m, k);
+    const uintptr_t next_left = next_left_of(p, group, m, k);
     pack_left(true, depth, rows, p->a + (size_t)k * stride + (size_t)m, stride, p->scratch.left);
     for (int n = group->n, i = 0; n < group->end; n += COLUMNS, i++) {
         const struct panel panel = panel_at(p, n, k, depth);
@@ -385,7 +390,7 @@ static void multiply_group_rows(const struct product *p, const struct group *gro
         for (int row = 0; row < rows; row += ROWS) {
             struct ahead ahead = ahead_of(p, more ? &next : NULL, row, rows);
             if (i < PACKED_ROWS / LINE_FLOATS) {
-                ahead.left = (uintptr_t)(next_left + (size_t)(row / ROWS) * stride + (size_t)i * LINE_FLOATS);
+                ahead.left = next_left + ((size_t)(row / ROWS) * stride + (size_t)i * LINE_FLOATS) * sizeof(float);
                 ahead.left_step = LINE_FLOATS * stride;
             }
             multiply_rows(p, &panel, panel_of_group(p, group, &panel), m + row, true,

@@ -1,7 +1,7 @@
 /* gemm_avx512: f32 products, row-major and dense, by our own kernels for CPUs with AVX-512. OpenBLAS 0.3.21 packs both factors for each
- * product and reaches two thirds of the multiply-adds of the Xeon (L1 48 KiB, L2 2 MiB) on which these were made; here only a panel of the
- * right factor is packed, what comes next is fetched from far memory meanwhile, and a product may begin with another matrix than the one it
- * writes. Results differ between this and BLAS in rounding; on one machine equal inputs give equal bits. */
+ * product and reaches two thirds of the multiply-adds of the Xeon (L1 48 KiB, L2 2 MiB) on which these were made; here only the right
+ * factor is packed, and a left one that is transposed; what comes next is fetched from far memory meanwhile, and a product may begin with
+ * another matrix than the one it writes. Results differ between this and BLAS in rounding; on one machine equal inputs give equal bits. */
 #ifndef ATOLL_MODEL_GEMM_AVX512_H
 #define ATOLL_MODEL_GEMM_AVX512_H
 

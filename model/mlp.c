@@ -21,7 +21,8 @@ HOT_LOOP void mlp_gate_forward(size_t count, const float *gate, const float *up,
 }
 
 /* With s = sigmoid(a): d silu / d a = s * (1 + a * (1 - s)). */
-static inline __attribute__((always_inline)) void gate_backward(size_t count, float *restrict gate, float *restrict up, float *restrict dh) {
+static inline __attribute__((always_inline)) void gate_backward(size_t count, float *restrict gate, float *restrict up,
+                                                                float *restrict dh) {
     for (size_t i = 0; i < count; i++) {
         float a = gate[i], u = up[i], d = dh[i];
         float s = 1.0f / (1.0f + lanes_exp(-a));

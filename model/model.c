@@ -1,8 +1,8 @@
 /* The implementation of model.h for one CPU: parameters, their update, and the passes of a micro-batch on several threads.
  *
- * A micro-batch goes through in passes, groups of windows (model/transformer). The cut into passes, and into the blocks of an update, follows from the
- * options without the threads; each thread takes the next one that nobody has. Sums over passes or blocks are added in their order. So the threads
- * change no bit. BLAS itself has one thread: its own would collide with these, and wait by spinning. */
+ * A micro-batch goes through in passes of one or two units, groups of windows (model/transformer). The cut into units, and into the blocks of an update,
+ * follows from the options without the threads; each thread takes the next pass or block that nobody has. Sums over units or blocks are added in their
+ * order. So the threads change no bit. BLAS itself has one thread: its own would collide with these, and wait by spinning. */
 #include "model/model.h"
 #include <inttypes.h>
 #include <math.h>
@@ -50,6 +50,7 @@ struct model {
  * threads find work. */
 enum { UNIT_ROWS = 256 };
 
+/* Weights of the layers that no L2 cache holds: 41 MiB of size small, and not 3 MiB of tiny. */
 enum { FAR_WEIGHTS_BYTES = 8 << 20 };
 
 /* Units whose gradients of embedded tokens are kept until the look-up's are added: more than threads that run passes. */
@@ -104,26 +105,38 @@ int model_unit_count(const struct model_options *options) {
     return (windows + of_unit - 1) / of_unit;
 }
 
-/* Weights that no L2 cache holds, as those of size small (41 MiB) and not of tiny (3 MiB). */
 static bool weights_are_far(const struct shape *s) {
     int64_t attention = 2 * s->width * (s->heads + s->kv_heads) * s->head_dim, mlp = 3 * s->width * s->ffn;
     return s->layers * (attention + mlp) * (int64_t)sizeof(float) >= FAR_WEIGHTS_BYTES;
 }
 
+/* Whether passes of two units leave no thread without work. */
+static bool pairs_are_shared(int units, int threads) {
+    return threads == 1 ? units > 1 : units % (2 * threads) == 0;
+}
+
 /* A pass of two units reads each weight and adds to each gradient half as often: 1 to 2 % of a step where both are far; where they are not, it loses as
- * much to larger activations. It must leave no thread without work, and give the bits of two passes, as these products do with so many rows. */
+ * much to larger activations. It must give the bits of two passes, as these products do with so many rows. */
 static int units_of_pass(const struct model_options *options) {
-    int units = min_int(model_unit_count(options), WAVE_UNITS), threads = threads_of(options);
+    int units = min_int(model_unit_count(options), WAVE_UNITS);
     bool whole = windows_of_unit(options) * (int)options->shape.context == GEMM_AVX512_TERMS;
-    bool shared = threads == 1 ? units > 1 : units % (2 * threads) == 0;
-    bool pays = whole && shared && weights_are_far(&options->shape);
+    bool pays = whole && pairs_are_shared(units, threads_of(options)) && weights_are_far(&options->shape);
     return pays && products_of(options) == LINEAR_AVX512 ? 2 : 1;
+}
+
+/* Of windows of T tokens, `count` of them in a wave. */
+static int windows_of_pass(const struct model *m, int count, int T) {
+    const struct transformer *t = &m->transformer;
+    const int units = (count + t->unit_windows - 1) / t->unit_windows;
+    bool pairs = T == t->shape.context && pairs_are_shared(units, threads_of(&m->options));
+    return pairs ? t->pass_windows : t->unit_windows;
 }
 
 struct model_product_rows model_product_rows(const struct model_options *options) {
     int unit = windows_of_unit(options) * (int)options->shape.context;
     int chunk = max_int(LOGIT_CHUNK_FLOATS / (int)options->shape.vocab, LOGIT_ROWS_MIN);
-    return (struct model_product_rows){.pass = units_of_pass(options) * unit, .head = min_int(unit, chunk)};
+    int pass = units_of_pass(options) * unit;
+    return (struct model_product_rows){.pass = pass, .head = min_int(pass, chunk)};
 }
 
 static int wave_windows(const struct model *m) {
@@ -394,10 +407,8 @@ static double run_waves(struct model *m, struct parameters parameters, const int
                         float scale, bool gradients) {
     double total = 0;
     CHECK(B >= 1 && B <= m->options.inner.batch_per_worker && T >= 1 && T <= m->options.shape.context);
-    const struct transformer *t = &m->transformer;
-    const int each = T == t->shape.context ? t->pass_windows : t->unit_windows; /* see units_of_pass: of whole units */
     for (int first = 0; first < B; first += wave_windows(m)) {
-        int wave = min_int(B - first, wave_windows(m));
+        int wave = min_int(B - first, wave_windows(m)), each = windows_of_pass(m, wave, T);
         struct task task = {.model = m,
                             .run = gradients ? run_passes : run_evaluation,
                             .count = (wave + each - 1) / each,

@@ -3,9 +3,9 @@
  * page, not a change of the protocol. Not thread-safe: one thread uses a model at a time; the model's
  * own threads (inner.threads) work inside its calls and sleep between them.
  *
- * A micro-batch is cut into passes, groups of whole windows of about 256 rows, at least two where it has two windows. Each thread takes the next pass;
- * more threads than passes help with the update only. The cut does not depend on the threads, and what passes share is added in their order: equal
- * inputs give equal bits for every number of threads and every shape.recompute. */
+ * A micro-batch is cut into units, groups of whole windows of about 256 rows, at least two where it has two windows. A pass is one unit, or two where
+ * threads are few. Each thread takes the next pass; more threads than units help with the update only. The units do not depend on the threads, and what
+ * they share is added in their order: equal inputs give equal bits for every number of threads and every shape.recompute. */
 #ifndef ATOLL_MODEL_MODEL_H
 #define ATOLL_MODEL_MODEL_H
 
@@ -34,13 +34,13 @@ struct model_memory {
 };
 struct model_memory model_memory_plan(const struct model_options *options, const struct tensor_table *table);
 
-/* Units of a whole micro-batch, of which a pass does one or two: threads beyond them find no pass. */
+/* Units of a whole micro-batch: threads beyond them find no pass. */
 int model_unit_count(const struct model_options *options);
 
 /* model_product_rows: how a micro-batch is cut into products, for who measures them alone. */
 struct model_product_rows {
     int pass; /* rows of a layer's products: of one unit or two, forward and backward */
-    int head; /* rows of the head's products; divides a unit's or is it, but for a last, shorter chunk */
+    int head; /* rows of the head's products; divides those of a pass or is them, but for a last, shorter chunk */
 };
 struct model_product_rows model_product_rows(const struct model_options *options);
 

@@ -281,9 +281,14 @@ static void copy_targets(struct pass *pass, struct extent e, const int32_t *wind
     mark(pass, STEP_PART_EMBEDDING);
 }
 
-/* Where the sum of a row's unit is. */
-static double *sum_of(const struct pass *pass, struct extent e, int row) {
-    return &pass->work->sums[row / (pass->transformer->unit_windows * e.T)];
+/* Rows of a chunk of logits, first.. before `end`, that are of one unit: its loss is one sum. */
+static int rows_of_unit(const struct pass *pass, struct extent e, int first, int end) {
+    const int unit = pass->transformer->unit_windows * e.T;
+    return min_int(unit - first % unit, end - first);
+}
+
+static double *sum_of_unit(const struct pass *pass, struct extent e, int first) {
+    return &pass->work->sums[first / (pass->transformer->unit_windows * e.T)];
 }
 
 void pass_evaluate(struct pass *pass, const struct pass_work *work) {
@@ -298,7 +303,11 @@ void pass_evaluate(struct pass *pass, const struct pass_work *work) {
         linear_forward(pass->linear, rows, e.C, e.V, factor_at(normed, (size_t)first * (size_t)e.C), head, NULL,
                        pass->logits);
         mark(pass, STEP_PART_HEAD);
-        *sum_of(pass, e, first) += loss_forward(rows, e.V, pass->logits, pass->targets + first);
+        for (int row = first, count; row < first + rows; row += count) {
+            count = rows_of_unit(pass, e, row, first + rows);
+            *sum_of_unit(pass, e, row) +=
+                loss_forward(count, e.V, pass->logits + (size_t)(row - first) * (size_t)e.V, pass->targets + row);
+        }
         mark(pass, STEP_PART_LOSS);
     }
 }
@@ -461,8 +470,12 @@ static void head_forward_backward(struct pass *pass, struct extent e) {
         struct factor normed = factor_at(all, (size_t)first * (size_t)e.C);
         linear_forward(pass->linear, rows, e.C, e.V, normed, matrix, NULL, pass->logits);
         mark(pass, STEP_PART_HEAD);
-        *sum_of(pass, e, first) += loss_forward_backward(rows, e.V, pass->logits, pass->targets + first, work->scale,
-                                                         (float)t->shape.z_loss, NULL);
+        for (int row = first, count; row < first + rows; row += count) {
+            count = rows_of_unit(pass, e, row, first + rows);
+            *sum_of_unit(pass, e, row) +=
+                loss_forward_backward(count, e.V, pass->logits + (size_t)(row - first) * (size_t)e.V,
+                                      pass->targets + row, work->scale, (float)t->shape.z_loss, NULL);
+        }
         mark(pass, STEP_PART_LOSS);
         head_backward(pass, e, normed, first, rows);
     }

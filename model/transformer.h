@@ -64,7 +64,7 @@ struct pass {
     const struct transformer *transformer;
     struct step_profile *profile; /* NULL = none */
     struct linear *linear;        /* its thread's */
-    const struct pass_work *work; /* while pass_add_gradients runs */
+    const struct pass_work *work; /* while pass_add_gradients or pass_evaluate runs */
     struct kept *kept;            /* (L,) */
     float *x;                     /* (N,C) residual stream after the last layer */
     float *normed;                /* (N,C) output of the norm at hand, then its gradient */

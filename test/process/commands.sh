@@ -72,7 +72,7 @@ says "check says what it comes to" defaults.out "^model +[0-9]+ parameters"
 says "check says what a step takes" defaults.out "^step +memory [0-9.]+ MB: parameters, gradients and moments [0-9.]+ MB, activations "
 equal "one thread has work" 0 "$(grep -c '^threads ' defaults.out)"
 run_command 10 idle "$ATOLL" check defaults.yaml --set 'data.train=[corpus.txt]' --set inner.threads=17 --set model.recompute=block
-says "check says who has no work" idle.out "^threads +16 of 17 have work: a micro-batch of 16 windows is 16 passes$"
+says "check says who has no work" idle.out "^threads +16 of 17 have work: a micro-batch of 16 windows is 16 units$"
 says "check says when rounds close" defaults.out "^rounds +close with all live workers$"
 says "check says when fragments merge" defaults.out "^merges +1 step after each send, exactly$"
 run_command 10 quorum "$ATOLL" check defaults.yaml --set 'data.train=[corpus.txt]' --set workers=5 --set sync.overlap_steps=auto \

@@ -75,25 +75,29 @@ static void every_edge(void **state) {
         }
 }
 
-/* One product of 700 terms has the bits of three, of 256, 256 and 188. */
-static void terms_in_order(void **state) {
-    (void)state;
-    enum { M = 150, N = 500, K = 700 };
-    float *a = random_values((size_t)M * K, 1), *b = random_values((size_t)K * N, 2),
-          *base = random_values((size_t)M * N, 3), *c = malloc((size_t)M * N * sizeof *c),
-          *scratch = malloc(gemm_avx512_scratch_floats() * sizeof *scratch);
+/* One product of many terms has the bits of several of 256, and of what is left. */
+static void check_terms_in_order(int M, int N, int K) {
+    size_t m = (size_t)M, n = (size_t)N, k = (size_t)K;
+    float *a = random_values(m * k, 1), *b = random_values(k * n, 2), *base = random_values(m * n, 3),
+          *c = malloc(m * n * sizeof *c), *scratch = malloc(gemm_avx512_scratch_floats() * sizeof *scratch);
     assert_true(c != NULL && scratch != NULL);
     gemm_avx512(true, false, M, N, K, a, b, base, c, scratch);
-    for (int k = 0; k < K; k += GEMM_AVX512_TERMS) {
-        int terms = K - k < GEMM_AVX512_TERMS ? K - k : GEMM_AVX512_TERMS;
-        gemm_avx512(true, false, M, N, terms, a + (size_t)k * M, b + (size_t)k * N, base, base, scratch);
+    for (size_t first = 0; first < k; first += GEMM_AVX512_TERMS) {
+        int terms = K - (int)first < GEMM_AVX512_TERMS ? K - (int)first : GEMM_AVX512_TERMS;
+        gemm_avx512(true, false, M, N, terms, a + first * m, b + first * n, base, base, scratch);
     }
-    assert_memory_equal(c, base, (size_t)M * N * sizeof *c);
+    assert_memory_equal(c, base, m * n * sizeof *c);
     free(a);
     free(b);
     free(base);
     free(c);
     free(scratch);
+}
+
+static void terms_in_order(void **state) {
+    (void)state;
+    check_terms_in_order(150, 500, 700);
+    check_terms_in_order(20, 60, 4700); /* more than a group's */
 }
 
 int main(void) {

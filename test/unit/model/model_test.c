@@ -110,27 +110,63 @@ static void several_passes(void **state) {
     all_variants_agree(options, 5);
 }
 
-/* With one thread, passes of two units where own kernels make the products and weights are far: the bits of two threads, of which each has a pass of one.
- * The last unit is not whole. */
-static void passes_of_two_units(void **state) {
-    (void)state;
+/* A model whose weights are far, of whose units own kernels make pairs, where these leave no thread without work. */
+static struct model_options far_options(int context, int windows, int threads) {
     struct model_options options = support_options(true);
     options.shape.layers = 1;
-    options.shape.context = 128;
-    options.inner.batch_per_worker = 5;
-    assert_int_equal(model_product_rows(&options).pass, 256);
     options.shape.ffn = 22016;
-    assert_int_equal(model_product_rows(&options).pass, gemm_avx512_works() ? 512 : 256);
-    struct outcome two = train(&options);
-    options.inner.threads = 2;
-    assert_int_equal(model_product_rows(&options).pass, 256);
-    struct outcome one = train(&options);
+    options.shape.context = context;
+    options.inner.batch_per_worker = windows;
+    options.inner.threads = threads;
+    return options;
+}
+
+static int pair_rows(void) {
+    return gemm_avx512_works() ? 512 : 256;
+}
+
+/* With one thread, passes of two units: the bits of two threads, of which each has a pass of one. The last unit is not whole. */
+static void passes_of_two_units(void **state) {
+    (void)state;
+    struct model_options pairs = far_options(128, 5, 1), single = far_options(128, 5, 2), near = pairs, blas = pairs;
+    near.shape.ffn = 48;
+    blas.blas = true;
+    assert_int_equal(model_product_rows(&pairs).pass, pair_rows());
+    assert_int_equal(model_product_rows(&single).pass, 256);
+    assert_int_equal(model_product_rows(&near).pass, 256);
+    assert_int_equal(model_product_rows(&blas).pass, 256);
+    struct outcome two = train(&pairs), one = train(&single);
     assert_same(&two, &one);
     drop(&two);
     drop(&one);
-    options.inner.threads = 1;
-    options.blas = true;
-    assert_int_equal(model_product_rows(&options).pass, 256);
+}
+
+/* 34 units, 32 of which are a wave: two threads share 16 pairs, then two single ones; one thread has pairs only, three have none. Four of a batch of
+ * 34 too. */
+static void waves_of_pairs(void **state) {
+    (void)state;
+    enum { WINDOWS = 34, T = 256, THREADS = 3 };
+    float *gradients[THREADS];
+    double losses[THREADS][2];
+    size_t bytes = 0;
+    for (int i = 0; i < THREADS; i++) {
+        struct model_options options = far_options(T, WINDOWS, i + 1);
+        assert_int_equal(model_product_rows(&options).pass, i < 2 ? pair_rows() : 256);
+        struct model *model = support_model(&options);
+        int32_t *windows = make_windows(&options, 5);
+        losses[i][0] = model_add_gradients(model, windows, WINDOWS, T, 1);
+        losses[i][1] = model_add_gradients(model, windows, 4, T, 1);
+        bytes = model_tensors(model)->block_floats * sizeof(float);
+        gradients[i] = copy_of(model_gradients(model), bytes);
+        free(windows);
+        model_destroy(model);
+    }
+    for (int i = 1; i < THREADS; i++) {
+        assert_memory_equal(gradients[i], gradients[0], bytes);
+        assert_memory_equal(losses[i], losses[0], sizeof losses[0]);
+    }
+    for (int i = 0; i < THREADS; i++)
+        free(gradients[i]);
 }
 
 /* Windows longer than the rows of which logits exist at a time. */
@@ -222,10 +258,15 @@ static void memory_follows_recompute_and_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(few_rows_are_two_passes),  cmocka_unit_test(one_window_is_one_pass),
-        cmocka_unit_test(several_passes),           cmocka_unit_test(passes_of_two_units),
-        cmocka_unit_test(several_chunks_of_logits), cmocka_unit_test(several_waves),
-        cmocka_unit_test(blas_gives_the_same),      cmocka_unit_test(memory_follows_recompute_and_threads),
+        cmocka_unit_test(few_rows_are_two_passes),
+        cmocka_unit_test(one_window_is_one_pass),
+        cmocka_unit_test(several_passes),
+        cmocka_unit_test(passes_of_two_units),
+        cmocka_unit_test(waves_of_pairs),
+        cmocka_unit_test(several_chunks_of_logits),
+        cmocka_unit_test(several_waves),
+        cmocka_unit_test(blas_gives_the_same),
+        cmocka_unit_test(memory_follows_recompute_and_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,7 +80,7 @@ static void accumulated_gradients_equal_one_big_batch(void **state) {
     model_destroy(model);
 }
 
-/* A micro-batch above one pass (256 rows) is cut into passes inside. */
+/* A micro-batch above one unit (256 rows) is cut into passes inside. */
 static void large_micro_batches_are_cut_into_passes(void **state) {
     (void)state;
     enum { B = 67 };
