@@ -35,7 +35,17 @@ static bool do_step(struct model *model, const int32_t *windows) {
     return model_apply_update(model, 1e-5F, isfinite(loss)).applied;
 }
 
-static bool train_once(const struct model_options *options, struct model **model, int32_t *windows) {
+/* A micro-batch of random tokens of the model's own vocabulary; the caller frees it. */
+static int32_t *make_windows(const struct model_options *options) {
+    size_t tokens = (size_t)(options->inner.batch_per_worker * (options->shape.context + 1));
+    int32_t *windows = malloc(tokens * sizeof *windows);
+    CHECK(windows != NULL);
+    for (size_t i = 0; i < tokens; i++)
+        windows[i] = (int32_t)(rng_u64(1, 0, i) % (uint64_t)options->shape.vocab);
+    return windows;
+}
+
+static bool train_once(const struct model_options *options, struct model **model, const int32_t *windows) {
     struct error error;
     if (model_create(options, model, &error) != STATUS_OK) {
         fprintf(stderr, "%s\n", error.text);
@@ -49,12 +59,14 @@ static bool train_once(const struct model_options *options, struct model **model
 
 /* A forked process has none of the pages of its program and libraries at first, while one that trains has them before its model: a step of the smallest
  * model brings them in. Then the peak begins anew. */
-static bool bring_in_program(const struct model_options *like, int32_t *windows) {
+static bool bring_in_program(const struct model_options *like) {
     struct model_options options = bench_size_options(BENCH_SIZE_SMOKE, (int)like->inner.threads);
     struct model *model = NULL;
     options.shape.recompute = like->shape.recompute;
+    int32_t *windows = make_windows(&options);
     bool trained = train_once(&options, &model, windows);
     model_destroy(model);
+    free(windows);
     FILE *file = fopen("/proc/self/clear_refs", "we");
     bool reset = file != NULL && fputs("5", file) >= 0;
     if (file == NULL || fclose(file) != 0 || !reset) {
@@ -66,14 +78,10 @@ static bool bring_in_program(const struct model_options *like, int32_t *windows)
 
 static int trainer_main(void *context, const char *directory, int channel) {
     const struct model_options *options = context;
-    size_t tokens = (size_t)(options->inner.batch_per_worker * (options->shape.context + 1));
-    int32_t *windows = malloc(tokens * sizeof *windows);
+    int32_t *windows = make_windows(options);
     struct model *model = NULL;
     (void)directory;
-    CHECK(windows != NULL);
-    for (size_t i = 0; i < tokens; i++)
-        windows[i] = (int32_t)(rng_u64(1, 0, i) % (uint64_t)options->shape.vocab);
-    if (!bring_in_program(options, windows))
+    if (!bring_in_program(options))
         return EXIT_FAILURE;
     bench_node_done(channel); /* what is resident now is not the model's */
     if (!bench_node_wait(channel))
