@@ -509,8 +509,21 @@ damaged() {
     worker 0
     worker 1
     wait_for_version 4
-    outer_dies
     newest() { find "$RUN/outer/commits" -name "f00$1-v*" | sort | tail -n 1; }
+    # A worker has what the outer will lose: a commit that is on the disk alone would be lost with it, rightly.
+    a_worker_has() {
+        local version=$((10#$(newest "$1" | sed 's/.*-v//')))
+        [ "$(cat "$RUN"/worker-[01]/log.jsonl | jq -nR "[inputs | fromjson? | select(.event == \"commit\" and .fragment == $1 and .version == $version)] | length")" -gt 0 ]
+    }
+    for _ in $(seq 40); do
+        kill -STOP "$OUTER_PID"
+        sleep 0.2
+        a_worker_has 0 && a_worker_has 1 && break
+        kill -CONT "$OUTER_PID"
+        sleep 0.1
+    done
+    check "a worker has the newest of both" eval "a_worker_has 0 && a_worker_has 1"
+    outer_dies
     flipped=$(newest 0)
     cut=$(newest 1)
     printf '\377\377\377\377' | dd of="$flipped" bs=1 seek=$(($(stat -c %s "$flipped") / 2)) conv=notrunc status=none
