@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/check.h"
-#include "base/rng.h"
 #include "experiments/bench.h"
 #include "experiments/bench_nodes.h"
 
@@ -35,16 +34,6 @@ static bool do_step(struct model *model, const int32_t *windows) {
     return model_apply_update(model, 1e-5F, isfinite(loss)).applied;
 }
 
-/* A micro-batch of random tokens of the model's own vocabulary; the caller frees it. */
-static int32_t *make_windows(const struct model_options *options) {
-    size_t tokens = (size_t)(options->inner.batch_per_worker * (options->shape.context + 1));
-    int32_t *windows = malloc(tokens * sizeof *windows);
-    CHECK(windows != NULL);
-    for (size_t i = 0; i < tokens; i++)
-        windows[i] = (int32_t)(rng_u64(1, 0, i) % (uint64_t)options->shape.vocab);
-    return windows;
-}
-
 static bool train_once(const struct model_options *options, struct model **model, const int32_t *windows) {
     struct error error;
     if (model_create(options, model, &error) != STATUS_OK) {
@@ -63,7 +52,8 @@ static bool bring_in_program(const struct model_options *like) {
     struct model_options options = bench_size_options(BENCH_SIZE_SMOKE, (int)like->inner.threads);
     struct model *model = NULL;
     options.shape.recompute = like->shape.recompute;
-    int32_t *windows = make_windows(&options);
+    int32_t *windows = bench_windows(&options);
+    CHECK(windows != NULL);
     bool trained = train_once(&options, &model, windows);
     model_destroy(model);
     free(windows);
@@ -78,9 +68,10 @@ static bool bring_in_program(const struct model_options *like) {
 
 static int trainer_main(void *context, const char *directory, int channel) {
     const struct model_options *options = context;
-    int32_t *windows = make_windows(options);
+    int32_t *windows = bench_windows(options);
     struct model *model = NULL;
     (void)directory;
+    CHECK(windows != NULL);
     if (!bring_in_program(options))
         return EXIT_FAILURE;
     bench_node_done(channel); /* what is resident now is not the model's */

@@ -1,5 +1,7 @@
 #include "experiments/bench_sizes.h"
+#include <stdlib.h>
 #include "base/check.h"
+#include "base/rng.h"
 
 static const struct row {
     const char *name;
@@ -43,6 +45,14 @@ struct model_options bench_size_options(enum bench_size size, int threads) {
     struct error error;
     CHECK(shape_validate(&options.shape, &error) == STATUS_OK);
     return options;
+}
+
+int32_t *bench_windows(const struct model_options *options) {
+    size_t tokens = (size_t)(options->inner.batch_per_worker * (options->shape.context + 1));
+    int32_t *windows = malloc(tokens * sizeof *windows);
+    for (size_t i = 0; windows != NULL && i < tokens; i++)
+        windows[i] = (int32_t)(rng_u64(1, 0, i) % (uint64_t)options->shape.vocab);
+    return windows;
 }
 
 struct bench_flops bench_flops(const struct shape *s, uint64_t tokens) {

@@ -20,6 +20,9 @@ const char *bench_size_name(enum bench_size size);
 /* The model of that size, on `threads` threads; an optimizer step is one micro-batch of options.inner.batch_per_worker windows. */
 struct model_options bench_size_options(enum bench_size size, int threads);
 
+/* bench_windows: a micro-batch (batch_per_worker, context + 1) of random tokens of that model, always the same; the caller frees it. NULL: no memory. */
+int32_t *bench_windows(const struct model_options *options);
+
 /* bench_flops: floating-point operations of one step over `tokens` tokens of whole windows:
  *   6 x matrix parameters x tokens + 12 x layers x (heads x head_dim) x context x tokens x 1/2
  * Matrix parameters are those of per-token products: the layers' and the head's, tied or not; not the look-up. Attention is causal; what is

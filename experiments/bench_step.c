@@ -5,7 +5,6 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/rng.h"
 #include "experiments/bench.h"
 #include "experiments/bench_products.h"
 
@@ -63,13 +62,10 @@ static enum status run_open(enum bench_size size, enum inner_precision precision
     run->options = bench_size_options(size, threads);
     run->options.inner.precision = precision;
     run->options.profile = &run->profile;
-    size_t tokens = (size_t)(run->options.inner.batch_per_worker * (run->options.shape.context + 1));
     run->flops =
         bench_flops(&run->options.shape, (uint64_t)(run->options.inner.batch_per_worker * run->options.shape.context));
-    run->windows = malloc(tokens * sizeof *run->windows);
+    run->windows = bench_windows(&run->options);
     enum status status = run->windows != NULL ? STATUS_OK : error_set(error, STATUS_NO_MEMORY, "no memory for a batch");
-    for (size_t i = 0; status == STATUS_OK && i < tokens; i++)
-        run->windows[i] = (int32_t)(rng_u64(1, 0, i) % (uint64_t)run->options.shape.vocab);
     if (status == STATUS_OK)
         status = model_create(&run->options, &run->model, error);
     if (status == STATUS_OK)

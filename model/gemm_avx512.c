@@ -30,8 +30,8 @@ struct scratch {
 };
 enum { LEFT_FLOATS = DEPTH_PACKED * PACKED_ROWS, TILE_FLOATS = ROWS * COLUMNS };
 
-/* Two fifths of an L2 cache of 1 to 2 MiB: the packed left factor and what is written need some of the rest. Twice 2 MiB's gains nothing, half of it costs
- * 3 % of the products of size large. */
+/* Two fifths of an L2 cache of 1 to 2 MiB: the packed left factor and what is written need some of the rest. Nearly twice that gains nothing; half costs 2
+ * to 5 % of the weight gradients of size large. */
 static int group_floats(void) {
     static atomic_int known; /* asking the processor takes microseconds in a virtual machine */
     int floats = atomic_load_explicit(&known, memory_order_relaxed);
@@ -90,7 +90,7 @@ INLINE void add_term(const int vectors, const float *const row[ROWS], size_t at,
 }
 
 /* c (ROWS, vectors * LANES) = base + left panel, of `depth` terms; c's and base's rows are `stride` apart, left's `left_stride`, or it is packed (depth,
- * ROWS). Meanwhile three things come nearer: c, the rows of `left` that the next tile reads, and what `ahead` says. */
+ * ROWS). Meanwhile four things come nearer: c, base, the rows of `left` that the next tile reads, and what `ahead` says. */
 INLINE void multiply_tile(const bool by_rows, const int vectors, int depth, const float *left, size_t left_stride,
                           const float *panel, const float *base, float *c, size_t stride, struct ahead ahead) {
     __m512 sums[ROWS][VECTORS];
