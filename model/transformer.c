@@ -281,14 +281,19 @@ static void copy_targets(struct pass *pass, struct extent e, const int32_t *wind
     mark(pass, STEP_PART_EMBEDDING);
 }
 
-/* Rows of a chunk of logits, first.. before `end`, that are of one unit: its loss is one sum. */
-static int rows_of_unit(const struct pass *pass, struct extent e, int first, int end) {
+/* The loss of `rows` rows, first.., whose logits are there: a sum for each unit. gradients: logits -> their gradients. */
+static void add_losses(struct pass *pass, struct extent e, int first, int rows, bool gradients) {
+    const struct pass_work *work = pass->work;
     const int unit = pass->transformer->unit_windows * e.T;
-    return min_int(unit - first % unit, end - first);
-}
-
-static double *sum_of_unit(const struct pass *pass, struct extent e, int first) {
-    return &pass->work->sums[first / (pass->transformer->unit_windows * e.T)];
+    for (int row = first, count; row < first + rows; row += count) {
+        count = min_int(unit - row % unit, first + rows - row);
+        float *logits = pass->logits + (size_t)(row - first) * (size_t)e.V;
+        const int32_t *targets = pass->targets + row;
+        work->sums[row / unit] += gradients ? loss_forward_backward(count, e.V, logits, targets, work->scale,
+                                                                    (float)pass->transformer->shape.z_loss, NULL)
+                                            : loss_forward(count, e.V, logits, targets);
+    }
+    mark(pass, STEP_PART_LOSS);
 }
 
 void pass_evaluate(struct pass *pass, const struct pass_work *work) {
@@ -303,12 +308,7 @@ void pass_evaluate(struct pass *pass, const struct pass_work *work) {
         linear_forward(pass->linear, rows, e.C, e.V, factor_at(normed, (size_t)first * (size_t)e.C), head, NULL,
                        pass->logits);
         mark(pass, STEP_PART_HEAD);
-        for (int row = first, count; row < first + rows; row += count) {
-            count = rows_of_unit(pass, e, row, first + rows);
-            *sum_of_unit(pass, e, row) +=
-                loss_forward(count, e.V, pass->logits + (size_t)(row - first) * (size_t)e.V, pass->targets + row);
-        }
-        mark(pass, STEP_PART_LOSS);
+        add_losses(pass, e, first, rows, false);
     }
 }
 
@@ -470,13 +470,7 @@ static void head_forward_backward(struct pass *pass, struct extent e) {
         struct factor normed = factor_at(all, (size_t)first * (size_t)e.C);
         linear_forward(pass->linear, rows, e.C, e.V, normed, matrix, NULL, pass->logits);
         mark(pass, STEP_PART_HEAD);
-        for (int row = first, count; row < first + rows; row += count) {
-            count = rows_of_unit(pass, e, row, first + rows);
-            *sum_of_unit(pass, e, row) +=
-                loss_forward_backward(count, e.V, pass->logits + (size_t)(row - first) * (size_t)e.V,
-                                      pass->targets + row, work->scale, (float)t->shape.z_loss, NULL);
-        }
-        mark(pass, STEP_PART_LOSS);
+        add_losses(pass, e, first, rows, true);
         head_backward(pass, e, normed, first, rows);
     }
 }
