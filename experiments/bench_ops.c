@@ -282,7 +282,7 @@ static json_t *measure(const struct bench_plan *plan, struct operands *o, struct
         {"mlp gate backward", run_gate_backward, BENCH_STREAM_3R3W, N, F},
         {"loss", run_loss, BENCH_STREAM_1R1W, (size_t)o->head_rows, (size_t)o->V},
         {"gradient norm", run_squared_norm, BENCH_STREAM_READ, one, o->parameters},
-        {"adamw", run_adamw, BENCH_STREAM_4R4W, one, o->parameters},
+        {"adamw", run_adamw, BENCH_STREAM_4R3W, one, o->parameters},
         {"exp", run_exp, BENCH_STREAM_COPY, N, F},
     };
     const struct attended attention[ATTENTION_OPS] = {

@@ -15,15 +15,15 @@ const char *bench_product_name(enum bench_product_kind kind) {
     return names[kind];
 }
 
-static int find_linear(struct bench_products *products, int rows, int inputs, int outputs) {
+static int find_linear(struct bench_products *products, int rows, int inputs, int outputs, enum bench_wide wide) {
     for (int i = 0; i < products->linear_count; i++) {
         const struct bench_linear *known = &products->linears[i];
-        if (known->rows == rows && known->inputs == inputs && known->outputs == outputs)
+        if (known->rows == rows && known->inputs == inputs && known->outputs == outputs && known->wide == wide)
             return i;
     }
     CHECK(products->linear_count < BENCH_LINEARS_MAX);
     products->linears[products->linear_count] =
-        (struct bench_linear){.rows = rows, .inputs = inputs, .outputs = outputs};
+        (struct bench_linear){.rows = rows, .inputs = inputs, .outputs = outputs, .wide = wide};
     return products->linear_count++;
 }
 
@@ -40,19 +40,20 @@ static void add_product(struct bench_products *products, const struct bench_line
     products->list[products->count++] = (struct bench_product){products, linear, kind, add, per_step};
 }
 
-/* The products of `count` layers of a shape: of so many, the forward product or dX is added to what is there. Returns the shape's index. */
+/* The products of `layers` linear layers of a shape in `passes` passes: those of which the forward product or dX is added to what is there. dW is, but in the
+ * first pass. Returns the shape's index. */
 struct added {
     uint64_t forward, input;
 };
 
-static int add_layers(struct bench_products *products, int rows, int inputs, int outputs, uint64_t count,
-                      struct added added) {
-    int index = find_linear(products, rows, inputs, outputs);
+static int add_layers(struct bench_products *products, int rows, int inputs, int outputs, enum bench_wide wide,
+                      uint64_t layers, uint64_t passes, struct added added) {
+    int index = find_linear(products, rows, inputs, outputs, wide);
     const struct bench_linear *linear = &products->linears[index];
     uint64_t per_step[BENCH_PRODUCT_KINDS][2] = {
-        [BENCH_PRODUCT_FORWARD] = {count - added.forward, added.forward},
-        [BENCH_PRODUCT_INPUT] = {count - added.input, added.input},
-        [BENCH_PRODUCT_WEIGHT] = {0, count},
+        [BENCH_PRODUCT_FORWARD] = {passes * (layers - added.forward), passes * added.forward},
+        [BENCH_PRODUCT_INPUT] = {passes * (layers - added.input), passes * added.input},
+        [BENCH_PRODUCT_WEIGHT] = {layers, (passes - 1) * layers},
     };
     for (int kind = 0; kind < BENCH_PRODUCT_KINDS; kind++)
         for (int add = 0; add < 2; add++)
@@ -66,20 +67,35 @@ static void list_products(struct bench_products *products, const struct model_op
     struct model_product_rows rows = model_product_rows(options);
     int tokens = (int)(options->inner.batch_per_worker * s->context);
     CHECK(tokens % rows.pass == 0 && tokens % rows.head == 0); /* true of all sizes: no shorter last pass */
-    uint64_t each = (uint64_t)(tokens / rows.pass) * (uint64_t)s->layers;
+    uint64_t L = (uint64_t)s->layers, passes = (uint64_t)(tokens / rows.pass), chunks = (uint64_t)(tokens / rows.head);
     int C = (int)s->width, F = (int)s->ffn, q = (int)(s->heads * s->head_dim), kv = (int)(s->kv_heads * s->head_dim);
-    add_layers(products, rows.pass, C, q, each, (struct added){0});
-    add_layers(products, rows.pass, C, kv, 2 * each, (struct added){.input = 2 * each}); /* to that of q */
-    add_layers(products, rows.pass, q, C, each, (struct added){.forward = each});        /* to the residual stream */
-    add_layers(products, rows.pass, C, F, 2 * each, (struct added){.input = each});
-    add_layers(products, rows.pass, F, C, each, (struct added){.forward = each});
-    products->head =
-        add_layers(products, rows.head, C, (int)s->vocab, (uint64_t)(tokens / rows.head), (struct added){0});
+    const enum bench_wide none = BENCH_WIDE_NONE;
+    add_layers(products, rows.pass, C, q, none, L, passes, (struct added){0});
+    add_layers(products, rows.pass, C, kv, none, 2 * L, passes, (struct added){.input = 2 * L}); /* to that of q */
+    add_layers(products, rows.pass, q, C, none, L, passes, (struct added){.forward = L}); /* to the residual stream */
+    add_layers(products, rows.pass, C, F, BENCH_WIDE_OUT, 2 * L, passes, (struct added){.input = L});
+    add_layers(products, rows.pass, F, C, BENCH_WIDE_X, L, passes, (struct added){.forward = L});
+    products->head = add_layers(products, rows.head, C, (int)s->vocab, none, 1, chunks, (struct added){0});
     CHECK(products->head == products->linear_count - 1); /* no layer of these sizes has the head's shape */
 }
 
 static size_t floats(int rows, int columns) {
     return (size_t)rows * (size_t)columns;
+}
+
+/* Of x, or of what has its shape. */
+static size_t room_of_x(const struct bench_products *products, const struct bench_linear *l) {
+    int columns = l->inputs;
+    if (l->wide == BENCH_WIDE_X)
+        columns = (int)linear_panels_columns(products->kind, columns);
+    return floats(l->rows, columns);
+}
+
+static size_t room_of_out(const struct bench_products *products, const struct bench_linear *l) {
+    int columns = l->outputs;
+    if (l->wide == BENCH_WIDE_OUT)
+        columns = (int)linear_panels_columns(products->kind, columns);
+    return floats(l->rows, columns);
 }
 
 /* Room for an operand's factor: none in f32. */
@@ -93,7 +109,7 @@ static void lay_out(struct bench_products *products, struct arena *arena) {
     products->linear = arena_take(arena, (size_t)products->threads * sizeof *products->linear);
     for (int i = 0; i < products->linear_count; i++) {
         struct bench_linear *l = &products->linears[i];
-        size_t sizes[] = {floats(l->rows, l->inputs), floats(l->outputs, l->inputs), floats(l->rows, l->outputs)};
+        size_t sizes[] = {room_of_x(products, l), floats(l->outputs, l->inputs), room_of_out(products, l)};
         for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++)
             largest = sizes[j] > largest ? sizes[j] : largest;
         l->w = arena_take(arena, sizes[1] * sizeof(float));
@@ -104,7 +120,7 @@ static void lay_out(struct bench_products *products, struct arena *arena) {
         float *result = arena_take(arena, largest * sizeof(float));
         for (int i = 0; i < products->linear_count; i++) {
             struct bench_linear *l = &products->linears[i];
-            size_t x = floats(l->rows, l->inputs), out = floats(l->rows, l->outputs);
+            size_t x = room_of_x(products, l), out = room_of_out(products, l);
             struct bench_operands operands = {.x = arena_take(arena, x * sizeof(float)),
                                               .out = arena_take(arena, out * sizeof(float)),
                                               .x_factor.bf16 = take_room(products, arena, x),
@@ -117,11 +133,12 @@ static void lay_out(struct bench_products *products, struct arena *arena) {
 }
 
 /* Values, and their factor into the room that it has. */
-static void fill(const struct bench_products *products, float *values, int rows, int columns, uint64_t stream,
+static void fill(const struct bench_products *products, float *values, size_t count, bool panels, uint64_t stream,
                  float scale, struct factor *factor) {
-    size_t count = floats(rows, columns);
+    void *room = (void *)(uintptr_t)factor->bf16;
     bench_fill(values, count, stream, scale);
-    *factor = linear_factor(products->linear[0], count, values, (void *)(uintptr_t)factor->bf16);
+    *factor = panels ? linear_factor_panels(products->linear[0], count, values, room)
+                     : linear_factor(products->linear[0], count, values, room);
 }
 
 static enum status take_operands(struct bench_products *products, struct error *error) {
@@ -137,11 +154,11 @@ static enum status take_operands(struct bench_products *products, struct error *
         status = linear_open(products->kind, &products->linear[thread], error);
     for (int i = 0; i < products->linear_count && status == STATUS_OK; i++) {
         struct bench_linear *l = &products->linears[i];
-        fill(products, l->w, l->outputs, l->inputs, 2, 0.1f, &l->w_factor);
+        fill(products, l->w, floats(l->outputs, l->inputs), false, 2, 0.1f, &l->w_factor);
         for (int thread = 0; thread < products->threads; thread++) {
             struct bench_operands *o = &l->each[thread];
-            fill(products, o->x, l->rows, l->inputs, 1, 1, &o->x_factor);
-            fill(products, o->out, l->rows, l->outputs, 3, 0.1f, &o->out_factor);
+            fill(products, o->x, room_of_x(products, l), l->wide == BENCH_WIDE_X, 1, 1, &o->x_factor);
+            fill(products, o->out, room_of_out(products, l), l->wide == BENCH_WIDE_OUT, 3, 0.1f, &o->out_factor);
         }
     }
     return status;
@@ -161,15 +178,23 @@ static void run_thread(void *context, int thread) {
     for (uint64_t i = 0; i < run->calls; i++)
         switch (run->product->kind) {
         case BENCH_PRODUCT_FORWARD:
-            /* to what it writes: a copy of the base would be no part of a product */
-            linear_forward(linear, l->rows, l->inputs, l->outputs, o->x_factor, l->w_factor, add ? o->result : NULL,
-                           o->result);
+            if (l->wide == BENCH_WIDE_OUT)
+                linear_forward_panels(linear, l->rows, l->inputs, l->outputs, o->x_factor, l->w_factor, NULL,
+                                      o->result);
+            else /* to what it writes: a copy of the base would be no part of a product */
+                linear_forward(linear, l->rows, l->inputs, l->outputs, o->x_factor, l->w_factor, add ? o->result : NULL,
+                               o->result);
             break;
         case BENCH_PRODUCT_INPUT:
-            linear_backward_input(linear, l->rows, l->inputs, l->outputs, o->out_factor, l->w_factor, o->result, add);
+            if (l->wide == BENCH_WIDE_X)
+                linear_backward_input_panels(linear, l->rows, l->inputs, l->outputs, o->out_factor, l->w_factor, NULL,
+                                             o->result);
+            else
+                linear_backward_input(linear, l->rows, l->inputs, l->outputs, o->out_factor, l->w_factor, o->result,
+                                      add);
             break;
         case BENCH_PRODUCT_WEIGHT:
-            linear_backward_weight(linear, l->rows, l->inputs, l->outputs, o->out_factor, o->x_factor, o->result);
+            linear_backward_weight(linear, l->rows, l->inputs, l->outputs, o->out_factor, o->x_factor, o->result, add);
             break;
         case BENCH_PRODUCT_KINDS:
             CHECK(!"bench_product_kind");
@@ -181,19 +206,37 @@ static void run_product(void *context, uint64_t calls) {
     crew_run(run.product->of->crew, run_thread, &run);
 }
 
+static double x_at(const struct bench_operands *o, size_t rows, size_t inputs, size_t row, size_t column) {
+    return (double)o->x[gemm_place(o->x_factor.in_panels, rows, inputs, row, column)];
+}
+
+static double out_at(const struct bench_operands *o, size_t rows, size_t outputs, size_t row, size_t column) {
+    return (double)o->out[gemm_place(o->out_factor.in_panels, rows, outputs, row, column)];
+}
+
+/* Where the result has its last element. */
+static size_t last_place(const struct bench_product *product) {
+    const struct bench_linear *l = product->linear;
+    const size_t R = (size_t)l->rows, I = (size_t)l->inputs, O = (size_t)l->outputs;
+    if (product->kind == BENCH_PRODUCT_FORWARD)
+        return gemm_place(l->each->out_factor.in_panels, R, O, R - 1, O - 1);
+    if (product->kind == BENCH_PRODUCT_INPUT)
+        return gemm_place(l->each->x_factor.in_panels, R, I, R - 1, I - 1);
+    return O * I - 1;
+}
+
 /* The last element of the result: what it is, and the sum of its terms' magnitudes, which bounds the error. */
 static double last_element(const struct bench_product *product, double *magnitude) {
     const struct bench_linear *l = product->linear;
-    const float *x = l->each->x, *out = l->each->out; /* all threads have equal ones */
+    const struct bench_operands *o = l->each; /* all threads have equal ones */
     size_t R = (size_t)l->rows, I = (size_t)l->inputs, O = (size_t)l->outputs;
     size_t terms = product->kind == BENCH_PRODUCT_FORWARD ? I : product->kind == BENCH_PRODUCT_INPUT ? O : R;
     double sum = 0;
     *magnitude = 0;
     for (size_t i = 0; i < terms; i++) {
-        double term =
-            product->kind == BENCH_PRODUCT_FORWARD ? (double)x[(R - 1) * I + i] * (double)l->w[(O - 1) * I + i]
-            : product->kind == BENCH_PRODUCT_INPUT ? (double)out[(R - 1) * O + i] * (double)l->w[i * I + I - 1]
-                                                   : (double)out[i * O + O - 1] * (double)x[i * I + I - 1];
+        double term = product->kind == BENCH_PRODUCT_FORWARD ? x_at(o, R, I, R - 1, i) * (double)l->w[(O - 1) * I + i]
+                      : product->kind == BENCH_PRODUCT_INPUT ? out_at(o, R, O, R - 1, i) * (double)l->w[i * I + I - 1]
+                                                             : out_at(o, R, O, i, O - 1) * x_at(o, R, I, i, I - 1);
         sum += term;
         *magnitude += fabs(term);
     }
@@ -202,17 +245,15 @@ static double last_element(const struct bench_product *product, double *magnitud
 
 static enum status check_product(struct bench_product *product, struct error *error) {
     const struct bench_linear *l = product->linear;
-    size_t count = product->kind == BENCH_PRODUCT_FORWARD ? floats(l->rows, l->outputs)
-                   : product->kind == BENCH_PRODUCT_INPUT ? floats(l->rows, l->inputs)
-                                                          : floats(l->outputs, l->inputs);
+    const size_t last = last_place(product);
     double magnitude, expected = last_element(product, &magnitude), found = expected;
     const bool bf16 = product->of->kind == LINEAR_BF16;
     double bound = (bf16 ? 0x1.01p-7 : 1e-5) * magnitude; /* a bf16 factor is off by 2^-8 of itself */
     for (int thread = 0; thread < product->of->threads; thread++)
-        l->each[thread].result[count - 1] = 0; /* some are added */
+        l->each[thread].result[last] = 0; /* some are added */
     run_product(product, 1);
     for (int thread = 0; thread < product->of->threads && fabs(found - expected) <= bound; thread++)
-        found = (double)l->each[thread].result[count - 1];
+        found = (double)l->each[thread].result[last];
     if (fabs(found - expected) <= bound)
         return STATUS_OK;
     const char *remedy = bf16                               ? "; --precision f32 may be right"

@@ -16,14 +16,18 @@ const char *bench_product_name(enum bench_product_kind kind);
 
 /* What one thread has of a linear layer. */
 struct bench_operands {
-    float *x, *out;                     /* (rows,inputs) (rows,outputs) */
+    float *x, *out;                     /* (rows,inputs) (rows,outputs), one may lie in panels */
     struct factor x_factor, out_factor; /* the same, rounded beforehand in bf16 */
     float *result;                      /* of the products, room for the largest; the thread's linears share it */
 };
 
+/* Which activation of a linear layer the step keeps in panels (linear.h): that of the gate's width. */
+enum bench_wide { BENCH_WIDE_NONE, BENCH_WIDE_X, BENCH_WIDE_OUT };
+
 /* The shape of linear layers. */
 struct bench_linear {
     int rows, inputs, outputs;
+    enum bench_wide wide;
     float *w; /* (outputs,inputs), of all threads */
     struct factor w_factor;
     struct bench_operands *each; /* (threads,) */
@@ -34,11 +38,11 @@ struct bench_product {
     const struct bench_products *of;
     const struct bench_linear *linear;
     enum bench_product_kind kind;
-    bool add; /* to what is there: always true of dW */
+    bool add; /* to what is there */
     uint64_t per_step;
 };
 
-enum { BENCH_LINEARS_MAX = 6, BENCH_PRODUCTS_MAX = BENCH_LINEARS_MAX * (2 * BENCH_PRODUCT_KINDS - 1) };
+enum { BENCH_LINEARS_MAX = 6, BENCH_PRODUCTS_MAX = BENCH_LINEARS_MAX * 2 * BENCH_PRODUCT_KINDS };
 
 struct bench_products {
     struct bench_linear linears[BENCH_LINEARS_MAX];

@@ -148,6 +148,13 @@ static bool is_of_part(const struct run *run, const struct bench_product *produc
     }
 }
 
+/* Of all that steps consist of, what those of this run do have. */
+static bool is_in_steps(const struct run *run, enum step_part part) {
+    if (part == STEP_PART_ROUNDING)
+        return run->options.inner.precision != INNER_PRECISION_F32;
+    return part != STEP_PART_GATE || !linear_has_panels(run->products.kind); /* or it is done within products */
+}
+
 /* What a part's own products take alone; null for a part without. */
 static json_t *alone_json(const struct run *run, enum step_part part, const double *ones, int repeats) {
     double seconds[BENCH_REPEATS_MAX] = {0};
@@ -193,7 +200,7 @@ static json_t *run_json(const struct run *run, enum bench_size size, int threads
     bench_products_rates(&run->products, run->cases + 1, repeats, rates);
     json_t *parts = json_array();
     for (int part = 0; part < STEP_PART_COUNT; part++)
-        if (part != STEP_PART_ROUNDING || run->options.inner.precision != INNER_PRECISION_F32)
+        if (is_in_steps(run, (enum step_part)part))
             json_array_append_new(parts, part_json(run, (enum step_part)part, rates, repeats));
     for (int i = 0; i < repeats; i++) {
         ones[i] = 1;
@@ -286,10 +293,12 @@ static void print_run(const json_t *run, FILE *to) {
     if (json_is_number(json_object_get(run, "scaling_share")))
         fprintf(to, "  tokens/s of 1 thread x the products' scaling: %.1f %% of that\n",
                 100 * json_number_value(json_object_get(run, "scaling_share")));
+    bool has_gate = false;
     fprintf(to, "  %-22s %26s %8s %10s %9s %15s\n", "part", "ms", "% step", "ms alone", "GFLOP/s", "% of products");
     json_array_foreach(json_object_get(run, "parts"), index, part) {
-        fprintf(to, "  %-22s %26s %8.1f", json_string_value(json_object_get(part, "part")),
-                bench_spread_text(json_object_get(part, "ms"), 1, text),
+        const char *name = json_string_value(json_object_get(part, "part"));
+        has_gate = has_gate || strcmp(name, step_part_name(STEP_PART_GATE)) == 0;
+        fprintf(to, "  %-22s %26s %8.1f", name, bench_spread_text(json_object_get(part, "ms"), 1, text),
                 bench_median(json_object_get(part, "share_of_step"), 100));
         if (json_is_object(json_object_get(part, "alone_ms")))
             fprintf(to, " %10.3f", bench_median(json_object_get(part, "alone_ms"), 1));
@@ -303,6 +312,8 @@ static void print_run(const json_t *run, FILE *to) {
             bench_spread_text(json_object_get(run, "ms"), 1, text),
             bench_median(json_object_get(run, "parts_sum_share"), 100),
             100 * json_number_value(json_object_get(run, "clock_share")));
+    if (!has_gate)
+        fprintf(to, "  (the gate of the MLP is part of the projections forward and dX)\n");
 }
 
 void bench_step_print(const json_t *result, FILE *to) {

@@ -15,7 +15,7 @@ enum bench_stream_kind {
     BENCH_STREAM_3R1W,
     BENCH_STREAM_3R2W,
     BENCH_STREAM_3R3W,
-    BENCH_STREAM_4R4W,
+    BENCH_STREAM_4R3W,
     BENCH_STREAM_COUNT,
 };
 

@@ -25,7 +25,7 @@ double adamw_clip_scale(double norm, double clip) {
     return scale < 1 ? scale : 1;
 }
 
-static HOT_LOOP void update_range(size_t count, float *restrict p, float *restrict g, float *restrict m,
+static HOT_LOOP void update_range(size_t count, float *restrict p, const float *restrict g, float *restrict m,
                                   float *restrict v, float scale, float keep, float grow1, float b2, float grow2,
                                   float rate, float denominator_scale, float eps) {
     for (size_t i = 0; i < count; i++) {
@@ -33,12 +33,11 @@ static HOT_LOOP void update_range(size_t count, float *restrict p, float *restri
         m[i] = m[i] + grow1 * (gradient - m[i]);
         v[i] = b2 * v[i] + grow2 * gradient * gradient;
         p[i] = p[i] * keep - rate * m[i] / (sqrtf(v[i]) * denominator_scale + eps);
-        g[i] = 0;
     }
 }
 
-void adamw_update(const struct adamw_step *step, size_t count, float *parameters, float *gradients, float *moment1,
-                  float *moment2) {
+void adamw_update(const struct adamw_step *step, size_t count, float *parameters, const float *gradients,
+                  float *moment1, float *moment2) {
     double correction1 = 1 - pow(step->beta1, (double)step->step);
     double correction2 = 1 - pow(step->beta2, (double)step->step);
     update_range(count, parameters, gradients, moment1, moment2, (float)step->gradient_scale,

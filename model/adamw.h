@@ -19,9 +19,9 @@ struct adamw_step {
     uint64_t step;         /* 1-based, for the bias correction */
 };
 
-/* One update of (count,) floats in one pass: parameters, moment1, moment2 changed, gradients zeroed. With g = gradient_scale * gradient:
+/* One update of (count,) floats in one pass: parameters, moment1, moment2 changed. With g = gradient_scale * gradient:
  *   p *= 1 - lr*wd;  m += (1-b1)(g - m);  v = b2 v + (1-b2) g^2;  p -= lr/(1-b1^t) * m / (sqrt(v)/sqrt(1-b2^t) + eps) */
-void adamw_update(const struct adamw_step *step, size_t count, float *parameters, float *gradients, float *moment1,
-                  float *moment2);
+void adamw_update(const struct adamw_step *step, size_t count, float *parameters, const float *gradients,
+                  float *moment1, float *moment2);
 
 #endif

@@ -5,6 +5,7 @@
  *
  * Far memory comes near while a tile multiplies: of the next panel's source, a weight or the next group, some lines with each tile. */
 #include "model/gemm_avx512.h"
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <unistd.h>
@@ -19,15 +20,13 @@
 
 /* 24 sums, 3 vectors of the panel and one factor fill 28 of the 32 registers. A panel is 36 KiB; 48 KiB beside a packed left factor, of which a tile is
  * but 8 KiB in one piece. Panels of 24 to 72 KiB are equally fast with an L1 cache of 48 KiB. */
-enum { LANES = 16, ROWS = 8, VECTORS = 3, COLUMNS = VECTORS * LANES };
+enum { LANES = 16, ROWS = 8, VECTORS = 3, COLUMNS = GEMM_PANEL };
+_Static_assert(COLUMNS == VECTORS * LANES, "a tile is as wide as a panel");
 enum { LINE_FLOATS = VECTOR_LINE_BYTES / (int)sizeof(float) };
 enum { DEPTH = 192, DEPTH_PACKED = GEMM_AVX512_TERMS, PACKED_ROWS = 128 };
 
-struct scratch {
-    float *left;   /* tiles (DEPTH_PACKED,ROWS) of PACKED_ROWS rows; or one: the last rows, where they fill none */
-    float *tile;   /* (ROWS, columns of the panel): sums of which not all belong to c */
-    float *panels; /* (DEPTH, columns of the panel), or those of a group */
-};
+/* Of the scratch memory: tiles (DEPTH_PACKED,ROWS) of PACKED_ROWS rows of the left factor, or one of the last rows, where they fill none; (ROWS, columns of the
+ * panel), sums of which not all belong to c; panels (DEPTH, columns of the panel), those of a group. */
 enum { LEFT_FLOATS = DEPTH_PACKED * PACKED_ROWS, TILE_FLOATS = ROWS * COLUMNS };
 
 /* Two fifths of an L2 cache of 1 to 2 MiB: the packed left factor and what is written need some of the rest. Nearly twice that gains nothing; half costs 2
@@ -67,10 +66,19 @@ size_t gemm_avx512_scratch_floats(void) {
 #define PREFETCH(from, floats, hint) _mm_prefetch((const char *)((uintptr_t)(from) + (floats) * sizeof(float)), hint)
 
 /* Lines of far memory to ask for, in floats, with block i of LINE_FLOATS terms: at + i * step and two more, each `line` behind the one before;
- * left + i * left_step. */
+ * left + i * left_step; and of the tiles `beside`, whose rows lie as those of c, the same as of c. */
 struct ahead {
-    uintptr_t at, left;
+    uintptr_t at, left, beside[GEMM_BESIDE];
     size_t step, line, left_step;
+};
+
+/* Where a tile finds the factors of its rows. BY_ROWS: those of a row one behind the other, but for a jump after `until` of them and after each COLUMNS more;
+ * rows `stride` apart. PACKED: (depth,ROWS). */
+enum order { BY_ROWS, PACKED, ORDERS };
+struct left {
+    const float *at;
+    size_t stride, jump;
+    int until; /* INT_MAX: never */
 };
 
 /* One term: sums += factors of ROWS rows, each times the vectors of the panel's row. */
@@ -89,37 +97,47 @@ INLINE void add_term(const int vectors, const float *const row[ROWS], size_t at,
     }
 }
 
-/* c (ROWS, vectors * LANES) = base + left panel, of `depth` terms; c's and base's rows are `stride` apart, left's `left_stride`, or it is packed (depth,
- * ROWS). Meanwhile four things come nearer: c, base, the rows of `left` that the next tile reads, and what `ahead` says. */
-INLINE void multiply_tile(const bool by_rows, const int vectors, int depth, const float *left, size_t left_stride,
-                          const float *panel, const float *base, float *c, size_t stride, struct ahead ahead) {
+/* c (ROWS, vectors * LANES) = base + left panel, of `depth` terms; c's and base's rows are `stride` apart. Meanwhile come nearer: c, the rows of `left` that
+ * the next tile reads, and what `ahead` says; of what lies beside, the first, or both when the product is `finished` with it. */
+INLINE void multiply_tile(const enum order order, const bool finished, const int vectors, int depth,
+                          const struct left *left, const float *panel, const float *base, float *c, size_t stride,
+                          const struct ahead *ahead) {
+    const bool by_rows = order == BY_ROWS;
+    const size_t next_rows = ROWS * left->stride;
     __m512 sums[ROWS][VECTORS];
     const float *row[ROWS];
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++) {
-        row[r] = left + (by_rows ? (size_t)r * left_stride : (size_t)r);
+        row[r] = left->at + (by_rows ? (size_t)r * left->stride : (size_t)r);
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; v++)
             sums[r][v] = _mm512_setzero_ps();
     }
     const size_t term = by_rows ? 1 : ROWS;
     size_t at = 0;
-    int k = 0;
+    int k = 0, until = left->until;
     for (; k + LINE_FLOATS <= depth; k += LINE_FLOATS) {
         const size_t block = (size_t)(k / LINE_FLOATS);
 #pragma GCC unroll 16
         for (int i = 0; i < LINE_FLOATS; i++, at += term, panel += vectors * LANES) {
             if (by_rows && i % 2 == 0)
-                PREFETCH(row[i / 2], at + ROWS * left_stride, _MM_HINT_T0);
+                PREFETCH(row[i / 2], at + next_rows, _MM_HINT_T0);
             if (i < vectors)
                 PREFETCH(c, block % ROWS * stride + (size_t)(i * LANES), _MM_HINT_T0);
             else if (i >= LINE_FLOATS - vectors)
-                PREFETCH(base, block % ROWS * stride + (size_t)((i - LINE_FLOATS + vectors) * LANES), _MM_HINT_T0);
+                PREFETCH(ahead->beside[0], block % ROWS * stride + (size_t)((i - LINE_FLOATS + vectors) * LANES),
+                         _MM_HINT_T0);
             else if (i < vectors + 3)
-                PREFETCH(ahead.at, block * ahead.step + (size_t)(i - vectors) * ahead.line, _MM_HINT_T1);
+                PREFETCH(ahead->at, block * ahead->step + (size_t)(i - vectors) * ahead->line, _MM_HINT_T1);
             else if (!by_rows && i == vectors + 3)
-                PREFETCH(ahead.left, block * ahead.left_step, _MM_HINT_T1);
+                PREFETCH(ahead->left, block * ahead->left_step, _MM_HINT_T1);
+            else if (finished && i < 2 * vectors + 3)
+                PREFETCH(ahead->beside[1], block % ROWS * stride + (size_t)((i - vectors - 3) * LANES), _MM_HINT_T0);
             add_term(vectors, row, at, panel, sums);
+        }
+        if (by_rows && k + LINE_FLOATS == until) {
+            at += left->jump;
+            until += COLUMNS;
         }
     }
     for (; k < depth; k++, at += term, panel += vectors * LANES)
@@ -133,23 +151,24 @@ INLINE void multiply_tile(const bool by_rows, const int vectors, int depth, cons
         }
 }
 
-typedef void tile_function(int depth, const float *left, size_t left_stride, const float *panel, const float *base,
-                           float *c, size_t stride, struct ahead ahead);
+typedef void tile_function(int depth, const struct left *left, const float *panel, const float *base, float *c,
+                           size_t stride, const struct ahead *ahead);
 
-#define TILE(name, by_rows, vectors)                                                                                   \
-    static TARGET void name(int depth, const float *left, size_t left_stride, const float *panel, const float *base,   \
-                            float *c, size_t stride, struct ahead ahead) {                                             \
-        multiply_tile(by_rows, vectors, depth, left, left_stride, panel, base, c, stride, ahead);                      \
+#define TILE(name, order, finished, vectors)                                                                           \
+    static TARGET void name(int depth, const struct left *left, const float *panel, const float *base, float *c,       \
+                            size_t stride, const struct ahead *ahead) {                                                \
+        multiply_tile(order, finished, vectors, depth, left, panel, base, c, stride, ahead);                           \
     }
-TILE(tile_by_rows_1, true, 1)
-TILE(tile_by_rows_2, true, 2)
-TILE(tile_by_rows_3, true, 3)
-TILE(tile_packed_1, false, 1)
-TILE(tile_packed_2, false, 2)
-TILE(tile_packed_3, false, 3)
+TILE(tile_by_rows_1, BY_ROWS, false, 1)
+TILE(tile_by_rows_2, BY_ROWS, false, 2)
+TILE(tile_by_rows_3, BY_ROWS, false, 3)
+TILE(tile_packed_1, PACKED, false, 1)
+TILE(tile_packed_2, PACKED, false, 2)
+TILE(tile_packed_3, PACKED, false, 3)
+TILE(tile_finished, BY_ROWS, true, VECTORS)
 
-static tile_function *const tiles[2][VECTORS] = {{tile_by_rows_1, tile_by_rows_2, tile_by_rows_3},
-                                                 {tile_packed_1, tile_packed_2, tile_packed_3}};
+static tile_function *const tiles[ORDERS][VECTORS] = {[BY_ROWS] = {tile_by_rows_1, tile_by_rows_2, tile_by_rows_3},
+                                                      [PACKED] = {tile_packed_1, tile_packed_2, tile_packed_3}};
 
 /* ---- packing ---- */
 
@@ -219,44 +238,64 @@ static TARGET void pack_rows(int first, int depth, int columns, const float *fro
     }
 }
 
-/* Tiles of (depth,ROWS), one behind the other, of the rows of a left factor that lie `stride` apart, or of its columns when it is transposed; what has no
- * source is zero. */
-static TARGET void pack_left(bool transposed, int depth, int rows, const float *from, size_t stride, float *to) {
-    enum { WIDE = 4 }; /* tiles at a time: whole lines of their source */
+/* Tiles (depth,ROWS), one behind the other, of `rows` columns of the transposed left factor at `from`, whose terms are `stride` apart; `wide` tiles at a time,
+ * and what is left one by one, zero where it has no source. */
+INLINE void pack_columns(const int wide, int depth, int rows, const float *from, size_t stride, float *to) {
     const size_t tile = (size_t)depth * ROWS;
-    int row = 0;
-    for (; transposed && row + WIDE * ROWS <= rows; row += WIDE * ROWS, to += WIDE * tile)
-        for (int k = 0; k < depth; k++) {
-            const float *line = from + (size_t)k * stride + (size_t)row;
-#pragma GCC unroll 4
-            for (int i = 0; i < WIDE; i++)
-                _mm256_storeu_ps(to + (size_t)i * tile + k * ROWS, _mm256_loadu_ps(line + i * ROWS));
-        }
-    for (; row < rows; row += ROWS, to += tile)
+    for (; rows >= wide * ROWS; rows -= wide * ROWS, from += wide * ROWS, to += (size_t)wide * tile)
         for (int k = 0; k < depth; k++)
-            for (int r = 0; r < ROWS; r++) {
-                size_t at =
-                    transposed ? (size_t)k * stride + (size_t)(row + r) : (size_t)(row + r) * stride + (size_t)k;
-                to[k * ROWS + r] = row + r < rows ? from[at] : 0;
-            }
+#pragma GCC unroll 4
+            for (int i = 0; i < wide; i++)
+                _mm256_storeu_ps(to + (size_t)i * tile + k * ROWS,
+                                 _mm256_loadu_ps(from + (size_t)k * stride + (size_t)(i * ROWS)));
+    for (; rows > 0; rows -= ROWS, from += ROWS, to += tile)
+        for (int k = 0; k < depth; k++)
+            for (int r = 0; r < ROWS; r++)
+                to[k * ROWS + r] = r < rows ? from[(size_t)k * stride + (size_t)r] : 0;
+}
+
+/* A tile of the last rows of a left factor, BY_ROWS -> (depth,ROWS); what has no source is zero. */
+static TARGET void pack_last_rows(int depth, int rows, const struct left *left, float *to) {
+    size_t at = 0;
+    for (int k = 0, until = left->until; k < depth; k++, at++) {
+        if (k == until) {
+            at += left->jump;
+            until += COLUMNS;
+        }
+        for (int r = 0; r < ROWS; r++)
+            to[k * ROWS + r] = r < rows ? left->at[(size_t)r * left->stride + at] : 0;
+    }
 }
 
 /* ---- the product ---- */
 
-struct product {
-    bool transpose_b;
-    int M, N, K;
-    const float *a, *b, *base; /* base NULL: zero */
-    float *c;
-    struct scratch scratch;
-};
+static float *left_scratch(const struct gemm_product *p) {
+    return p->scratch;
+}
+
+static float *tile_scratch(const struct gemm_product *p) {
+    return p->scratch + LEFT_FLOATS;
+}
+
+static float *panels_scratch(const struct gemm_product *p) {
+    return p->scratch + LEFT_FLOATS + TILE_FLOATS;
+}
+
+static size_t place_of(bool in_panels, int rows, int columns, int row, int column) {
+    return gemm_place(in_panels, (size_t)rows, (size_t)columns, (size_t)row, (size_t)column);
+}
+
+/* Floats from a row of a stored matrix to the next. */
+static size_t stride_of(bool in_panels, int columns) {
+    return in_panels ? COLUMNS : (size_t)columns;
+}
 
 /* A panel: columns n.. of terms k.. */
 struct panel {
     int n, k, columns, vectors, depth;
 };
 
-static struct panel panel_at(const struct product *p, int n, int k, int depth) {
+static struct panel panel_at(const struct gemm_product *p, int n, int k, int depth) {
     int columns = min_int(p->N - n, COLUMNS);
     return (struct panel){.n = n,
                           .k = k,
@@ -265,16 +304,16 @@ static struct panel panel_at(const struct product *p, int n, int k, int depth) {
                           .depth = min_int(p->K - k, depth)};
 }
 
-static size_t b_stride(const struct product *p) {
-    return (size_t)(p->transpose_b ? p->K : p->N);
+static size_t b_stride(const struct gemm_product *p) {
+    return stride_of(p->b_in_panels, p->transpose_b ? p->K : p->N);
 }
 
-static const float *source_of(const struct product *p, const struct panel *panel) {
-    return p->transpose_b ? p->b + (size_t)panel->n * b_stride(p) + (size_t)panel->k
-                          : p->b + (size_t)panel->k * b_stride(p) + (size_t)panel->n;
+static const float *source_of(const struct gemm_product *p, const struct panel *panel) {
+    return p->b + (p->transpose_b ? place_of(false, p->N, p->K, panel->n, panel->k)
+                                  : place_of(p->b_in_panels, p->K, p->N, panel->k, panel->n));
 }
 
-static void pack_panel(const struct product *p, const struct panel *panel, float *to) {
+static void pack_panel(const struct gemm_product *p, const struct panel *panel, float *to) {
     if (p->transpose_b)
         pack_transposed(panel->depth, panel->columns, panel->vectors, source_of(p, panel), b_stride(p), to);
     else
@@ -282,8 +321,8 @@ static void pack_panel(const struct product *p, const struct panel *panel, float
 }
 
 /* What a tile asks for while it multiplies: `part` of `parts` of a panel's source, of COLUMNS rows or of each LINE_FLOATS rows. No panel: one that is near. */
-static struct ahead ahead_of(const struct product *p, const struct panel *next, int part, int parts) {
-    struct ahead ahead = {.at = (uintptr_t)p->scratch.panels, .left = (uintptr_t)p->scratch.panels};
+static struct ahead ahead_of(const struct gemm_product *p, const struct panel *next, int part, int parts) {
+    struct ahead ahead = {.at = (uintptr_t)panels_scratch(p), .left = (uintptr_t)panels_scratch(p)};
     if (next != NULL) {
         int rows = p->transpose_b ? COLUMNS : LINE_FLOATS, row = (int)((int64_t)part * rows / parts);
         ahead.at = (uintptr_t)source_of(p, next) + (size_t)row * b_stride(p) * sizeof(float);
@@ -293,26 +332,36 @@ static struct ahead ahead_of(const struct product *p, const struct panel *next, 
     return ahead;
 }
 
-/* The tile of rows m..; `left` is theirs, packed or `K` floats apart. Through scratch where not all of its sums belong to c. */
-static void multiply_rows(const struct product *p, const struct panel *panel, const float *packed_panel, int m,
-                          bool packed, const float *left, struct ahead ahead) {
+/* The tile of rows m... Through scratch where not all of its sums belong to c. */
+static void multiply_rows(const struct gemm_product *p, const struct panel *panel, const float *packed_panel, int m,
+                          enum order order, const struct left *left, struct ahead *ahead) {
     const int rows = min_int(p->M - m, ROWS), width = panel->vectors * LANES;
-    const bool whole = rows == ROWS && panel->columns == width;
-    size_t to = (size_t)m * (size_t)p->N + (size_t)panel->n, stride = whole ? (size_t)p->N : (size_t)width;
+    const bool whole = rows == ROWS && panel->columns == width, last = panel->k + panel->depth == p->K;
+    const size_t to = place_of(p->c_in_panels, p->M, p->N, m, panel->n), stride = stride_of(p->c_in_panels, p->N);
     const float *summed = panel->k > 0 ? p->c : p->base, *base = summed != NULL ? summed + to : NULL;
-    if (!packed && rows < ROWS) {
-        pack_left(false, panel->depth, rows, left, (size_t)p->K, p->scratch.left);
-        left = p->scratch.left;
-        packed = true;
+    const struct gemm_finish *finish = last ? p->finish : NULL;
+    const struct left packed = {.at = left_scratch(p)};
+    if (order == BY_ROWS && rows < ROWS) {
+        pack_last_rows(panel->depth, rows, left, left_scratch(p));
+        left = &packed;
+        order = PACKED;
     }
-    tiles[packed][panel->vectors - 1](panel->depth, left, (size_t)p->K, packed_panel, whole ? base : NULL,
-                                      whole ? p->c + to : p->scratch.tile, stride, ahead);
+    ahead->beside[0] = (uintptr_t)base;
+    for (int i = 0; finish != NULL && i < GEMM_BESIDE; i++)
+        ahead->beside[i] = (uintptr_t)finish->beside[i] + to * sizeof(float);
+    tile_function *tile = tiles[order][panel->vectors - 1];
+    if (finish != NULL && order == BY_ROWS && panel->vectors == VECTORS)
+        tile = tile_finished;
+    tile(panel->depth, left, packed_panel, whole ? base : NULL, whole ? p->c + to : tile_scratch(p),
+         whole ? stride : (size_t)width, ahead);
     for (int r = 0; !whole && r < rows; r++)
         for (int j = 0; j < panel->columns; j++) {
-            size_t at = (size_t)r * (size_t)p->N + (size_t)j;
-            float sum = p->scratch.tile[r * width + j];
+            size_t at = (size_t)r * stride + (size_t)j;
+            float sum = tile_scratch(p)[r * width + j];
             p->c[to + at] = base != NULL ? base[at] + sum : sum;
         }
+    if (finish != NULL)
+        finish->run(finish, rows, panel->columns, to, stride);
 }
 
 /* `total` in equal parts of at most `most`, whole lines of them. */
@@ -321,21 +370,31 @@ static int part_of(int total, int most) {
     return min_int(((total + parts - 1) / parts + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS, most);
 }
 
+/* Rows m.. of the left factor from term k on. */
+static struct left left_at(const struct gemm_product *p, int m, int k) {
+    return (struct left){.at = p->a + place_of(p->a_in_panels, p->M, p->K, m, k),
+                         .stride = stride_of(p->a_in_panels, p->K),
+                         .jump = ((size_t)p->M - 1) * COLUMNS,
+                         .until = p->a_in_panels ? COLUMNS - k % COLUMNS : INT_MAX};
+}
+
 /* All terms of a column of panels, then the next column. */
-static void multiply(const struct product *p) {
+static void multiply(const struct gemm_product *p) {
     const int depth = part_of(p->K, DEPTH);
     struct panel panel = panel_at(p, 0, 0, depth), next = panel;
     for (bool more = true; more; panel = next) {
-        pack_panel(p, &panel, p->scratch.panels);
+        pack_panel(p, &panel, panels_scratch(p));
         if (panel.k + panel.depth < p->K)
             next = panel_at(p, panel.n, panel.k + panel.depth, depth);
         else if (panel.n + panel.columns < p->N)
             next = panel_at(p, panel.n + panel.columns, 0, depth);
         else
             more = false;
-        for (int m = 0; m < p->M; m += ROWS)
-            multiply_rows(p, &panel, p->scratch.panels, m, false, p->a + (size_t)m * (size_t)p->K + (size_t)panel.k,
-                          ahead_of(p, more ? &next : NULL, m, p->M));
+        for (int m = 0; m < p->M; m += ROWS) {
+            struct ahead ahead = ahead_of(p, more ? &next : NULL, m, p->M);
+            const struct left left = left_at(p, m, panel.k);
+            multiply_rows(p, &panel, panels_scratch(p), m, BY_ROWS, &left, &ahead);
+        }
     }
 }
 
@@ -345,68 +404,89 @@ struct group {
 };
 
 /* A panel's terms of all depths lie one behind the other. */
-static float *panel_of_group(const struct product *p, const struct group *group, const struct panel *panel) {
-    return p->scratch.panels + (size_t)(panel->n - group->n) * (size_t)(group->k_end - group->k) +
+static float *panel_of_group(const struct gemm_product *p, const struct group *group, const struct panel *panel) {
+    return panels_scratch(p) + (size_t)(panel->n - group->n) * (size_t)(group->k_end - group->k) +
            (size_t)(panel->k - group->k) * (size_t)(panel->vectors * LANES);
 }
 
-static void pack_group(const struct product *p, const struct group *group) {
+static void pack_group(const struct gemm_product *p, const struct group *group) {
     const size_t terms = (size_t)(group->k_end - group->k);
+    const bool by_rows = !p->transpose_b && !p->b_in_panels;
     for (int k = group->k; k < group->k_end; k += DEPTH_PACKED) {
         const int depth = min_int(DEPTH_PACKED, group->k_end - k);
         struct panel panel = panel_at(p, group->n, k, depth);
-        if (!p->transpose_b)
-            pack_rows(k - group->k, depth, group->end - group->n, source_of(p, &panel), b_stride(p), p->scratch.panels,
+        if (by_rows)
+            pack_rows(k - group->k, depth, group->end - group->n, source_of(p, &panel), b_stride(p), panels_scratch(p),
                       terms * COLUMNS);
-        for (int n = group->n; n < group->end && p->transpose_b; n += COLUMNS) {
+        for (int n = group->n; n < group->end && !by_rows; n += COLUMNS) {
             panel = panel_at(p, n, k, depth);
             pack_panel(p, &panel, panel_of_group(p, group, &panel));
         }
     }
 }
 
-/* What the next call of multiply_group_rows will pack, or what is near. */
-static uintptr_t next_left_of(const struct product *p, const struct group *group, int m, int k) {
-    if (k + DEPTH_PACKED < group->k_end)
-        k += DEPTH_PACKED;
-    else if (m + PACKED_ROWS < p->M)
-        m += PACKED_ROWS, k = group->k;
-    return (uintptr_t)(p->a + (size_t)k * (size_t)p->M + (size_t)m);
+/* Rows m.. and terms k.. of the transposed left factor: PACKED_ROWS and DEPTH_PACKED of them, or what there is. */
+struct block {
+    int m, k;
+};
+
+static size_t place_of_block(const struct gemm_product *p, struct block block) {
+    return place_of(p->a_in_panels, p->K, p->M, block.k, block.m);
 }
 
-/* Rows m.. of the left factor and their terms k..: packed, they pass by the panels. Meanwhile the next rows come nearer, one line of each with each
- * panel; and with the last rows the next group's panels. */
-static void multiply_group_rows(const struct product *p, const struct group *group, int m, int k) {
-    const int rows = min_int(p->M - m, PACKED_ROWS), depth = min_int(DEPTH_PACKED, group->k_end - k);
-    const bool last = m + rows == p->M;
-    const size_t stride = (size_t)p->M;
-    const uintptr_t next_left = next_left_of(p, group, m, k);
-    pack_left(true, depth, rows, p->a + (size_t)k * stride + (size_t)m, stride, p->scratch.left);
-    for (int n = group->n, i = 0; n < group->end; n += COLUMNS, i++) {
-        const struct panel panel = panel_at(p, n, k, depth);
+/* What is packed next, but for a group's last: it itself, which is near. */
+static struct block next_block(const struct gemm_product *p, const struct group *group, struct block block) {
+    if (block.k + DEPTH_PACKED < group->k_end)
+        block.k += DEPTH_PACKED;
+    else if (block.m + PACKED_ROWS < p->M)
+        block = (struct block){.m = block.m + PACKED_ROWS, .k = group->k};
+    return block;
+}
+
+static TARGET void pack_block(const struct gemm_product *p, struct block block, int rows, int depth, float *to) {
+    const size_t stride = stride_of(p->a_in_panels, p->M), tile = (size_t)depth * ROWS;
+    if (!p->a_in_panels) {
+        pack_columns(4, depth, rows, p->a + place_of_block(p, block), stride, to); /* two whole lines of their source */
+        return;
+    }
+    for (int row = 0; row < rows; row += LANES, block.m += LANES, to += LANES / ROWS * tile)
+        pack_columns(2, depth, min_int(rows - row, LANES), p->a + place_of_block(p, block), stride, to);
+}
+
+/* A block, packed, passes by the panels. Meanwhile the next one comes nearer, one line of each of its terms with each panel; and with the last rows
+ * the next group's panels. */
+static void multiply_block(const struct gemm_product *p, const struct group *group, struct block block) {
+    const int rows = min_int(p->M - block.m, PACKED_ROWS), depth = min_int(DEPTH_PACKED, group->k_end - block.k);
+    const bool last = block.m + rows == p->M;
+    const size_t stride = stride_of(p->a_in_panels, p->M);
+    pack_block(p, block, rows, depth, left_scratch(p));
+    struct block line = next_block(p, group, block);
+    for (int n = group->n, i = 0; n < group->end; n += COLUMNS, i++, line.m += LINE_FLOATS) {
+        const struct panel panel = panel_at(p, n, block.k, depth);
         const int next_n = n + group->end - group->n;
         const bool more = last && next_n < p->N;
-        const struct panel next = panel_at(p, more ? next_n : n, k, depth);
+        const struct panel next = panel_at(p, more ? next_n : n, block.k, depth);
         for (int row = 0; row < rows; row += ROWS) {
             struct ahead ahead = ahead_of(p, more ? &next : NULL, row, rows);
             if (i < PACKED_ROWS / LINE_FLOATS) {
-                ahead.left = next_left + ((size_t)(row / ROWS) * stride + (size_t)i * LINE_FLOATS) * sizeof(float);
+                ahead.left =
+                    (uintptr_t)p->a + (place_of_block(p, line) + (size_t)(row / ROWS) * stride) * sizeof(float);
                 ahead.left_step = LINE_FLOATS * stride;
             }
-            multiply_rows(p, &panel, panel_of_group(p, group, &panel), m + row, true,
-                          p->scratch.left + (size_t)row * (size_t)depth, ahead);
+            const struct left left = {.at = left_scratch(p) + (size_t)row * (size_t)depth};
+            multiply_rows(p, &panel, panel_of_group(p, group, &panel), block.m + row, PACKED, &left, &ahead);
         }
     }
 }
 
 /* Equal groups of whole panels. */
-static int columns_of_group(const struct product *p, int terms) {
+static int columns_of_group(const struct gemm_product *p, int terms) {
     const int most = group_floats() / terms / COLUMNS, panels = (p->N + COLUMNS - 1) / COLUMNS,
               groups = (panels + most - 1) / most;
     return (panels + groups - 1) / groups * COLUMNS;
 }
 
-static void multiply_transposed(const struct product *p) {
+static void multiply_transposed(const struct gemm_product *p) {
     struct group group = {.k_end = 0};
     while (group.k_end < p->K) {
         group.k = group.k_end;
@@ -417,27 +497,17 @@ static void multiply_transposed(const struct product *p) {
             pack_group(p, &group);
             for (int m = 0; m < p->M; m += PACKED_ROWS)
                 for (int k = group.k; k < group.k_end; k += DEPTH_PACKED)
-                    multiply_group_rows(p, &group, m, k);
+                    multiply_block(p, &group, (struct block){.m = m, .k = k});
         }
     }
 }
 
-void gemm_avx512(bool transpose_a, bool transpose_b, int M, int N, int K, const float *a, const float *b,
-                 const float *base, float *c, float *scratch) {
-    CHECK(gemm_avx512_works() && M >= 1 && N >= 1 && K >= 1);
-    struct product p = {.transpose_b = transpose_b,
-                        .M = M,
-                        .N = N,
-                        .K = K,
-                        .a = a,
-                        .b = b,
-                        .base = base,
-                        .c = c,
-                        .scratch = {scratch, scratch + LEFT_FLOATS, scratch + LEFT_FLOATS + TILE_FLOATS}};
-    if (transpose_a)
-        multiply_transposed(&p);
+void gemm_avx512(const struct gemm_product *p) {
+    CHECK(gemm_avx512_works() && p->M >= 1 && p->N >= 1 && p->K >= 1 && !(p->transpose_b && p->b_in_panels));
+    if (p->transpose_a)
+        multiply_transposed(p);
     else
-        multiply(&p);
+        multiply(p);
 }
 
 #else
@@ -450,10 +520,8 @@ size_t gemm_avx512_scratch_floats(void) {
     return 0;
 }
 
-void gemm_avx512(bool transpose_a, bool transpose_b, int M, int N, int K, const float *a, const float *b,
-                 const float *base, float *c, float *scratch) {
-    (void)transpose_a, (void)transpose_b, (void)M, (void)N, (void)K;
-    (void)a, (void)b, (void)base, (void)c, (void)scratch;
+void gemm_avx512(const struct gemm_product *p) {
+    (void)p;
     CHECK(!"AVX-512 products on this CPU");
 }
 

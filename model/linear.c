@@ -22,6 +22,14 @@ bool linear_works(enum linear_kind kind) {
     return kind == LINEAR_BLAS || (kind == LINEAR_AVX512 ? gemm_avx512_works() : onednn_has_bf16());
 }
 
+bool linear_has_panels(enum linear_kind kind) {
+    return kind == LINEAR_AVX512;
+}
+
+int64_t linear_panels_columns(enum linear_kind kind, int64_t columns) {
+    return linear_has_panels(kind) ? (int64_t)gemm_panels_columns((size_t)columns) : columns;
+}
+
 static enum linear_kind f32_kind(void) {
     return linear_works(LINEAR_AVX512) ? LINEAR_AVX512 : LINEAR_BLAS;
 }
@@ -123,51 +131,93 @@ struct factor linear_factor(const struct linear *linear, size_t count, const flo
     return (struct factor){.bf16 = room};
 }
 
+struct factor linear_factor_panels(const struct linear *linear, size_t count, const float *values, void *room) {
+    struct factor factor = linear_factor(linear, count, values, room);
+    factor.in_panels = linear_has_panels(linear->kind);
+    return factor;
+}
+
 struct factor factor_at(struct factor factor, size_t values) {
+    CHECK(!factor.in_panels);
     return (struct factor){.f32 = factor.f32 != NULL ? factor.f32 + values : NULL,
                            .bf16 = factor.bf16 != NULL ? factor.bf16 + values : NULL};
 }
 
 /* ---- products ---- */
 
-/* c (M,N) = base + op(a) op(b); base NULL: zero. */
-static void multiply(struct linear *linear, bool transpose_a, bool transpose_b, int M, int N, int K, struct factor a,
-                     struct factor b, const float *base, float *c) {
-    bool bf16 = linear->kind == LINEAR_BF16;
+/* What product (M,N,K, transposed or not, base, c) says, of these factors. */
+static void multiply(struct linear *linear, struct gemm_product product, struct factor a, struct factor b) {
+    struct gemm_product *p = &product;
+    const bool bf16 = linear->kind == LINEAR_BF16, panels = linear_has_panels(linear->kind);
     CHECK((a.bf16 != NULL) == bf16 && (b.bf16 != NULL) == bf16);
+    CHECK(panels || !(a.in_panels || b.in_panels || p->finish != NULL));
     if (linear->kind == LINEAR_AVX512) {
-        gemm_avx512(transpose_a, transpose_b, M, N, K, a.f32, b.f32, base, c, linear->scratch);
+        p->a = a.f32, p->a_in_panels = a.in_panels;
+        p->b = b.f32, p->b_in_panels = b.in_panels;
+        p->scratch = linear->scratch;
+        gemm_avx512(p);
         return;
     }
-    if (base != NULL && base != c)
-        memcpy(c, base, (size_t)M * (size_t)N * sizeof *c);
+    if (p->base != NULL && p->base != p->c)
+        memcpy(p->c, p->base, (size_t)p->M * (size_t)p->N * sizeof *p->c);
     if (bf16)
-        onednn_product(linear->onednn, transpose_a, transpose_b, M, N, K, a.bf16, b.bf16, base != NULL, c);
+        onednn_product(linear->onednn, p->transpose_a, p->transpose_b, p->M, p->N, p->K, a.bf16, b.bf16,
+                       p->base != NULL, p->c);
     else
-        gemm(transpose_a, transpose_b, M, N, K, 1, a.f32, transpose_a ? M : K, b.f32, transpose_b ? K : N,
-             base != NULL ? 1 : 0, c, N);
+        gemm(p->transpose_a, p->transpose_b, p->M, p->N, p->K, 1, a.f32, p->transpose_a ? p->M : p->K, b.f32,
+             p->transpose_b ? p->K : p->N, p->base != NULL ? 1 : 0, p->c, p->N);
+}
+
+static struct gemm_product forward_product(int rows, int inputs, int outputs, float *out) {
+    return (struct gemm_product){.transpose_b = true, .M = rows, .N = outputs, .K = inputs, .c = out};
+}
+
+static struct gemm_product input_product(int rows, int inputs, int outputs, float *dx) {
+    return (struct gemm_product){.M = rows, .N = inputs, .K = outputs, .c = dx};
 }
 
 void linear_forward(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
                     const float *base, float *out) {
-    multiply(linear, false, true, rows, outputs, inputs, x, w, base, out);
+    struct gemm_product product = forward_product(rows, inputs, outputs, out);
+    product.base = base;
+    multiply(linear, product, x, w);
+}
+
+void linear_forward_panels(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
+                           const struct gemm_finish *finish, float *out) {
+    struct gemm_product product = forward_product(rows, inputs, outputs, out);
+    product.c_in_panels = linear_has_panels(linear->kind);
+    product.finish = finish;
+    multiply(linear, product, x, w);
 }
 
 void linear_backward_input(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
                            struct factor w, float *dx, bool add) {
-    multiply(linear, false, false, rows, inputs, outputs, dout, w, add ? dx : NULL, dx);
+    struct gemm_product product = input_product(rows, inputs, outputs, dx);
+    product.base = add ? dx : NULL;
+    multiply(linear, product, dout, w);
+}
+
+void linear_backward_input_panels(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
+                                  struct factor w, const struct gemm_finish *finish, float *dx) {
+    struct gemm_product product = input_product(rows, inputs, outputs, dx);
+    product.c_in_panels = linear_has_panels(linear->kind);
+    product.finish = finish;
+    multiply(linear, product, dout, w);
 }
 
 void linear_backward_weight(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
-                            struct factor x, float *dw) {
+                            struct factor x, float *dw, bool add) {
     if (linear->kind != LINEAR_BLAS) {
-        multiply(linear, true, false, outputs, inputs, rows, dout, x, dw, dw);
+        const struct gemm_product product = {
+            .transpose_a = true, .M = outputs, .N = inputs, .K = rows, .base = add ? dw : NULL, .c = dw};
+        multiply(linear, product, dout, x);
         return;
     }
     CHECK(dout.f32 != NULL && x.f32 != NULL);
     for (int first = 0; first < outputs; first += LINEAR_OUTPUTS_BLOCK) {
         int count = outputs - first < LINEAR_OUTPUTS_BLOCK ? outputs - first : LINEAR_OUTPUTS_BLOCK;
-        gemm(true, false, count, inputs, rows, 1, dout.f32 + first, outputs, x.f32, inputs, 1,
+        gemm(true, false, count, inputs, rows, 1, dout.f32 + first, outputs, x.f32, inputs, add ? 1 : 0,
              dw + (size_t)first * (size_t)inputs, inputs);
     }
 }

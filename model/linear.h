@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "model/gemm.h"
+#include "model/gemm_avx512.h"
 #include "model/shape.h"
 
 /* What makes the products. BLAS works everywhere. */
@@ -39,10 +40,17 @@ struct linear;
 MUST_USE enum status linear_open(enum linear_kind kind, struct linear **linear, struct error *error);
 void linear_close(struct linear *linear); /* NULL: nothing */
 
+/* Whether matrices that only products and elementwise passes touch lie in panels (gemm_avx512.h), which is faster; otherwise they are row-major too. */
+bool linear_has_panels(enum linear_kind kind);
+
+/* Columns of room that such a matrix needs. */
+int64_t linear_panels_columns(enum linear_kind kind, int64_t columns);
+
 /* A factor of a product: f32, or bf16 bits. Exactly one is set, the same in all factors of one `struct linear`. */
 struct factor {
     const float *f32;
     const uint16_t *bf16;
+    bool in_panels;
 };
 
 /* linear_factor: `count` values as a factor. f32 products: the values themselves, room is not touched. bf16 products: rounded to nearest,
@@ -50,19 +58,28 @@ struct factor {
  * floats are then lost; otherwise they must not overlap. */
 struct factor linear_factor(const struct linear *linear, size_t count, const float *values, void *room);
 
-/* The factor that begins `values` later. */
+/* A factor that a `_panels` product has written. */
+struct factor linear_factor_panels(const struct linear *linear, size_t count, const float *values, void *room);
+
+/* The factor that begins `values` later; not in panels. */
 struct factor factor_at(struct factor factor, size_t values);
 
 /* x (rows,inputs), dout (rows,outputs), w (outputs,inputs). */
 /* out (rows,outputs) = base + x w^T. base (rows,outputs): NULL is zero; it may be out, otherwise they must not overlap. */
 void linear_forward(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
                     const float *base, float *out);
+/* out = x w^T, in panels where the kind has them. finish: what is done with parts of it (gemm_avx512.h); NULL for nothing, and where there are no panels. */
+void linear_forward_panels(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
+                           const struct gemm_finish *finish, float *out);
 /* dx (rows,inputs) = dout w, set; or added when `add`. */
 void linear_backward_input(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
                            struct factor w, float *dx, bool add);
-/* dw (outputs,inputs) += dout^T x, added. Through BLAS in blocks of so many outputs: it packs an operand that high, and not one of a whole vocabulary. */
+/* dx = dout w, as linear_forward_panels. */
+void linear_backward_input_panels(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
+                                  struct factor w, const struct gemm_finish *finish, float *dx);
+/* dw (outputs,inputs) = dout^T x, set; or added when `add`. Through BLAS in blocks of so many outputs: it packs an operand that high, and not one of a whole vocabulary. */
 enum { LINEAR_OUTPUTS_BLOCK = 4096 };
 void linear_backward_weight(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
-                            struct factor x, float *dw);
+                            struct factor x, float *dw, bool add);
 
 #endif

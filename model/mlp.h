@@ -4,11 +4,20 @@
 #define ATOLL_MODEL_MLP_H
 
 #include <stddef.h>
+#include "model/gemm_avx512.h"
 
 /* gate, up (count,) -> h (count,), set. h may be gate or up. */
 void mlp_gate_forward(size_t count, const float *gate, const float *up, float *h);
 
 /* In place, one pass: gate -> dgate, up -> dup, dh -> h (recomputed, for the weight gradient of the down projection). All (count,). */
 void mlp_gate_backward(size_t count, float *restrict gate, float *restrict up, float *restrict dh);
+
+/* The same as the finish of the product that makes `up`, or dh, part by part. All three lie in the order of that product. */
+struct mlp_gate {
+    struct gemm_finish finish; /* first: run is given this */
+    float *gate, *up, *h;      /* h: dh in the backward pass */
+};
+struct mlp_gate mlp_gate_finish_forward(float *gate, float *up, float *h);
+struct mlp_gate mlp_gate_finish_backward(float *gate, float *up, float *dh);
 
 #endif

@@ -41,8 +41,10 @@ struct model {
     float *dx;                                         /* (rows of a wave, C) */
     struct block *blocks;                              /* (block_count,) all tensors, in order */
     double *squares;                                   /* (block_count,) of the gradients */
-    struct step_profile *profiles;                     /* (threads,) */
-    int pass_threads;                                  /* threads that have passes: no more than a wave's */
+    bool
+        gradients_spent; /* they are those of an update that is done: the next pass sets them, as if it added to zeros */
+    struct step_profile *profiles; /* (threads,) */
+    int pass_threads;              /* threads that have passes: no more than a wave's */
     int block_count;
 };
 
@@ -165,6 +167,8 @@ static void lay_out(struct model *m, struct arena *arena) {
     t->unit_windows = windows_of_unit(&m->options);
     t->pass_windows = t->unit_windows * units_of_pass(&m->options);
     t->logit_rows = rows.head;
+    t->has_panels = linear_has_panels(m->products);
+    t->ffn_columns = (int)linear_panels_columns(m->products, s->ffn);
     float **blocks[STATE_BLOCKS] = {&m->parameters, &m->gradients, &m->moment1, &m->moment2};
     for (size_t i = 0; i < STATE_BLOCKS; i++)
         *blocks[i] = arena_take(arena, t->table.block_floats * sizeof(float));
@@ -319,6 +323,7 @@ struct task {
     const int32_t *windows;
     int B, T;
     int windows_each; /* of a pass, but for the last */
+    bool sets;        /* gradients, by the first pass */
     float scale;
     double sums[WAVE_UNITS];
     /* update */
@@ -368,6 +373,7 @@ static bool take_pass(struct task *task, int thread, struct pass_work *work) {
     size_t first = (size_t)index * (size_t)task->windows_each;
     *work = (struct pass_work){.parameters = task->parameters,
                                .gradients = m->gradients,
+                               .sets = task->sets && index == 0,
                                .windows = task->windows + first * (size_t)(task->T + 1),
                                .B = min_int(task->B - (int)first, task->windows_each),
                                .T = task->T,
@@ -407,6 +413,9 @@ static double run_waves(struct model *m, struct parameters parameters, const int
                         float scale, bool gradients) {
     double total = 0;
     CHECK(B >= 1 && B <= m->options.inner.batch_per_worker && T >= 1 && T <= m->options.shape.context);
+    const bool sets = gradients && m->gradients_spent;
+    if (sets)
+        transformer_zero_added(&m->transformer, m->gradients);
     for (int first = 0; first < B; first += wave_windows(m)) {
         int wave = min_int(B - first, wave_windows(m)), each = windows_of_pass(m, wave, T);
         struct task task = {.model = m,
@@ -417,7 +426,8 @@ static double run_waves(struct model *m, struct parameters parameters, const int
                             .B = wave,
                             .T = T,
                             .windows_each = each,
-                            .scale = scale};
+                            .scale = scale,
+                            .sets = sets && first == 0};
         turns_reset(&m->turns);
         run_together(&task);
         for (int i = 0; i < WAVE_UNITS; i++)
@@ -426,6 +436,7 @@ static double run_waves(struct model *m, struct parameters parameters, const int
         if (gradients)
             run_together(&task);
     }
+    m->gradients_spent = m->gradients_spent && !gradients;
     return total;
 }
 
@@ -484,6 +495,13 @@ static void run_squares(struct task *task, int thread) {
     mark(m, thread, STEP_PART_GRADIENT_NORM);
 }
 
+/* What no pass has set is zero. */
+static void zero_spent_gradients(struct model *m) {
+    if (m->gradients_spent)
+        memset(m->gradients, 0, m->transformer.table.block_floats * sizeof *m->gradients);
+    m->gradients_spent = false;
+}
+
 static void run_update(struct task *task, int thread) {
     struct model *m = task->model;
     for (int i; (i = atomic_fetch_add(&task->next, 1)) < task->count;) {
@@ -501,14 +519,14 @@ struct update_result model_apply_update(struct model *m, float lr, bool loss_fin
     struct task task = {.model = m, .run = run_squares, .count = m->block_count};
     double square = 0;
     m->rounded_live = false; /* the update changes them, and a merge may follow in any case */
+    zero_spent_gradients(m);
     run_together(&task);
     for (int i = 0; i < m->block_count; i++)
         square += m->squares[i];
     double norm = sqrt(square);
-    if (!loss_finite || !isfinite(norm)) {
-        memset(m->gradients, 0, m->transformer.table.block_floats * sizeof(float));
+    m->gradients_spent = true;
+    if (!loss_finite || !isfinite(norm))
         return (struct update_result){.gradient_norm = norm, .applied = false};
-    }
     m->update_count++;
     task.run = run_update;
     task.weight_decay = inner->weight_decay;
@@ -541,6 +559,7 @@ float *model_parameters(struct model *model) {
 }
 
 float *model_gradients(struct model *model) {
+    zero_spent_gradients(model);
     return model->gradients;
 }
 

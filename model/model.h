@@ -56,7 +56,7 @@ const struct inner_options *model_inner(const struct model *model);
 
 /* The live parameter block (block_floats,), 64-byte aligned. Written by model_apply_update and by the sync's merge. */
 float *model_parameters(struct model *model);
-/* Gradients and Adam moments, same layout: for tests, checkpoints and diagnostics. */
+/* Gradients and Adam moments, same layout: for tests, checkpoints and diagnostics. After an update, ask for the gradients again: only then are they zero. */
 float *model_gradients(struct model *model);
 float *model_moment1(struct model *model);
 float *model_moment2(struct model *model);
@@ -72,9 +72,9 @@ double model_add_gradients(struct model *model, const int32_t *windows, int B, i
 
 struct update_result {
     double gradient_norm; /* before clipping */
-    bool applied;         /* false: gradient (or loss) not finite, nothing changed but the gradients were zeroed */
+    bool applied;         /* false: gradient (or loss) not finite, nothing changed but the gradients begin anew */
 };
-/* model_apply_update: clip, AdamW with learning rate lr, zero the gradients. */
+/* model_apply_update: clip, AdamW with learning rate lr; the gradients begin anew, from zero. */
 struct update_result model_apply_update(struct model *model, float lr, bool loss_finite);
 
 /* model_evaluate: sum of cross-entropy (nats, no z-loss) over all B*T targets of `windows` (B, T+1) under `parameters` (a block of the

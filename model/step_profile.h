@@ -18,7 +18,7 @@ enum step_part {
     STEP_PART_PROJECTION_WEIGHT,  /* and of their weights */
     STEP_PART_ATTENTION_FORWARD,  /* with the norms and the rotation of q and k */
     STEP_PART_ATTENTION_BACKWARD,
-    STEP_PART_GATE, /* of the MLP, forward and backward */
+    STEP_PART_GATE, /* of the MLP, forward and backward, where products do not do it (gemm_avx512.h) */
     STEP_PART_HEAD, /* its three products */
     STEP_PART_LOSS,
     STEP_PART_GRADIENT_NORM,

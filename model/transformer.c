@@ -49,6 +49,14 @@ static struct factor factor_of(const struct pass *pass, int rows, int columns, c
     return factor;
 }
 
+/* Values (N,F) that products have written in panels. */
+static struct factor factor_of_panels(const struct pass *pass, struct extent e, float *values) {
+    struct factor factor = linear_factor_panels(pass->linear, (size_t)e.N * (size_t)e.F, values, values);
+    if (factor.bf16 != NULL)
+        mark(pass, STEP_PART_ROUNDING);
+    return factor;
+}
+
 static struct factor factor_in_place(const struct pass *pass, int rows, int columns, float *values) {
     return factor_of(pass, rows, columns, values, values);
 }
@@ -63,13 +71,13 @@ static float *take(struct arena *arena, int rows, int columns) {
     return arena_take(arena, (size_t)rows * (size_t)columns * sizeof(float));
 }
 
-static struct kept take_projected(struct arena *arena, struct extent e) {
+static struct kept take_projected(struct arena *arena, const struct transformer *t, struct extent e) {
     return (struct kept){.q = take(arena, e.N, e.H * e.D),
                          .k = take(arena, e.N, e.K * e.D),
                          .v = take(arena, e.N, e.K * e.D),
                          .middle = take(arena, e.N, e.C),
-                         .gate = take(arena, e.N, e.F),
-                         .up = take(arena, e.N, e.F)};
+                         .gate = take(arena, e.N, t->ffn_columns),
+                         .up = take(arena, e.N, t->ffn_columns)};
 }
 
 static void take_attended(struct arena *arena, struct extent e, struct kept *kept) {
@@ -79,14 +87,14 @@ static void take_attended(struct arena *arena, struct extent e, struct kept *kep
 
 /* What the layer at hand needs; *shared is what the layers do not keep. */
 static void take_layer(struct pass *pass, struct extent e, struct arena *arena, struct kept *shared) {
-    pass->hidden = take(arena, e.N, e.F);
+    pass->hidden = take(arena, e.N, pass->transformer->ffn_columns);
     pass->dattended = take(arena, e.N, e.H * e.D);
     pass->dq = take(arena, e.N, e.H * e.D);
     pass->dk = take(arena, e.N, e.K * e.D);
     pass->dv = take(arena, e.N, e.K * e.D);
     int64_t recompute = pass->transformer->shape.recompute;
     if (recompute == RECOMPUTE_BLOCK)
-        *shared = take_projected(arena, e);
+        *shared = take_projected(arena, pass->transformer, e);
     if (recompute != RECOMPUTE_NONE)
         take_attended(arena, e, shared);
 }
@@ -96,7 +104,7 @@ static void take_kept(struct pass *pass, struct extent e, struct arena *arena, c
     const struct shape *s = &pass->transformer->shape;
     pass->kept = arena_take(arena, (size_t)s->layers * sizeof *pass->kept);
     for (int64_t l = 0; l < s->layers; l++) {
-        struct kept kept = s->recompute == RECOMPUTE_BLOCK ? *shared : take_projected(arena, e);
+        struct kept kept = s->recompute == RECOMPUTE_BLOCK ? *shared : take_projected(arena, pass->transformer, e);
         if (s->recompute == RECOMPUTE_NONE) {
             take_attended(arena, e, &kept);
         } else {
@@ -174,7 +182,7 @@ static void add_weight(const struct pass *pass, int layer, enum layer_tensor whi
     const struct pass_work *work = pass->work;
     float *dw = work->gradients + tensors_offset_of_layer(&pass->transformer->table, layer, which);
     wait_turn(pass, turn_of_layer(layer, which));
-    linear_backward_weight(pass->linear, rows, inputs, outputs, dout, x, dw);
+    linear_backward_weight(pass->linear, rows, inputs, outputs, dout, x, dw, !work->sets);
     turns_pass_on(work->turns, turn_of_layer(layer, which));
     mark(pass, STEP_PART_PROJECTION_WEIGHT);
 }
@@ -218,8 +226,8 @@ static struct factor factor_of_attended(struct pass *pass, struct extent e, int 
     return factor_of(pass, e.N, e.H * e.D, pass->kept[layer].attended, pass->dq);
 }
 
-/* x -> everything else that a layer keeps. */
-static void layer_forward_kept(struct pass *pass, struct extent e, struct parameters p, int layer) {
+/* x -> everything else that a layer keeps; hidden: what the gate makes of it, or NULL. */
+static void layer_forward_kept(struct pass *pass, struct extent e, struct parameters p, int layer, float *hidden) {
     const struct kept *a = &pass->kept[layer];
     const struct tensor_table *t = &pass->transformer->table;
     struct linear *linear = pass->linear;
@@ -242,17 +250,22 @@ static void layer_forward_kept(struct pass *pass, struct extent e, struct parame
                  NULL);
     mark(pass, STEP_PART_NORM);
     normed = factor_in_place(pass, e.N, e.C, pass->normed);
-    linear_forward(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_GATE), NULL, a->gate);
-    linear_forward(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_UP), NULL, a->up);
+    linear_forward_panels(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_GATE), NULL, a->gate);
+    const struct mlp_gate gate = mlp_gate_finish_forward(a->gate, a->up, hidden);
+    const bool within = pass->transformer->has_panels && hidden != NULL;
+    linear_forward_panels(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_UP),
+                          within ? &gate.finish : NULL, a->up);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
+    if (within || hidden == NULL)
+        return;
+    mlp_gate_forward((size_t)e.N * (size_t)e.F, a->gate, a->up, hidden);
+    mark(pass, STEP_PART_GATE);
 }
 
 static void layer_forward(struct pass *pass, struct extent e, struct parameters p, int layer, float *next_x) {
     const struct kept *a = &pass->kept[layer];
-    layer_forward_kept(pass, e, p, layer);
-    mlp_gate_forward((size_t)e.N * (size_t)e.F, a->gate, a->up, pass->hidden);
-    mark(pass, STEP_PART_GATE);
-    struct factor hidden = factor_in_place(pass, e.N, e.F, pass->hidden);
+    layer_forward_kept(pass, e, p, layer, pass->hidden);
+    struct factor hidden = factor_of_panels(pass, e, pass->hidden);
     linear_forward(pass->linear, e.N, e.F, e.C, hidden, matrix_of_layer(pass, p, layer, LAYER_DOWN), a->middle, next_x);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
 }
@@ -332,17 +345,20 @@ static void mlp_backward(struct pass *pass, struct extent e, int layer) {
     size_t norm = tensors_offset_of_layer(&t->table, layer, LAYER_POST_NORM);
 
     struct factor dout = factor_of(pass, e.N, e.C, work->dx, pass->normed); /* in normed's room until the norm */
-    linear_backward_input(linear, e.N, e.F, e.C, dout, matrix_of_layer(pass, p, layer, LAYER_DOWN), pass->hidden,
-                          false);
+    const struct mlp_gate gate = mlp_gate_finish_backward(a->gate, a->up, pass->hidden);
+    linear_backward_input_panels(linear, e.N, e.F, e.C, dout, matrix_of_layer(pass, p, layer, LAYER_DOWN),
+                                 t->has_panels ? &gate.finish : NULL, pass->hidden);
     mark(pass, STEP_PART_PROJECTION_INPUT);
-    mlp_gate_backward((size_t)e.N * (size_t)e.F, a->gate, a->up, pass->hidden);
-    mark(pass, STEP_PART_GATE);
-    struct factor hidden = factor_in_place(pass, e.N, e.F, pass->hidden);
+    if (!t->has_panels) {
+        mlp_gate_backward((size_t)e.N * (size_t)e.F, a->gate, a->up, pass->hidden);
+        mark(pass, STEP_PART_GATE);
+    }
+    struct factor hidden = factor_of_panels(pass, e, pass->hidden);
     add_weight(pass, layer, LAYER_DOWN, e.N, e.F, e.C, dout, hidden);
     norm_forward(e.N, e.C, (float)t->shape.norm_eps, a->middle, p.values + norm, pass->normed, pass->rstd);
     mark(pass, STEP_PART_NORM);
-    struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed),
-                  dgate = factor_in_place(pass, e.N, e.F, a->gate), dup = factor_in_place(pass, e.N, e.F, a->up);
+    struct factor normed = factor_in_place(pass, e.N, e.C, pass->normed), dgate = factor_of_panels(pass, e, a->gate),
+                  dup = factor_of_panels(pass, e, a->up);
     add_weight(pass, layer, LAYER_GATE, e.N, e.C, e.F, dgate, normed);
     add_weight(pass, layer, LAYER_UP, e.N, e.C, e.F, dup, normed);
     linear_backward_input(linear, e.N, e.C, e.F, dgate, matrix_of_layer(pass, p, layer, LAYER_GATE), pass->normed,
@@ -451,8 +467,8 @@ static void head_backward(struct pass *pass, struct extent e, struct factor norm
         mark(pass, STEP_PART_HEAD);
         wait_turn(pass, turn_of_head(t));
     }
-    linear_backward_weight(linear, rows, e.C, e.V, dlogits, normed,
-                           work->gradients + tensors_offset_of_head(&t->table));
+    linear_backward_weight(linear, rows, e.C, e.V, dlogits, normed, work->gradients + tensors_offset_of_head(&t->table),
+                           !work->sets || first > 0);
     if (first + rows == e.N)
         turns_pass_on(work->turns, turn_of_head(t));
     if (is_next)
@@ -490,9 +506,18 @@ void pass_add_gradients(struct pass *pass, const struct pass_work *work) {
     mark(pass, STEP_PART_NORM);
     for (int l = (int)t->shape.layers - 1; l >= 0; l--) {
         if (t->shape.recompute == RECOMPUTE_BLOCK)
-            layer_forward_kept(pass, e, work->parameters, l);
+            layer_forward_kept(pass, e, work->parameters, l, NULL);
         mlp_backward(pass, e, l);
         attention_block_backward(pass, e, l);
+    }
+}
+
+void transformer_zero_added(const struct transformer *t, float *gradients) {
+    const size_t embedding = tensors_offset_of_embedding(&t->table), head = tensors_offset_of_head(&t->table);
+    for (int i = 0; i < t->table.count; i++) {
+        const struct tensor *tensor = &t->table.tensors[i];
+        if (tensor->dimensions == 1 || (tensor->offset == embedding && embedding != head))
+            memset(gradients + tensor->offset, 0, tensor->count * sizeof *gradients);
     }
 }
 

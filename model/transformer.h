@@ -25,9 +25,11 @@ struct transformer {
     struct shape shape;
     struct tensor_table table;
     float *cosine, *sine; /* (context, D/2) */
-    int unit_windows;     /* of a unit: gradients are added unit by unit, so that their bits do not depend on the cut into passes */
-    int pass_windows;     /* the most windows of one pass: whole units */
-    int logit_rows;       /* the most rows of which logits exist at a time */
+    int unit_windows; /* of a unit: gradients are added unit by unit, so that their bits do not depend on the cut into passes */
+    int pass_windows; /* the most windows of one pass: whole units */
+    int logit_rows;   /* the most rows of which logits exist at a time */
+    bool has_panels;  /* what the gate reads and writes lies in panels (linear.h) */
+    int ffn_columns;  /* of its room */
 };
 
 /* What a layer keeps for its backward pass, for N = B*T rows. With recompute attention, all layers share `attended` and `lse`; with block, all but x. */
@@ -37,7 +39,7 @@ struct kept {
     float *attended;  /* (N,H,D) */
     float *lse;       /* (B,H,T) */
     float *middle;    /* (N,C) residual stream at the MLP's norm */
-    float *gate, *up; /* (N,F); the backward pass turns them into their gradients */
+    float *gate, *up; /* (N,F), may lie in panels; the backward pass turns them into their gradients */
 };
 
 /* A block of parameters: their values, and all of it again as factors of products (the values themselves in f32). */
@@ -49,7 +51,8 @@ struct parameters {
 /* One pass's windows, and where its sums and gradients go. Evaluation: no gradients, scale, dx, turns. */
 struct pass_work {
     struct parameters parameters;
-    float *gradients;       /* the block that all passes add to */
+    float *gradients;       /* the block that all passes add to, */
+    bool sets;              /* but for this one, which sets it: the first in all turns */
     const int32_t *windows; /* (B,T+1) */
     int B, T;               /* B <= pass_windows, T <= context */
     float scale;            /* of each row's loss */
@@ -73,7 +76,7 @@ struct pass {
     int32_t *targets;             /* (N,) */
     float *scratch;               /* attention's tiles, a norm's columns */
     /* of the layer at hand; logits lie in the same memory, since they live while no layer is at hand */
-    float *hidden;       /* (N,F) gated product; its gradient */
+    float *hidden;       /* (N,F) gated product; its gradient; may lie in panels */
     float *dattended;    /* (N,H,D) */
     float *dq, *dk, *dv; /* (N,H,D) (N,K,D) (N,K,D) */
     float *logits;       /* (logit_rows, V) then their gradient */
@@ -87,6 +90,9 @@ struct gemm_panels transformer_panels(const struct transformer *transformer);
 
 /* How many tensors a pass takes turns on. */
 int transformer_turns(const struct transformer *transformer);
+
+/* transformer_zero_added: zeroes those gradients that a pass adds to even when it sets: of norms, and of an embedding that is not the head. */
+void transformer_zero_added(const struct transformer *transformer, float *gradients);
 
 /* pass_add_gradients: forward and backward. d(loss)/d(parameters) is added into work->gradients in turns, but for the look-up of the embedding:
  * see transformer_add_embedding. */

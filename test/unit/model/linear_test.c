@@ -141,9 +141,9 @@ static void free_layer(struct layer *l) {
         free(l->rooms[i]);
 }
 
-enum which { FORWARD, FORWARD_ADD, FORWARD_BASE, INPUT, INPUT_ADD, WEIGHT, WHICH_COUNT };
-static const char *const which_names[] = {"forward", "forward, added", "forward, added to another",
-                                          "dX",      "dX, added",      "dW"};
+enum which { FORWARD, FORWARD_ADD, FORWARD_BASE, INPUT, INPUT_ADD, WEIGHT, WEIGHT_ADD, WHICH_COUNT };
+static const char *const which_names[] = {"forward", "forward, added", "forward, added to another", "dX", "dX, added",
+                                          "dW",      "dW, added"};
 
 static void compute(struct linear *linear, struct layer *l, enum which which) {
     switch (which) {
@@ -163,7 +163,9 @@ static void compute(struct linear *linear, struct layer *l, enum which which) {
                               which == INPUT_ADD);
         break;
     case WEIGHT:
-        linear_backward_weight(linear, l->rows, l->inputs, l->outputs, l->dout_factor, l->x_factor, l->result);
+    case WEIGHT_ADD:
+        linear_backward_weight(linear, l->rows, l->inputs, l->outputs, l->dout_factor, l->x_factor, l->result,
+                               which == WEIGHT_ADD);
         break;
     case WHICH_COUNT:
         fail();
@@ -175,20 +177,20 @@ static double term(const struct layer *l, enum which which, size_t row, size_t c
     size_t I = (size_t)l->inputs, O = (size_t)l->outputs;
     if (which < INPUT)
         return (double)l->x[row * I + i] * (double)l->w[column * I + i];
-    if (which == WEIGHT)
+    if (which >= WEIGHT)
         return (double)l->dout[i * O + row] * (double)l->x[i * I + column];
     return (double)l->dout[row * O + i] * (double)l->w[i * I + column];
 }
 
 /* bf16: each factor is off by at most 2^-8 of itself, a term by 2^-7 and a little; then come the f32 sums. */
 static void check_result(const struct layer *l, enum which which, enum linear_kind kind) {
-    int rows = which == WEIGHT ? l->outputs : l->rows, columns = which < INPUT ? l->outputs : l->inputs;
-    int terms = which < INPUT ? l->inputs : which == WEIGHT ? l->rows : l->outputs;
+    int rows = which >= WEIGHT ? l->outputs : l->rows, columns = which < INPUT ? l->outputs : l->inputs;
+    int terms = which < INPUT ? l->inputs : which >= WEIGHT ? l->rows : l->outputs;
     double per_term = (kind == LINEAR_BF16 ? 0x1.01p-7 : 0) + (terms + 1) * (double)FLT_EPSILON;
     for (int row = 0; row < rows; row++)
         for (int column = 0; column < columns; column++) {
             size_t at = (size_t)row * (size_t)columns + (size_t)column;
-            bool add = which != FORWARD && which != INPUT;
+            bool add = which != FORWARD && which != INPUT && which != WEIGHT;
             double sum = add ? (double)l->before[at] : 0, magnitude = fabs(sum);
             for (int i = 0; i < terms; i++) {
                 double one = term(l, which, (size_t)row, (size_t)column, (size_t)i);
@@ -200,6 +202,64 @@ static void check_result(const struct layer *l, enum which which, enum linear_ki
                          linear_text(kind), which_names[which], l->rows, l->inputs, l->outputs, row, column,
                          (double)l->result[at], sum, per_term * magnitude);
         }
+}
+
+/* Panels hold the values of rows, and are factors as rows are. */
+static void check_panels(struct linear *linear, enum linear_kind kind, int rows, int inputs, int outputs) {
+    const bool panels = linear_has_panels(kind);
+    struct layer l = make_layer(linear, rows, inputs, outputs), wide = make_layer(linear, rows, outputs, inputs);
+    size_t R = (size_t)rows, I = (size_t)inputs, O = (size_t)outputs,
+           count = R * (size_t)linear_panels_columns(kind, outputs);
+    assert_int_equal(linear_panels_columns(kind, outputs), panels ? (outputs + 47) / 48 * 48 : outputs);
+    for (int backward = 0; backward < 2; backward++) {
+        float *by_rows = random_values(R * O, 6), *in_panels = random_values(count, 6), *sums[2][2];
+        if (backward) {
+            linear_backward_input(linear, rows, outputs, inputs, wide.dout_factor, wide.w_factor, by_rows, false);
+            linear_backward_input_panels(linear, rows, outputs, inputs, wide.dout_factor, wide.w_factor, NULL,
+                                         in_panels);
+        } else {
+            linear_forward(linear, rows, inputs, outputs, l.x_factor, l.w_factor, NULL, by_rows);
+            linear_forward_panels(linear, rows, inputs, outputs, l.x_factor, l.w_factor, NULL, in_panels);
+        }
+        for (size_t i = 0; i < R; i++)
+            for (size_t j = 0; j < O; j++)
+                assert_memory_equal(&in_panels[gemm_place(panels, R, O, i, j)], &by_rows[i * O + j], sizeof(float));
+        for (int panel = 0; panel < 2; panel++) {
+            struct factor factor = panel ? linear_factor_panels(linear, count, in_panels, in_panels)
+                                         : linear_factor(linear, R * O, by_rows, by_rows);
+            assert_int_equal(factor.in_panels, panel && panels);
+            for (int which = 0; which < 2; which++)
+                sums[panel][which] = random_values(R * I + O * I, 7);
+            linear_forward(linear, rows, outputs, inputs, factor, wide.w_factor, NULL, sums[panel][0]);
+            linear_backward_weight(linear, rows, outputs, inputs, wide.dout_factor, factor, sums[panel][1], true);
+            linear_backward_input(linear, rows, inputs, outputs, factor, l.w_factor, sums[panel][0], true);
+            linear_backward_weight(linear, rows, inputs, outputs, factor, l.x_factor, sums[panel][1], true);
+        }
+        for (int which = 0; which < 2; which++) {
+            assert_memory_equal(sums[0][which], sums[1][which], (R * I + O * I) * sizeof(float));
+            free(sums[0][which]);
+            free(sums[1][which]);
+        }
+        free(by_rows);
+        free(in_panels);
+    }
+    free_layer(&l);
+    free_layer(&wide);
+}
+
+static void panels_hold_the_values_of_rows(void **state) {
+    (void)state;
+    for (int kind = 0; kind < LINEAR_KINDS; kind++) {
+        if (!linear_works((enum linear_kind)kind)) {
+            print_message("no %s products here\n", linear_text((enum linear_kind)kind));
+            continue;
+        }
+        struct linear *linear = open_or_fail((enum linear_kind)kind);
+        check_panels(linear, (enum linear_kind)kind, 26, 40, 56);
+        check_panels(linear, (enum linear_kind)kind, 131, 61, 200);
+        check_panels(linear, (enum linear_kind)kind, 8, 48, 96);
+        linear_close(linear);
+    }
 }
 
 static void check_products(enum linear_kind kind) {
@@ -268,6 +328,7 @@ int main(void) {
                                        cmocka_unit_test(blas_products),
                                        cmocka_unit_test(avx512_products),
                                        cmocka_unit_test(bf16_products),
+                                       cmocka_unit_test(panels_hold_the_values_of_rows),
                                        cmocka_unit_test(precision_resolves)};
     gemm_use_one_thread();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -209,7 +209,7 @@ static void check_linear(int N, int I, int O) {
     struct both dx = both_zero((size_t)(N * I)), dw = both_normal((size_t)(O * I), 0, 1);
     memset(dx.narrow, 0x7f, dx.count * sizeof(float)); /* must be overwritten */
     linear_backward_input(linear, N, I, O, dy32, w32, dx.narrow, false);
-    linear_backward_weight(linear, N, I, O, dy32, x32, dw.narrow);
+    linear_backward_weight(linear, N, I, O, dy32, x32, dw.narrow, true);
     linear_ref_backward(x.wide, w.wide, N, I, O, dy.wide, dx.wide, dw.wide);
     expect_close("linear dx", dx);
     expect_close("linear dw", dw);
@@ -395,6 +395,42 @@ static void attention_matches(void **state) {
     report("attention");
 }
 
+static float *copy_of(size_t count, const float *values) {
+    float *copy = malloc(count * sizeof *copy);
+    assert_non_null(copy);
+    memcpy(copy, values, count * sizeof *copy);
+    return copy;
+}
+
+/* In parts of `columns` of a row, as products give them, the gate has the bits of the whole. */
+static void run_parts(const struct gemm_finish *finish, int count, int columns) {
+    for (int at = 0; at < count; at += 2 * columns) {
+        int left = count - at;
+        if (left >= 2 * columns)
+            finish->run(finish, 2, columns, (size_t)at, (size_t)columns);
+        else
+            finish->run(finish, 1, left, (size_t)at, (size_t)left);
+    }
+}
+
+static void check_gate_parts(size_t count, const float *gate, const float *up, const float *dh) {
+    float *whole[3] = {copy_of(count, gate), copy_of(count, up), copy_of(count, dh)},
+          *parts[3] = {copy_of(count, gate), copy_of(count, up), copy_of(count, dh)};
+    mlp_gate_forward(count, whole[0], whole[1], whole[2]);
+    const struct mlp_gate forward = mlp_gate_finish_forward(parts[0], parts[1], parts[2]);
+    run_parts(&forward.finish, (int)count, 48);
+    for (int i = 0; i < 3; i++)
+        assert_memory_equal(whole[i], parts[i], count * sizeof(float));
+    mlp_gate_backward(count, whole[0], whole[1], whole[2]);
+    const struct mlp_gate backward = mlp_gate_finish_backward(parts[0], parts[1], parts[2]);
+    run_parts(&backward.finish, (int)count, 16);
+    for (int i = 0; i < 3; i++) {
+        assert_memory_equal(whole[i], parts[i], count * sizeof(float));
+        free(whole[i]);
+        free(parts[i]);
+    }
+}
+
 static void mlp_matches(void **state) {
     (void)state;
     static const size_t counts[] = {1, 26 * 56, 1003};
@@ -402,6 +438,7 @@ static void mlp_matches(void **state) {
         size_t count = counts[c];
         struct both gate = both_normal(count, 0, 4), up = both_normal(count, 0, 1), dh = both_normal(count, 0, 1);
         struct both h = both_zero(count), dgate = both_zero(count), dup = both_zero(count);
+        check_gate_parts(count, gate.narrow, up.narrow, dh.narrow);
         mlp_gate_forward(count, gate.narrow, up.narrow, h.narrow);
         swiglu_ref(gate.wide, up.wide, (int)count, h.wide);
         expect_close("mlp h", h);

@@ -6,9 +6,13 @@
 
 enum { T = 16, WINDOW = T + 1 };
 
+static void fill_tokens(int32_t *tokens, int count, uint64_t seed) {
+    for (int i = 0; i < count; i++)
+        tokens[i] = (int32_t)(rng_u64(seed, 0, (uint64_t)i) % 256);
+}
+
 static void fill(int32_t *windows, int B, uint64_t seed) {
-    for (int i = 0; i < B * WINDOW; i++)
-        windows[i] = (int32_t)(rng_u64(seed, 0, (uint64_t)i) % 256);
+    fill_tokens(windows, B * WINDOW, seed);
 }
 
 static size_t block_bytes(const struct model *model) {
@@ -81,6 +85,61 @@ static void accumulated_gradients_equal_one_big_batch(void **state) {
 }
 
 /* A micro-batch above one unit (256 rows) is cut into passes inside. */
+/* Gradients of two batches after an update and an evaluation; asks: they are looked at before. */
+static float *gradients_after_update(const struct model_options *options, bool asks) {
+    struct model *model = support_model(options);
+    const int B = (int)options->inner.batch_per_worker, context = (int)options->shape.context;
+    int32_t *windows = malloc((size_t)(B * (context + 1)) * sizeof *windows);
+    assert_non_null(windows);
+    fill_tokens(windows, B * (context + 1), 6);
+    model_add_gradients(model, windows, B, context, 1);
+    assert_true(model_apply_update(model, 1e-3f, true).applied);
+    if (asks)
+        assert_true(model_gradients(model)[0] == 0.0f);
+    model_evaluate(model, model_parameters(model), windows, B, context);
+    for (int batch = 0; batch < 2; batch++) {
+        fill_tokens(windows, B * (context + 1), 7 + (uint64_t)batch);
+        model_add_gradients(model, windows, B, context, 0.5f);
+    }
+    float *gradients = copy_block(model, model_gradients(model));
+    free(windows);
+    model_destroy(model);
+    return gradients;
+}
+
+/* After an update, gradients are as good as zero: the next pass sets them, or they are zeroed for who asks. */
+static void check_anew(const struct model_options *options) {
+    struct model *model = support_model(options);
+    float *set = gradients_after_update(options, false), *added = gradients_after_update(options, true);
+    for (size_t i = 0; i < model_tensors(model)->block_floats; i++)
+        assert_true(set[i] == added[i]);
+    free(set);
+    free(added);
+    model_destroy(model);
+}
+
+static void gradients_begin_anew_after_an_update(void **state) {
+    (void)state;
+    for (int tied = 0; tied < 2; tied++) {
+        struct model_options small = support_options(tied), waves = small, chunks = small;
+        waves.inner.batch_per_worker = 520; /* 33 units of 16 windows: two waves */
+        chunks.inner.batch_per_worker = 1;
+        chunks.shape.context = 1040; /* rows of a pass, of which so many logits are too many at a time */
+        chunks.shape.vocab = 600;
+        check_anew(&small);
+        check_anew(&waves);
+        check_anew(&chunks);
+    }
+    struct model_options options = support_options(true);
+    struct model *model = support_model(&options);
+    int32_t windows[4 * WINDOW];
+    fill(windows, 4, 6);
+    model_add_gradients(model, windows, 4, T, 1);
+    assert_true(model_apply_update(model, 1e-3f, true).gradient_norm > 0);
+    assert_true(model_apply_update(model, 1e-3f, true).gradient_norm == 0); /* none were added */
+    model_destroy(model);
+}
+
 static void large_micro_batches_are_cut_into_passes(void **state) {
     (void)state;
     enum { B = 67 };
@@ -246,6 +305,7 @@ int main(void) {
         cmocka_unit_test(overfits_a_tiny_batch),
         cmocka_unit_test(accumulated_gradients_equal_one_big_batch),
         cmocka_unit_test(large_micro_batches_are_cut_into_passes),
+        cmocka_unit_test(gradients_begin_anew_after_an_update),
         cmocka_unit_test(steps_that_are_not_finite_change_nothing),
         cmocka_unit_test(update_clips_and_decays_matrices_only),
         cmocka_unit_test(same_run_gives_same_bits),
