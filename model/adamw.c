@@ -7,9 +7,11 @@ HOT_LOOP double adamw_squared_norm(size_t count, const float *gradients) {
     enum { DOUBLE_LANES = 16 };
     double lane[DOUBLE_LANES] = {0};
     size_t i = 0;
-    for (; i + DOUBLE_LANES <= count; i += DOUBLE_LANES)
+    for (; i + DOUBLE_LANES <= count; i += DOUBLE_LANES) {
+        vector_prefetch(gradients + i, DOUBLE_LANES * sizeof *gradients);
         for (int j = 0; j < DOUBLE_LANES; j++)
             lane[j] += (double)gradients[i + (size_t)j] * (double)gradients[i + (size_t)j];
+    }
     for (size_t j = 0; i + j < count; j++)
         lane[j] += (double)gradients[i + j] * (double)gradients[i + j];
     double sum = 0;

@@ -46,7 +46,7 @@ static void tiny_list(void **state) {
     struct bench_products products;
     struct error error;
     assert_int_equal(bench_products_open(&products, &options, &error), STATUS_OK);
-    enum { C = 128, F = 320, V = 256, LAYERS = 4 * 8 };
+    enum { C = 128, F = 320, V = 256, FIRST = 4, LAYERS = FIRST * 8 }; /* of the first group, and of all */
     static const struct {
         int inputs, outputs;
         enum bench_product_kind kind;
@@ -54,19 +54,23 @@ static void tiny_list(void **state) {
         uint64_t per_step;
     } expected[] = {{C, C, BENCH_PRODUCT_FORWARD, false, 3 * LAYERS},
                     {C, C, BENCH_PRODUCT_INPUT, false, 2 * LAYERS},
-                    {C, C, BENCH_PRODUCT_WEIGHT, true, 4 * LAYERS},
+                    {C, C, BENCH_PRODUCT_WEIGHT, false, 4 * FIRST},
+                    {C, C, BENCH_PRODUCT_WEIGHT, true, 4 * (LAYERS - FIRST)},
                     {C, C, BENCH_PRODUCT_INPUT, true, 2 * LAYERS},
                     {C, C, BENCH_PRODUCT_FORWARD, true, LAYERS},
                     {C, F, BENCH_PRODUCT_FORWARD, false, 2 * LAYERS},
                     {C, F, BENCH_PRODUCT_INPUT, false, LAYERS},
                     {C, F, BENCH_PRODUCT_INPUT, true, LAYERS},
-                    {C, F, BENCH_PRODUCT_WEIGHT, true, 2 * LAYERS},
+                    {C, F, BENCH_PRODUCT_WEIGHT, false, 2 * FIRST},
+                    {C, F, BENCH_PRODUCT_WEIGHT, true, 2 * (LAYERS - FIRST)},
                     {F, C, BENCH_PRODUCT_FORWARD, true, LAYERS},
                     {F, C, BENCH_PRODUCT_INPUT, false, LAYERS},
-                    {F, C, BENCH_PRODUCT_WEIGHT, true, LAYERS},
+                    {F, C, BENCH_PRODUCT_WEIGHT, false, FIRST},
+                    {F, C, BENCH_PRODUCT_WEIGHT, true, LAYERS - FIRST},
                     {C, V, BENCH_PRODUCT_FORWARD, false, 8},
                     {C, V, BENCH_PRODUCT_INPUT, false, 8},
-                    {C, V, BENCH_PRODUCT_WEIGHT, true, 8}};
+                    {C, V, BENCH_PRODUCT_WEIGHT, false, 1},
+                    {C, V, BENCH_PRODUCT_WEIGHT, true, 7}};
     assert_int_equal(products.linear_count, 4);
     assert_int_equal(products.head, 3);
     assert_int_equal(products.count, sizeof expected / sizeof *expected);
@@ -77,6 +81,9 @@ static void tiny_list(void **state) {
         assert_int_equal(product->linear->outputs, expected[i].outputs);
         assert_int_equal(product->kind, expected[i].kind);
         assert_int_equal(product->add, expected[i].add);
+        assert_int_equal(product->linear->wide, expected[i].inputs == F    ? BENCH_WIDE_X
+                                                : expected[i].outputs == F ? BENCH_WIDE_OUT
+                                                                           : BENCH_WIDE_NONE);
         assert_int_equal(product->per_step, expected[i].per_step);
     }
     bench_products_close(&products);
