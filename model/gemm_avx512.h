@@ -18,7 +18,7 @@ size_t gemm_avx512_scratch_floats(void);
 enum { GEMM_AVX512_TERMS = 256 };
 
 /* A matrix in panels: its columns in groups of GEMM_PANEL, one group behind the other; in a group, rows one behind the other, GEMM_PANEL floats each. What the
- * last group has too many is neither read nor written. Rows that are 4 KiB apart, or any whole pages, share few places of a cache, and what comes next is
+ * last group has too many is not written, and no result depends on it. Rows that are 4 KiB apart, or any whole pages, share few places of a cache, and what comes next is
  * hard to foresee; a panel is one piece, in the order in which products write it. */
 enum { GEMM_PANEL = 48 };
 static inline size_t gemm_panels_columns(size_t columns) {
@@ -30,12 +30,12 @@ static inline size_t gemm_place(bool in_panels, size_t rows, size_t columns, siz
 }
 
 /* What is to become of a product's sums, while they are near: run is called for parts of c that hold their last sums, `rows` x `columns` from float `at` of c
- * on, rows `stride` floats apart; each value is in one part. It may change them, and the same values of matrices beside c, of c's shape and order; up to
- * GEMM_BESIDE of these come near in time. */
+ * on, rows `stride` floats apart; each value is in one part. It may change them, and the same values of matrices beside c, of c's shape and order: those of
+ * GEMM_BESIDE are asked for in time, where whole tiles of a left factor that is not transposed make c (elsewhere one, and base not); NULL for none. */
 enum { GEMM_BESIDE = 2 };
 struct gemm_finish {
     void (*run)(const struct gemm_finish *finish, int rows, int columns, size_t at, size_t stride);
-    const float *beside[GEMM_BESIDE];
+    const float *beside[GEMM_BESIDE]; /* addresses only */
 };
 
 /* c (M,N) = base (M,N) + op(a) (M,K) op(b) (K,N), all sizes >= 1. A transposed operand is stored as (K,M) or (N,K). Matrices are row-major and dense, or in

@@ -77,7 +77,8 @@ void linear_backward_input(struct linear *linear, int rows, int inputs, int outp
 /* dx = dout w, as linear_forward_panels. */
 void linear_backward_input_panels(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
                                   struct factor w, const struct gemm_finish *finish, float *dx);
-/* dw (outputs,inputs) = dout^T x, set; or added when `add`. Through BLAS in blocks of so many outputs: it packs an operand that high, and not one of a whole vocabulary. */
+/* dw (outputs,inputs) = dout^T x, set; or added when `add`. Through BLAS in blocks of so many outputs: it packs an operand that high, and not one of a whole
+ * vocabulary. */
 enum { LINEAR_OUTPUTS_BLOCK = 4096 };
 void linear_backward_weight(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
                             struct factor x, float *dw, bool add);

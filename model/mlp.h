@@ -12,7 +12,7 @@ void mlp_gate_forward(size_t count, const float *gate, const float *up, float *h
 /* In place, one pass: gate -> dgate, up -> dup, dh -> h (recomputed, for the weight gradient of the down projection). All (count,). */
 void mlp_gate_backward(size_t count, float *restrict gate, float *restrict up, float *restrict dh);
 
-/* The same as the finish of the product that makes `up`, or dh, part by part. All three lie in the order of that product. */
+/* The same, part by part, as the finish (gemm_avx512.h) of the product that writes `up`, or of that which writes dh. All three lie in the order of that one. */
 struct mlp_gate {
     struct gemm_finish finish; /* first: run is given this */
     float *gate, *up, *h;      /* h: dh in the backward pass */

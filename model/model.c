@@ -41,8 +41,7 @@ struct model {
     float *dx;                                         /* (rows of a wave, C) */
     struct block *blocks;                              /* (block_count,) all tensors, in order */
     double *squares;                                   /* (block_count,) of the gradients */
-    bool
-        gradients_spent; /* they are those of an update that is done: the next pass sets them, as if it added to zeros */
+    bool gradients_spent;          /* by an update: they are as good as zero, and the next pass sets them */
     struct step_profile *profiles; /* (threads,) */
     int pass_threads;              /* threads that have passes: no more than a wave's */
     int block_count;
@@ -323,7 +322,7 @@ struct task {
     const int32_t *windows;
     int B, T;
     int windows_each; /* of a pass, but for the last */
-    bool sets;        /* gradients, by the first pass */
+    bool sets;        /* gradients: the first pass does, instead of adding */
     float scale;
     double sums[WAVE_UNITS];
     /* update */
@@ -404,7 +403,7 @@ static void run_look_up(struct task *task, int thread) {
     const int first = thread * each;
     if (first < columns)
         transformer_add_embedding(&m->transformer, task->windows, task->B, task->T, m->dx, m->gradients, first,
-                                  min_int(columns - first, each));
+                                  min_int(columns - first, each), task->sets);
     mark(m, thread, STEP_PART_EMBEDDING);
 }
 
@@ -413,9 +412,6 @@ static double run_waves(struct model *m, struct parameters parameters, const int
                         float scale, bool gradients) {
     double total = 0;
     CHECK(B >= 1 && B <= m->options.inner.batch_per_worker && T >= 1 && T <= m->options.shape.context);
-    const bool sets = gradients && m->gradients_spent;
-    if (sets)
-        transformer_zero_added(&m->transformer, m->gradients);
     for (int first = 0; first < B; first += wave_windows(m)) {
         int wave = min_int(B - first, wave_windows(m)), each = windows_of_pass(m, wave, T);
         struct task task = {.model = m,
@@ -427,16 +423,17 @@ static double run_waves(struct model *m, struct parameters parameters, const int
                             .T = T,
                             .windows_each = each,
                             .scale = scale,
-                            .sets = sets && first == 0};
+                            .sets = gradients && m->gradients_spent};
         turns_reset(&m->turns);
         run_together(&task);
         for (int i = 0; i < WAVE_UNITS; i++)
             total += task.sums[i];
         task.run = run_look_up;
-        if (gradients)
-            run_together(&task);
+        if (!gradients)
+            continue;
+        run_together(&task);
+        m->gradients_spent = false;
     }
-    m->gradients_spent = m->gradients_spent && !gradients;
     return total;
 }
 

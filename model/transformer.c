@@ -187,6 +187,14 @@ static void add_weight(const struct pass *pass, int layer, enum layer_tensor whi
     mark(pass, STEP_PART_PROJECTION_WEIGHT);
 }
 
+/* Gradient of a norm's weight, in its turn: to be added to. */
+static float *norm_gradient(const struct pass *pass, size_t offset, int columns) {
+    float *dw = pass->work->gradients + offset;
+    if (pass->work->sets)
+        memset(dw, 0, (size_t)columns * sizeof *dw);
+    return dw;
+}
+
 /* ---- forward ---- */
 
 /* tokens: B rows of T ids, `stride` apart -> x (N,C) */
@@ -366,8 +374,8 @@ static void mlp_backward(struct pass *pass, struct extent e, int layer) {
     linear_backward_input(linear, e.N, e.C, e.F, dup, matrix_of_layer(pass, p, layer, LAYER_UP), pass->normed, true);
     mark(pass, STEP_PART_PROJECTION_INPUT);
     wait_turn(pass, turn_of_layer(layer, LAYER_POST_NORM));
-    norm_backward_add(e.N, e.C, a->middle, p.values + norm, pass->rstd, pass->normed, work->dx, work->gradients + norm,
-                      pass->scratch);
+    norm_backward_add(e.N, e.C, a->middle, p.values + norm, pass->rstd, pass->normed, work->dx,
+                      norm_gradient(pass, norm, e.C), pass->scratch);
     turns_pass_on(work->turns, turn_of_layer(layer, LAYER_POST_NORM));
     mark(pass, STEP_PART_NORM);
 }
@@ -375,13 +383,12 @@ static void mlp_backward(struct pass *pass, struct extent e, int layer) {
 /* Gradient of the weights of a norm of heads, in turn: dw (units,D). */
 static void add_head_norm(const struct pass *pass, struct extent e, int layer, enum layer_tensor which, int units,
                           const float *dw) {
-    const struct pass_work *work = pass->work;
-    float *to = work->gradients + tensors_offset_of_layer(&pass->transformer->table, layer, which);
     wait_turn(pass, turn_of_layer(layer, which));
+    float *to = norm_gradient(pass, tensors_offset_of_layer(&pass->transformer->table, layer, which), e.D);
     for (int unit = 0; unit < units; unit++, dw += e.D)
         for (int i = 0; i < e.D; i++)
             to[i] += dw[i];
-    turns_pass_on(work->turns, turn_of_layer(layer, which));
+    turns_pass_on(pass->work->turns, turn_of_layer(layer, which));
 }
 
 /* dattended -> dq, dk, dv of the projected, unit by unit. */
@@ -446,8 +453,8 @@ static void attention_block_backward(struct pass *pass, struct extent e, int lay
                           true);
     mark(pass, STEP_PART_PROJECTION_INPUT);
     wait_turn(pass, turn_of_layer(layer, LAYER_INPUT_NORM));
-    norm_backward_add(e.N, e.C, a->x, p.values + norm, pass->rstd, pass->normed, work->dx, work->gradients + norm,
-                      pass->scratch);
+    norm_backward_add(e.N, e.C, a->x, p.values + norm, pass->rstd, pass->normed, work->dx,
+                      norm_gradient(pass, norm, e.C), pass->scratch);
     turns_pass_on(work->turns, turn_of_layer(layer, LAYER_INPUT_NORM));
     mark(pass, STEP_PART_NORM);
 }
@@ -501,7 +508,7 @@ void pass_add_gradients(struct pass *pass, const struct pass_work *work) {
     size_t norm = tensors_offset_of_final_norm(&t->table);
     wait_turn(pass, turn_of_final_norm(t));
     norm_backward(e.N, e.C, pass->x, work->parameters.values + norm, pass->rstd, work->dx, work->dx,
-                  work->gradients + norm, pass->scratch);
+                  norm_gradient(pass, norm, e.C), pass->scratch);
     turns_pass_on(work->turns, turn_of_final_norm(t));
     mark(pass, STEP_PART_NORM);
     for (int l = (int)t->shape.layers - 1; l >= 0; l--) {
@@ -509,15 +516,6 @@ void pass_add_gradients(struct pass *pass, const struct pass_work *work) {
             layer_forward_kept(pass, e, work->parameters, l, NULL);
         mlp_backward(pass, e, l);
         attention_block_backward(pass, e, l);
-    }
-}
-
-void transformer_zero_added(const struct transformer *t, float *gradients) {
-    const size_t embedding = tensors_offset_of_embedding(&t->table), head = tensors_offset_of_head(&t->table);
-    for (int i = 0; i < t->table.count; i++) {
-        const struct tensor *tensor = &t->table.tensors[i];
-        if (tensor->dimensions == 1 || (tensor->offset == embedding && embedding != head))
-            memset(gradients + tensor->offset, 0, tensor->count * sizeof *gradients);
     }
 }
 
@@ -533,7 +531,11 @@ static HOT_LOOP void add_rows(const int32_t *windows, int B, int T, int C, const
 }
 
 void transformer_add_embedding(const struct transformer *t, const int32_t *windows, int B, int T, const float *dx,
-                               float *gradients, int first, int count) {
+                               float *gradients, int first, int count, bool sets) {
+    const size_t embedding = tensors_offset_of_embedding(&t->table), width = (size_t)t->shape.width;
+    if (sets && embedding != tensors_offset_of_head(&t->table))
+        for (int64_t row = 0; row < t->shape.vocab; row++)
+            memset(gradients + embedding + (size_t)row * width + (size_t)first, 0, (size_t)count * sizeof *gradients);
     add_rows(windows, B, T, (int)t->shape.width, dx + first, gradients + tensors_offset_of_embedding(&t->table) + first,
              count);
 }

@@ -51,8 +51,8 @@ struct parameters {
 /* One pass's windows, and where its sums and gradients go. Evaluation: no gradients, scale, dx, turns. */
 struct pass_work {
     struct parameters parameters;
-    float *gradients;       /* the block that all passes add to, */
-    bool sets;              /* but for this one, which sets it: the first in all turns */
+    float *gradients;       /* the block that all passes add to, in turns */
+    bool sets;              /* the first in all turns, where the block holds nothing of worth: sets instead of adding */
     const int32_t *windows; /* (B,T+1) */
     int B, T;               /* B <= pass_windows, T <= context */
     float scale;            /* of each row's loss */
@@ -91,18 +91,15 @@ struct gemm_panels transformer_panels(const struct transformer *transformer);
 /* How many tensors a pass takes turns on. */
 int transformer_turns(const struct transformer *transformer);
 
-/* transformer_zero_added: zeroes those gradients that a pass adds to even when it sets: of norms, and of an embedding that is not the head. */
-void transformer_zero_added(const struct transformer *transformer, float *gradients);
-
-/* pass_add_gradients: forward and backward. d(loss)/d(parameters) is added into work->gradients in turns, but for the look-up of the embedding:
- * see transformer_add_embedding. */
+/* pass_add_gradients: forward and backward. d(loss)/d(parameters) is added into work->gradients in turns, or set there when work->sets, but for the look-up
+ * of the embedding: see transformer_add_embedding. */
 void pass_add_gradients(struct pass *pass, const struct pass_work *work);
 
 /* transformer_add_embedding: windows (B,T+1), dx (B*T,C) of their passes: adds columns first..first+count-1 of the rows of dx to those of the tokens'
  * embeddings, in the order of the rows. It comes after the passes because a tied head adds to the same tensor: with one order for all, heads first, the
- * bits do not depend on how far the threads are apart. */
+ * bits do not depend on how far the threads are apart. sets, of an embedding that is not the head: to zero, not to what is there. */
 void transformer_add_embedding(const struct transformer *transformer, const int32_t *windows, int B, int T,
-                               const float *dx, float *gradients, int first, int count);
+                               const float *dx, float *gradients, int first, int count, bool sets);
 
 /* pass_evaluate: forward, for the sums. */
 void pass_evaluate(struct pass *pass, const struct pass_work *work);

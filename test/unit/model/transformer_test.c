@@ -84,7 +84,6 @@ static void accumulated_gradients_equal_one_big_batch(void **state) {
     model_destroy(model);
 }
 
-/* A micro-batch above one unit (256 rows) is cut into passes inside. */
 /* Gradients of two batches after an update and an evaluation; asks: they are looked at before. */
 static float *gradients_after_update(const struct model_options *options, bool asks) {
     struct model *model = support_model(options);
@@ -140,6 +139,7 @@ static void gradients_begin_anew_after_an_update(void **state) {
     model_destroy(model);
 }
 
+/* A micro-batch above one unit (256 rows) is cut into passes inside. */
 static void large_micro_batches_are_cut_into_passes(void **state) {
     (void)state;
     enum { B = 67 };
