@@ -83,19 +83,17 @@ static size_t floats(int rows, int columns) {
     return (size_t)rows * (size_t)columns;
 }
 
-/* Of x, or of what has its shape. */
+/* Of an activation, which may lie in panels. */
+static size_t room(const struct bench_products *products, int rows, int columns, bool panels) {
+    return floats(rows, panels ? (int)linear_panels_columns(products->kind, columns) : columns);
+}
+
 static size_t room_of_x(const struct bench_products *products, const struct bench_linear *l) {
-    int columns = l->inputs;
-    if (l->wide == BENCH_WIDE_X)
-        columns = (int)linear_panels_columns(products->kind, columns);
-    return floats(l->rows, columns);
+    return room(products, l->rows, l->inputs, l->wide == BENCH_WIDE_X);
 }
 
 static size_t room_of_out(const struct bench_products *products, const struct bench_linear *l) {
-    int columns = l->outputs;
-    if (l->wide == BENCH_WIDE_OUT)
-        columns = (int)linear_panels_columns(products->kind, columns);
-    return floats(l->rows, columns);
+    return room(products, l->rows, l->outputs, l->wide == BENCH_WIDE_OUT);
 }
 
 /* Room for an operand's factor: none in f32. */
@@ -135,10 +133,10 @@ static void lay_out(struct bench_products *products, struct arena *arena) {
 /* Values, and their factor into the room that it has. */
 static void fill(const struct bench_products *products, float *values, size_t count, bool panels, uint64_t stream,
                  float scale, struct factor *factor) {
-    void *room = (void *)(uintptr_t)factor->bf16;
+    void *bf16 = (void *)(uintptr_t)factor->bf16;
     bench_fill(values, count, stream, scale);
-    *factor = panels ? linear_factor_panels(products->linear[0], count, values, room)
-                     : linear_factor(products->linear[0], count, values, room);
+    *factor = panels ? linear_factor_panels(products->linear[0], count, values, bf16)
+                     : linear_factor(products->linear[0], count, values, bf16);
 }
 
 static enum status take_operands(struct bench_products *products, struct error *error) {

@@ -3,13 +3,15 @@
  * neighbours in a column of it would share the few places that a cache has for one distance. So that these rows pass by many panels, a group of panels is
  * packed first: as many as leave room in the L2 cache.
  *
- * Far memory comes near while a tile multiplies: of the next panel's source, a weight or the next group, some lines with each tile. */
+ * Far memory comes near while a tile multiplies: of the next panel's source, a weight or the next group, some lines with each tile; and what a finish will
+ * read beside c, the tile's own part. */
 #include "model/gemm_avx512.h"
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <unistd.h>
 #include "base/check.h"
+#include "base/ints.h"
 #include "base/vector.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -46,10 +48,6 @@ static int group_floats(void) {
         atomic_store_explicit(&known, floats, memory_order_relaxed);
     }
     return floats;
-}
-
-static int min_int(int a, int b) {
-    return a < b ? a : b;
 }
 
 bool gemm_avx512_works(void) {

@@ -1,7 +1,8 @@
-/* gemm_avx512: f32 products, row-major and dense, by our own kernels for CPUs with AVX-512. OpenBLAS 0.3.21 packs both factors for each
+/* gemm_avx512: f32 products, row-major and dense or in panels, by our own kernels for CPUs with AVX-512. OpenBLAS 0.3.21 packs both factors for each
  * product and reaches two thirds of the multiply-adds of the Xeon (L1 48 KiB, L2 2 MiB) on which these were made; here only the right
- * factor is packed, and a left one that is transposed; what comes next is fetched from far memory meanwhile, and a product may begin with
- * another matrix than the one it writes. Results differ between this and BLAS in rounding; on one machine equal inputs give equal bits. */
+ * factor is packed, and a left one that is transposed; what comes next is fetched from far memory meanwhile; a product may begin with
+ * another matrix than the one it writes, and end with what is done with its sums while they are near. Results differ between this and BLAS in rounding; on
+ * one machine equal inputs give equal bits. */
 #ifndef ATOLL_MODEL_GEMM_AVX512_H
 #define ATOLL_MODEL_GEMM_AVX512_H
 
@@ -18,8 +19,8 @@ size_t gemm_avx512_scratch_floats(void);
 enum { GEMM_AVX512_TERMS = 256 };
 
 /* A matrix in panels: its columns in groups of GEMM_PANEL, one group behind the other; in a group, rows one behind the other, GEMM_PANEL floats each. What the
- * last group has too many is not written, and no result depends on it. Rows that are 4 KiB apart, or any whole pages, share few places of a cache, and what comes next is
- * hard to foresee; a panel is one piece, in the order in which products write it. */
+ * last group has too many is not written, and no result depends on it. Rows that are 4 KiB apart, or any whole pages, share few places of a cache, and
+ * what comes next is hard to foresee; a panel is one piece, in the order in which products write it. */
 enum { GEMM_PANEL = 48 };
 static inline size_t gemm_panels_columns(size_t columns) {
     return (columns + GEMM_PANEL - 1) / GEMM_PANEL * GEMM_PANEL;

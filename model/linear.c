@@ -168,6 +168,13 @@ static void multiply(struct linear *linear, struct gemm_product product, struct 
              p->transpose_b ? p->K : p->N, p->base != NULL ? 1 : 0, p->c, p->N);
 }
 
+static void multiply_to_panels(struct linear *linear, struct gemm_product product, const struct gemm_finish *finish,
+                               struct factor a, struct factor b) {
+    product.c_in_panels = linear_has_panels(linear->kind);
+    product.finish = finish;
+    multiply(linear, product, a, b);
+}
+
 static struct gemm_product forward_product(int rows, int inputs, int outputs, float *out) {
     return (struct gemm_product){.transpose_b = true, .M = rows, .N = outputs, .K = inputs, .c = out};
 }
@@ -185,10 +192,7 @@ void linear_forward(struct linear *linear, int rows, int inputs, int outputs, st
 
 void linear_forward_panels(struct linear *linear, int rows, int inputs, int outputs, struct factor x, struct factor w,
                            const struct gemm_finish *finish, float *out) {
-    struct gemm_product product = forward_product(rows, inputs, outputs, out);
-    product.c_in_panels = linear_has_panels(linear->kind);
-    product.finish = finish;
-    multiply(linear, product, x, w);
+    multiply_to_panels(linear, forward_product(rows, inputs, outputs, out), finish, x, w);
 }
 
 void linear_backward_input(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
@@ -200,10 +204,7 @@ void linear_backward_input(struct linear *linear, int rows, int inputs, int outp
 
 void linear_backward_input_panels(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,
                                   struct factor w, const struct gemm_finish *finish, float *dx) {
-    struct gemm_product product = input_product(rows, inputs, outputs, dx);
-    product.c_in_panels = linear_has_panels(linear->kind);
-    product.finish = finish;
-    multiply(linear, product, dout, w);
+    multiply_to_panels(linear, input_product(rows, inputs, outputs, dx), finish, dout, w);
 }
 
 void linear_backward_weight(struct linear *linear, int rows, int inputs, int outputs, struct factor dout,

@@ -1,5 +1,5 @@
 /* mlp: the gate of SwiGLU, h = silu(gate) * up with silu(a) = a / (1 + exp(-a)); arXiv 2002.05202. The three products around it
- * are linear layers (gemm.h). */
+ * are linear layers (linear.h). */
 #ifndef ATOLL_MODEL_MLP_H
 #define ATOLL_MODEL_MLP_H
 

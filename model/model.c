@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "base/check.h"
 #include "base/crew.h"
+#include "base/ints.h"
 #include "model/adamw.h"
 #include "model/gemm.h"
 #include "model/gemm_avx512.h"
@@ -66,14 +67,6 @@ enum { MODEL_ROWS_MAX = 1 << 21 };
 enum { UPDATE_BLOCK_FLOATS = 1 << 16 };
 
 enum { STATE_BLOCKS = 4 }; /* parameters, gradients, two moments */
-
-static int min_int(int a, int b) {
-    return a < b ? a : b;
-}
-
-static int max_int(int a, int b) {
-    return a > b ? a : b;
-}
 
 /* ---- the cut ---- */
 
@@ -166,8 +159,7 @@ static void lay_out(struct model *m, struct arena *arena) {
     t->unit_windows = windows_of_unit(&m->options);
     t->pass_windows = t->unit_windows * units_of_pass(&m->options);
     t->logit_rows = rows.head;
-    t->has_panels = linear_has_panels(m->products);
-    t->ffn_columns = (int)linear_panels_columns(m->products, s->ffn);
+    t->products = m->products;
     float **blocks[STATE_BLOCKS] = {&m->parameters, &m->gradients, &m->moment1, &m->moment2};
     for (size_t i = 0; i < STATE_BLOCKS; i++)
         *blocks[i] = arena_take(arena, t->table.block_floats * sizeof(float));

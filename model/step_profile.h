@@ -13,12 +13,12 @@ enum step_part {
     STEP_PART_EMBEDDING,          /* rows in, gradients of rows out, targets */
     STEP_PART_NORM,               /* of the residual stream; adding the gradients of q and k norm */
     STEP_PART_ROUNDING,           /* to bf16, of weights and of activations */
-    STEP_PART_PROJECTION_FORWARD, /* the seven products of the layers, with the gate where they do it themselves (linear.h), */
-    STEP_PART_PROJECTION_INPUT,  /* gradients of their inputs, */
-    STEP_PART_PROJECTION_WEIGHT, /* and of their weights */
-    STEP_PART_ATTENTION_FORWARD, /* with the norms and the rotation of q and k */
+    STEP_PART_PROJECTION_FORWARD, /* the seven products of the layers, */
+    STEP_PART_PROJECTION_INPUT,   /* gradients of their inputs, both with the gate where products do it, */
+    STEP_PART_PROJECTION_WEIGHT,  /* and of their weights */
+    STEP_PART_ATTENTION_FORWARD,  /* with the norms and the rotation of q and k */
     STEP_PART_ATTENTION_BACKWARD,
-    STEP_PART_GATE, /* of the MLP, forward and backward, where products do not do it */
+    STEP_PART_GATE, /* of the MLP, forward and backward, as a pass of its own */
     STEP_PART_HEAD, /* its three products */
     STEP_PART_LOSS,
     STEP_PART_GRADIENT_NORM,

@@ -1,6 +1,7 @@
 #include "model/transformer.h"
 #include <string.h>
 #include "base/check.h"
+#include "base/ints.h"
 #include "base/vector.h"
 #include "model/attention.h"
 #include "model/loss.h"
@@ -61,8 +62,9 @@ static struct factor factor_in_place(const struct pass *pass, int rows, int colu
     return factor_of(pass, rows, columns, values, values);
 }
 
-static int min_int(int a, int b) {
-    return a < b ? a : b;
+/* Whether products do the gate, part by part; otherwise it is a pass of its own. */
+static bool gate_is_within(const struct pass *pass) {
+    return linear_has_panels(pass->transformer->products);
 }
 
 /* ---- memory ---- */
@@ -71,13 +73,18 @@ static float *take(struct arena *arena, int rows, int columns) {
     return arena_take(arena, (size_t)rows * (size_t)columns * sizeof(float));
 }
 
+/* Values of the gate's width. */
+static float *take_wide(struct arena *arena, const struct transformer *t, int rows) {
+    return take(arena, rows, (int)linear_panels_columns(t->products, t->shape.ffn));
+}
+
 static struct kept take_projected(struct arena *arena, const struct transformer *t, struct extent e) {
     return (struct kept){.q = take(arena, e.N, e.H * e.D),
                          .k = take(arena, e.N, e.K * e.D),
                          .v = take(arena, e.N, e.K * e.D),
                          .middle = take(arena, e.N, e.C),
-                         .gate = take(arena, e.N, t->ffn_columns),
-                         .up = take(arena, e.N, t->ffn_columns)};
+                         .gate = take_wide(arena, t, e.N),
+                         .up = take_wide(arena, t, e.N)};
 }
 
 static void take_attended(struct arena *arena, struct extent e, struct kept *kept) {
@@ -87,7 +94,7 @@ static void take_attended(struct arena *arena, struct extent e, struct kept *kep
 
 /* What the layer at hand needs; *shared is what the layers do not keep. */
 static void take_layer(struct pass *pass, struct extent e, struct arena *arena, struct kept *shared) {
-    pass->hidden = take(arena, e.N, pass->transformer->ffn_columns);
+    pass->hidden = take_wide(arena, pass->transformer, e.N);
     pass->dattended = take(arena, e.N, e.H * e.D);
     pass->dq = take(arena, e.N, e.H * e.D);
     pass->dk = take(arena, e.N, e.K * e.D);
@@ -260,7 +267,7 @@ static void layer_forward_kept(struct pass *pass, struct extent e, struct parame
     normed = factor_in_place(pass, e.N, e.C, pass->normed);
     linear_forward_panels(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_GATE), NULL, a->gate);
     const struct mlp_gate gate = mlp_gate_finish_forward(a->gate, a->up, hidden);
-    const bool within = pass->transformer->has_panels && hidden != NULL;
+    const bool within = gate_is_within(pass) && hidden != NULL;
     linear_forward_panels(linear, e.N, e.C, e.F, normed, matrix_of_layer(pass, p, layer, LAYER_UP),
                           within ? &gate.finish : NULL, a->up);
     mark(pass, STEP_PART_PROJECTION_FORWARD);
@@ -355,9 +362,9 @@ static void mlp_backward(struct pass *pass, struct extent e, int layer) {
     struct factor dout = factor_of(pass, e.N, e.C, work->dx, pass->normed); /* in normed's room until the norm */
     const struct mlp_gate gate = mlp_gate_finish_backward(a->gate, a->up, pass->hidden);
     linear_backward_input_panels(linear, e.N, e.F, e.C, dout, matrix_of_layer(pass, p, layer, LAYER_DOWN),
-                                 t->has_panels ? &gate.finish : NULL, pass->hidden);
+                                 gate_is_within(pass) ? &gate.finish : NULL, pass->hidden);
     mark(pass, STEP_PART_PROJECTION_INPUT);
-    if (!t->has_panels) {
+    if (!gate_is_within(pass)) {
         mlp_gate_backward((size_t)e.N * (size_t)e.F, a->gate, a->up, pass->hidden);
         mark(pass, STEP_PART_GATE);
     }

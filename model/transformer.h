@@ -28,8 +28,7 @@ struct transformer {
     int unit_windows; /* of a unit: gradients are added unit by unit, so that their bits do not depend on the cut into passes */
     int pass_windows; /* the most windows of one pass: whole units */
     int logit_rows;   /* the most rows of which logits exist at a time */
-    bool has_panels;  /* what the gate reads and writes lies in panels (linear.h) */
-    int ffn_columns;  /* of its room */
+    enum linear_kind products;
 };
 
 /* What a layer keeps for its backward pass, for N = B*T rows. With recompute attention, all layers share `attended` and `lse`; with block, all but x. */

@@ -1,6 +1,6 @@
 /* Our AVX-512 products against sums in double: all transpositions, sizes around those of tiles, panels and lines, three kinds of base; nothing is written
- * beside c. Matrices in panels give the bits of rows, and a
- * finish sees each value once, when it is whole. That nothing is read beside the factors, only sanitizer builds see, and not of masked loads. */
+ * beside c. Matrices in panels give the bits of rows, and a finish sees each value once, when it is whole. That nothing is read beside the factors, only
+ * sanitizer builds see, and not of masked loads. */
 #include "model/gemm_avx512.h"
 #include <float.h>
 #include <math.h>
@@ -18,6 +18,20 @@ static float *random_values(size_t count, uint64_t stream) {
     return values;
 }
 
+/* By rows, without base and finish. */
+static struct gemm_product product_of(bool transpose_a, bool transpose_b, int M, int N, int K, const float *a,
+                                      const float *b, float *c, float *scratch) {
+    return (struct gemm_product){.transpose_a = transpose_a,
+                                 .transpose_b = transpose_b,
+                                 .M = M,
+                                 .N = N,
+                                 .K = K,
+                                 .a = a,
+                                 .b = b,
+                                 .c = c,
+                                 .scratch = scratch};
+}
+
 static void check(bool transpose_a, bool transpose_b, int M, int N, int K, enum base which) {
     size_t m = (size_t)M, n = (size_t)N, k = (size_t)K;
     float *a = random_values(m * k, 1), *b = random_values(k * n, 2), *before = random_values(m * n, 3);
@@ -28,16 +42,9 @@ static void check(bool transpose_a, bool transpose_b, int M, int N, int K, enum 
     if (which == BASE_C)
         memcpy(c, before, m * n * sizeof *c);
     const float *base = which == BASE_ZERO ? NULL : which == BASE_C ? c : before;
-    gemm_avx512(&(struct gemm_product){.transpose_a = transpose_a,
-                                       .transpose_b = transpose_b,
-                                       .M = M,
-                                       .N = N,
-                                       .K = K,
-                                       .a = a,
-                                       .b = b,
-                                       .base = base,
-                                       .c = c,
-                                       .scratch = scratch});
+    struct gemm_product product = product_of(transpose_a, transpose_b, M, N, K, a, b, c, scratch);
+    product.base = base;
+    gemm_avx512(&product);
     assert_memory_equal(room, guard, GUARD * sizeof *room);
     assert_memory_equal(c + m * n, guard + GUARD + m * n, GUARD * sizeof *room);
     for (size_t i = 0; i < m; i++)
@@ -91,8 +98,8 @@ static void check_terms_in_order(int M, int N, int K) {
     float *a = random_values(m * k, 1), *b = random_values(k * n, 2), *base = random_values(m * n, 3),
           *c = malloc(m * n * sizeof *c), *scratch = malloc(gemm_avx512_scratch_floats() * sizeof *scratch);
     assert_true(c != NULL && scratch != NULL);
-    struct gemm_product product = {
-        .transpose_a = true, .M = M, .N = N, .K = K, .a = a, .b = b, .base = base, .c = c, .scratch = scratch};
+    struct gemm_product product = product_of(true, false, M, N, K, a, b, c, scratch);
+    product.base = base;
     gemm_avx512(&product);
     product.c = base;
     for (size_t first = 0; first < k; first += GEMM_AVX512_TERMS) {
@@ -147,7 +154,7 @@ static void double_part(const struct gemm_finish *finish, int rows, int columns,
         }
 }
 
-/* which: the orders of a, b and c, a finish, a base. The product by rows without a finish is what is expected. */
+/* Which of a, b and c lie in panels, whether there is a finish and a base. The product by rows without a finish is what is expected. */
 struct orders {
     bool a, b, c, finish, base;
 };
@@ -160,16 +167,8 @@ static void check_orders(bool transpose_a, bool transpose_b, int M, int N, int K
           *expected = malloc(m * n * sizeof *expected),
           *scratch = malloc(gemm_avx512_scratch_floats() * sizeof *scratch);
     assert_true(zeros != NULL && expected != NULL && scratch != NULL);
-    struct gemm_product product = {.transpose_a = transpose_a,
-                                   .transpose_b = transpose_b,
-                                   .M = M,
-                                   .N = N,
-                                   .K = K,
-                                   .a = a,
-                                   .b = b,
-                                   .base = orders.base ? before : NULL,
-                                   .c = expected,
-                                   .scratch = scratch};
+    struct gemm_product product = product_of(transpose_a, transpose_b, M, N, K, a, b, expected, scratch);
+    product.base = orders.base ? before : NULL;
     gemm_avx512(&product);
 
     float *ordered_a = in_order(orders.a, a_rows, a_columns, a, NAN),
